@@ -1,0 +1,218 @@
+"""The vocabulary of a Vertex AI batch prediction job: its name, its states, its counts.
+
+Field names and the list of states are those of the REST resource
+``projects.locations.batchPredictionJobs`` (discovery document ``aiplatform.v1``).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class JobState(str, Enum):
+    """The twelve states of a batch prediction job; the value is the service's name."""
+
+    UNSPECIFIED = "JOB_STATE_UNSPECIFIED"
+    QUEUED = "JOB_STATE_QUEUED"
+    PENDING = "JOB_STATE_PENDING"
+    RUNNING = "JOB_STATE_RUNNING"
+    SUCCEEDED = "JOB_STATE_SUCCEEDED"
+    FAILED = "JOB_STATE_FAILED"
+    CANCELLING = "JOB_STATE_CANCELLING"
+    CANCELLED = "JOB_STATE_CANCELLED"
+    PAUSED = "JOB_STATE_PAUSED"
+    EXPIRED = "JOB_STATE_EXPIRED"
+    UPDATING = "JOB_STATE_UPDATING"
+    PARTIALLY_SUCCEEDED = "JOB_STATE_PARTIALLY_SUCCEEDED"
+
+    @classmethod
+    def parse(cls, value: str | None) -> JobState:
+        """Read a state as the service spells it; one that does not exist yet is ``UNSPECIFIED``.
+
+        A state added after this release must not break a job that waits; it is waited through.
+        """
+        try:
+            return cls(value)
+        except ValueError:
+            return cls.UNSPECIFIED
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended. CANCELLING has not: it may still end in SUCCEEDED or FAILED."""
+        return self in _TERMINAL
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the job ended well; single rows may have failed all the same."""
+        return self in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
+
+    @property
+    def short(self) -> str:
+        """The name without its prefix, for messages."""
+        return self.name
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_TERMINAL = frozenset(
+    {
+        JobState.SUCCEEDED,
+        JobState.PARTIALLY_SUCCEEDED,
+        JobState.FAILED,
+        JobState.CANCELLED,
+        JobState.EXPIRED,
+    }
+)
+
+_JOB_NAME = re.compile(r"^projects/([^/\s]+)/locations/([^/\s]+)/batchPredictionJobs/([^/\s]+)$")
+
+
+@dataclass(frozen=True)
+class JobName:
+    """``projects/{project}/locations/{location}/batchPredictionJobs/{job_id}``, taken apart."""
+
+    project: str
+    location: str
+    job_id: str
+
+    @classmethod
+    def parse(cls, name: str, parameter: str = "job_name") -> JobName:
+        """Take a full resource name apart.
+
+        :raises InvalidParameterError: when it is not one
+        """
+        match = _JOB_NAME.match(name) if isinstance(name, str) else None
+        if not match:
+            raise InvalidParameterError(
+                parameter,
+                name,
+                "give the full resource name that GeminiBatchSubmitOperator returns, "
+                "projects/PROJECT/locations/LOCATION/batchPredictionJobs/ID",
+            )
+        return cls(*match.groups())
+
+    @property
+    def parent(self) -> str:
+        """``projects/{project}/locations/{location}``."""
+        return f"projects/{self.project}/locations/{self.location}"
+
+    def __str__(self) -> str:
+        return f"{self.parent}/batchPredictionJobs/{self.job_id}"
+
+
+@dataclass(frozen=True)
+class CompletionStats:
+    """Rows done so far. ``None`` where the service does not say (it sends ``-1`` or nothing)."""
+
+    successful: int | None = None
+    failed: int | None = None
+    incomplete: int | None = None
+
+    @classmethod
+    def from_resource(cls, stats: Mapping[str, Any] | None) -> CompletionStats:
+        """Read ``completionStats``: its counts are strings, may be ``-1``, and it may be absent."""
+
+        def count(field: str) -> int | None:
+            value = (stats or {}).get(field)
+            return None if value is None or int(value) < 0 else int(value)
+
+        return cls(count("successfulCount"), count("failedCount"), count("incompleteCount"))
+
+    def __str__(self) -> str:
+        known = {"succeeded": self.successful, "failed": self.failed, "incomplete": self.incomplete}
+        return ", ".join(f"{n:,} {what}" for what, n in known.items() if n is not None) or "no counts yet"
+
+
+@dataclass(frozen=True)
+class JobError:
+    """``google.rpc.Status`` of a failed or cancelled job."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """One batch prediction job as the service last described it.
+
+    :param input_uris: one or more ``gs://…``, or a single ``bq://…``
+    :param output_uri: where output was asked for: a ``gs://`` prefix or ``bq://…``
+    :param output_location: where output really lies, once known: ``gs://bucket/…/prediction-model-…``
+        or ``bq://project.dataset.table``
+    """
+
+    name: JobName
+    state: JobState
+    display_name: str = ""
+    model: str = ""
+    input_uris: tuple[str, ...] = ()
+    output_uri: str | None = None
+    output_location: str | None = None
+    stats: CompletionStats = CompletionStats()
+    error: JobError | None = None
+    create_time: datetime | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    update_time: datetime | None = None
+
+    @classmethod
+    def from_resource(cls, resource: Mapping[str, Any]) -> BatchJob:
+        """Read the JSON body of a ``batchPredictionJobs`` resource (camelCase, as REST sends it)."""
+        source = resource.get("inputConfig") or {}
+        destination = resource.get("outputConfig") or {}
+        error = resource.get("error")
+        return cls(
+            name=JobName.parse(resource["name"]),
+            state=JobState.parse(resource.get("state")),
+            display_name=resource.get("displayName") or "",
+            model=resource.get("model") or "",
+            input_uris=_input_uris(source),
+            output_uri=(
+                (destination.get("gcsDestination") or {}).get("outputUriPrefix")
+                or (destination.get("bigqueryDestination") or {}).get("outputUri")
+            ),
+            output_location=_output_location(resource.get("outputInfo") or {}),
+            stats=CompletionStats.from_resource(resource.get("completionStats")),
+            error=JobError(int(error.get("code") or 0), error.get("message") or "") if error else None,
+            create_time=_time(resource.get("createTime")),
+            start_time=_time(resource.get("startTime")),
+            end_time=_time(resource.get("endTime")),
+            update_time=_time(resource.get("updateTime")),
+        )
+
+
+def _input_uris(source: Mapping[str, Any]) -> tuple[str, ...]:
+    uris = (source.get("gcsSource") or {}).get("uris")
+    table = (source.get("bigquerySource") or {}).get("inputUri")
+    return tuple(uris or ()) or ((table,) if table else ())
+
+
+def _output_location(info: Mapping[str, Any]) -> str | None:
+    if directory := info.get("gcsOutputDirectory"):
+        return str(directory)
+    dataset, table = info.get("bigqueryOutputDataset"), info.get("bigqueryOutputTable")
+    if not table:
+        return None
+    # The schema says dataset and bare table name; the whole `bq://p.d.t` in one field was seen as well.
+    if str(table).startswith("bq://") or not dataset:
+        return str(table)
+    return f"{dataset}.{table}"
+
+
+def _time(value: str | None) -> datetime | None:
+    if not value:
+        return None
+    # Python 3.10 reads neither "Z" nor more than six fractional digits.
+    text = re.sub(r"(\.\d{6})\d+", r"\1", value.replace("Z", "+00:00"))
+    text = re.sub(r"\.(\d{1,5})(?=[+-])", lambda m: "." + m.group(1).ljust(6, "0"), text)
+    return datetime.fromisoformat(text)

@@ -1,0 +1,187 @@
+"""The errors of this package. Each keeps its facts as attributes.
+
+::
+
+    GeminiBatchError
+    ├── InvalidParameterError      a value that cannot work; raised before anything is created
+    │   └── ResponseSchemaError    a response schema that has no table columns, with the path
+    ├── ApiError                   Vertex AI answered with an error
+    │   ├── ModelNotFoundError
+    │   ├── JobNotFoundError
+    │   └── PermissionDeniedError
+    ├── SubmissionOutcomeUnknownError  nobody can say whether a job was created
+    ├── JobConflictError           this task run already has a job, for other input
+    ├── JobEndedError              the job is over and did not succeed
+    ├── WaitTimeoutError           the job is not over and the deadline has passed
+    └── LandingError               the results could not be landed
+        ├── OutputNotFoundError    the job left no output to land
+        ├── DatasetNotFoundError
+        ├── LocationMismatchError
+        ├── TableMismatchError     the table that exists has other columns
+        └── RowCountError          the buckets do not add up to the rows of the input
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_gemini_batch.batch_job import BatchJob
+
+
+class GeminiBatchError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class InvalidParameterError(GeminiBatchError, ValueError):
+    """A parameter has a value that cannot work."""
+
+    def __init__(self, parameter: str, value: object, fix: str) -> None:
+        self.parameter = parameter
+        self.value = value
+        self.fix = fix
+        super().__init__(f"{parameter}={value!r}: {fix}")
+
+
+class ResponseSchemaError(InvalidParameterError):
+    """A response schema cannot be turned into table columns.
+
+    :param path: JSON path inside the schema, such as ``$.properties.tags``
+    """
+
+    def __init__(self, path: str, value: object, fix: str) -> None:
+        self.path = path
+        super().__init__(f"response_schema at {path}", value, fix)
+
+
+class ApiError(GeminiBatchError):
+    """Vertex AI answered with an error.
+
+    :param code: HTTP status code
+    :param status: the service's name for it, such as ``PERMISSION_DENIED``
+    :param message: the service's own words
+    :param advice: what the user can do, if we know
+    """
+
+    def __init__(self, code: int, status: str, message: str, advice: str = "") -> None:
+        self.code = code
+        self.status = status
+        self.message = message
+        self.advice = advice
+        super().__init__(f"Vertex AI answered {code} {status}: {message}" + (f" {advice}" if advice else ""))
+
+
+class ModelNotFoundError(ApiError):
+    """The model does not exist in that location, or the project may not use it."""
+
+
+class JobNotFoundError(ApiError):
+    """There is no job of that name."""
+
+
+class PermissionDeniedError(ApiError):
+    """The credentials of the connection may not do that."""
+
+
+class SubmissionOutcomeUnknownError(GeminiBatchError):
+    """The answer to a create was lost, and looking the job up did not settle whether it exists.
+
+    :param display_name: the display name that the job carries if it exists
+    """
+
+    def __init__(self, display_name: str, parent: str, reason: str) -> None:
+        self.display_name = display_name
+        self.parent = parent
+        self.reason = reason
+        super().__init__(
+            f"Whether the batch job {display_name!r} was created in {parent} is not known: {reason}. "
+            "It may be running and cost money. Retrying this task is safe: it looks the job up by that "
+            "name first, attaches to it when it is there and creates it only when it is not."
+        )
+
+
+class JobConflictError(GeminiBatchError):
+    """This task run already has a job, and that job was made for other input, output or model."""
+
+    def __init__(self, job: BatchJob, reason: str) -> None:
+        self.job = job
+        super().__init__(reason)
+
+
+class JobEndedError(GeminiBatchError):
+    """The job is over and did not succeed.
+
+    :param job: the job as last read, with its counts and the place of its output
+    """
+
+    def __init__(self, job: BatchJob, explanation: str) -> None:
+        self.job = job
+        super().__init__(explanation)
+
+
+class WaitTimeoutError(GeminiBatchError):
+    """The deadline has passed and the job is not over."""
+
+    def __init__(self, job_name: str, explanation: str) -> None:
+        self.job_name = job_name
+        super().__init__(explanation)
+
+
+class LandingError(GeminiBatchError):
+    """The results could not be landed."""
+
+
+class OutputNotFoundError(LandingError):
+    """The job left no output that could be landed."""
+
+    def __init__(self, job: BatchJob, explanation: str) -> None:
+        self.job = job
+        super().__init__(explanation)
+
+
+class DatasetNotFoundError(LandingError):
+    """The dataset of the destination does not exist."""
+
+    def __init__(self, dataset: str, location: str) -> None:
+        self.dataset = dataset
+        self.location = location
+        super().__init__(
+            f"BigQuery dataset {dataset} does not exist. Create it in a location that can read the job's "
+            f"output, for example: bq --location={location} mk --dataset {dataset.replace('.', ':', 1)}"
+        )
+
+
+class LocationMismatchError(LandingError):
+    """Two things that BigQuery must read together lie in different locations."""
+
+    def __init__(self, what: str, location: str, other: str, other_location: str, fix: str) -> None:
+        self.what = what
+        self.location = location
+        self.other = other
+        self.other_location = other_location
+        super().__init__(f"{what} is in {location}, but {other} is in {other_location}. {fix}")
+
+
+class TableMismatchError(LandingError):
+    """The destination exists and its columns differ from what would be written.
+
+    :param differences: a sentence per column
+    """
+
+    def __init__(self, table: str, differences: Sequence[str]) -> None:
+        self.table = table
+        self.differences = tuple(differences)
+        super().__init__(f"Table {table} cannot take the results: " + "; ".join(self.differences))
+
+
+class RowCountError(LandingError):
+    """The buckets do not add up to the rows of the input. The good rows are in the table.
+
+    :param manifest: the manifest that would have been returned
+    """
+
+    def __init__(self, explanation: str, manifest: dict[str, Any]) -> None:
+        self.manifest = manifest
+        super().__init__(explanation)

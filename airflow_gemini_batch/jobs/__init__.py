@@ -1,0 +1,1 @@
+"""The job: submit it once, wait for it."""

@@ -1,0 +1,36 @@
+"""What Airflow learns about this package through the entry point ``apache_airflow_provider``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_INTEGRATION = "Gemini batch on Vertex AI"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Answer in the shape of Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-gemini-batch",
+        "name": _INTEGRATION,
+        "description": "Run Gemini batch jobs on Vertex AI and land their results in BigQuery.",
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://cloud.google.com/vertex-ai/generative-ai/docs/"
+                "multimodal/batch-prediction-gemini",
+                "tags": ["gcp"],
+            }
+        ],
+        "operators": [_modules("operators")],
+        "sensors": [_modules("sensors")],
+        "hooks": [_modules("hooks")],
+        "triggers": [_modules("triggers")],
+        "extra-links": ["airflow_gemini_batch.links.BatchJobLink"],
+    }
+
+
+def _modules(kind: str) -> dict[str, Any]:
+    return {
+        "integration-name": _INTEGRATION,
+        "python-modules": [f"airflow_gemini_batch.{kind}.gemini_batch"],
+    }

@@ -1,0 +1,1 @@
+"""Before the job: what goes in."""

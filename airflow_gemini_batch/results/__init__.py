@@ -1,0 +1,1 @@
+"""After the job: from its output to typed rows."""
