@@ -30,7 +30,10 @@ def _adapt() -> None:
     """Make local-bigquery 0.4.0, written for DuckDB 2, run on DuckDB 1.4, whose extensions are on PyPI."""
     import duckdb
     from local_bigquery.catalog import tables
+    from local_bigquery.engine import database
 
+    # Geography needs DuckDB's extension "spatial", which is only to be had by downloading.
+    database.FUNCTIONS = [path for path in database.FUNCTIONS if path.name != "geography.sql"]
     if not hasattr(duckdb.DuckDBPyRelation, "to_arrow_reader"):
         duckdb.DuckDBPyRelation.to_arrow_reader = duckdb.DuckDBPyRelation.fetch_arrow_reader
     look_up = tables._lookup
@@ -52,11 +55,14 @@ def main() -> None:
     _adapt()
 
     import uvicorn
+    from local_bigquery.engine import database
     from local_bigquery.grpc import server as storage_api
     from local_bigquery.settings import settings
 
     settings.default_project_id = arguments.project
     settings.data_dir = arguments.data_dir
+    # Opens DuckDB with its extensions now, so that a fault shows here and not at somebody's first query.
+    database.connection()
     listener = socket.create_server(("127.0.0.1", 0))
     settings.bigquery_port = listener.getsockname()[1]
 

@@ -174,7 +174,9 @@ class LocalStack:
                 bigquery = pool.submit(self._start_bigquery, bigquery_python, storage_url)
                 # The Vertex stand-in reads its input through the other two, so it needs their addresses.
                 bigquery_url = bigquery.result()
-                vertex_url = self._vertex_url or self._start_vertex(storage_url, bigquery_url)
+                vertex_url = self._vertex_url
+                if vertex_url is None:
+                    vertex_url = self._start_vertex(storage_url, bigquery_url)
         except BaseException:
             self.stop()
             raise

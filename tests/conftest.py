@@ -1,0 +1,158 @@
+"""Every test gets an Airflow of its own and, on request, the local stack.
+
+Nothing of the machine leaks in: neither the developer's Airflow, nor credentials, nor variables.
+Fixtures are lazy: a test of a pure function starts no server and imports no Airflow.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_gemini_batch.emulator.server import Emulator
+    from google.cloud import bigquery, storage
+
+    from airflow_gemini_batch.emulator.stack import StackAddresses
+
+_FOREIGN = ("AIRFLOW_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_", "BIGQUERY_EMULATOR_")
+
+
+def _isolated_environment(home: Path) -> dict[str, str]:
+    (home / "dags").mkdir()
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        # Both silence warnings of Airflow 2.11 about its own defaults.
+        "AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY": "True",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        # No test may find credentials of the person who runs it.
+        "CLOUDSDK_CONFIG": str(home / "gcloud"),
+        "NO_GCE_CHECK": "True",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+# Airflow reads its environment when it is imported, which a test module may do at its top.
+_HOME = Path(tempfile.mkdtemp(prefix="gemini-batch-tests-"))
+for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+    del os.environ[_name]
+os.environ.update(_isolated_environment(_HOME))
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    """``AIRFLOW_HOME`` of this process."""
+    return _HOME
+
+
+@pytest.fixture(scope="session")
+def airflow_db(airflow_home: Path) -> Path:
+    """An initialised metadata database, which ``dag.test()`` needs. Takes some seconds, once."""
+    from airflow.utils.db import initdb
+
+    initdb()
+    return airflow_home / "airflow.db"
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """The local stack: two processes, and the Vertex stand-in in this one."""
+
+    addresses: StackAddresses
+    vertex: Emulator
+
+    @property
+    def project(self) -> str:
+        return self.addresses.project
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[StackAddresses]:
+    """Run Cloud Storage and BigQuery, with ``os.environ`` pointing at them; no Vertex yet."""
+    from airflow_gemini_batch.emulator.stack import LocalStack
+
+    with LocalStack(_HOME / "stack", vertex_url="") as addresses:
+        os.environ["STORAGE_EMULATOR_HOST"] = addresses.storage_url
+        os.environ["BIGQUERY_EMULATOR_HOST"] = addresses.bigquery_url
+        yield addresses
+
+
+@pytest.fixture(scope="session")
+def stack(servers: StackAddresses) -> Iterator[RunningStack]:
+    """Run the whole stack, with ``os.environ`` and ``google_cloud_default`` pointing at it."""
+    from airflow_gemini_batch.emulator.server import Emulator
+
+    _stay_on_loopback()
+    with Emulator() as vertex:
+        addresses = replace(servers, vertex_url=vertex.url)
+        os.environ.update(addresses.environment())
+        yield RunningStack(addresses, vertex)
+
+
+def _stay_on_loopback() -> None:
+    """Stop google-auth from asking a Google host, on a thread, for the region of each key."""
+    from google.auth import credentials
+
+    boundary = getattr(credentials, "CredentialsWithRegionalAccessBoundary", None)
+    if boundary:
+        boundary._is_regional_access_boundary_lookup_required = lambda _self: False
+
+
+@pytest.fixture
+def vertex(stack: RunningStack) -> Emulator:
+    """The Vertex stand-in, with no jobs and no recorded requests."""
+    stack.vertex.clear()
+    return stack.vertex
+
+
+@pytest.fixture(scope="session")
+def storage_client(servers: StackAddresses) -> Iterator[storage.Client]:
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    client = storage.Client(servers.project, AnonymousCredentials())
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def bigquery_client(servers: StackAddresses) -> Iterator[bigquery.Client]:
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import bigquery
+
+    client = bigquery.Client(servers.project, AnonymousCredentials())
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(storage_client: storage.Client) -> str:
+    """The name of a new, empty bucket."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    storage_client.create_bucket(name)
+    return name
+
+
+@pytest.fixture
+def dataset(bigquery_client: bigquery.Client) -> str:
+    """The id, ``project.dataset``, of a new, empty dataset."""
+    name = f"{bigquery_client.project}.test_{uuid.uuid4().hex[:12]}"
+    bigquery_client.create_dataset(name)
+    return name
