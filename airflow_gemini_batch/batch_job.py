@@ -55,11 +55,6 @@ class JobState(str, Enum):
         """Whether the job ended well; single rows may have failed all the same."""
         return self in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
 
-    @property
-    def short(self) -> str:
-        """The name without its prefix, for messages."""
-        return self.name
-
     def __str__(self) -> str:
         return self.value
 

@@ -9,6 +9,7 @@
     │   ├── ModelNotFoundError
     │   ├── JobNotFoundError
     │   └── PermissionDeniedError
+    ├── ServiceUnreachableError    no answer: connection, time-out, token endpoint
     ├── SubmissionOutcomeUnknownError  nobody can say whether a job was created
     ├── JobConflictError           this task run already has a job, for other input
     ├── JobEndedError              the job is over and did not succeed
@@ -72,6 +73,11 @@ class ApiError(GeminiBatchError):
         self.advice = advice
         super().__init__(f"Vertex AI answered {code} {status}: {message}" + (f" {advice}" if advice else ""))
 
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later: 408, 429 and every 5xx."""
+        return self.code in (408, 429) or self.code >= 500
+
 
 class ModelNotFoundError(ApiError):
     """The model does not exist in that location, or the project may not use it."""
@@ -83,6 +89,18 @@ class JobNotFoundError(ApiError):
 
 class PermissionDeniedError(ApiError):
     """The credentials of the connection may not do that."""
+
+
+class ServiceUnreachableError(GeminiBatchError):
+    """No answer came: the connection failed, timed out, or no access token could be had.
+
+    :param never_sent: whether it is certain that the service has not seen the request
+    """
+
+    def __init__(self, reason: str, *, never_sent: bool = False) -> None:
+        self.reason = reason
+        self.never_sent = never_sent
+        super().__init__(f"Vertex AI did not answer: {reason}")
 
 
 class SubmissionOutcomeUnknownError(GeminiBatchError):

@@ -1,0 +1,220 @@
+"""What is asked of the service: one batch job, checked before anything is created or paid."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MAX_DISPLAY_NAME = 128
+MAX_LABELS = 64
+MAX_LABEL = 64
+
+_LOCATION = re.compile(r"^[a-z]+(-[a-z]+)*-?[0-9]*$")
+_GCS_OBJECT = re.compile(r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/.+[^/]$")
+_GCS_PREFIX = re.compile(r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?$")
+_BQ_TABLE = re.compile(r"^bq://([a-z0-9.:-]+)\.([A-Za-z0-9_]+)\.([^.\s]+)$")
+_BQ_DATASET = re.compile(r"^bq://([a-z0-9:-]+)\.([A-Za-z0-9_]+)$")
+_TUNED_MODEL = re.compile(r"^projects/[^/]+/locations/([^/]+)/(?:models|endpoints)/[^/]+$")
+_PUBLISHER_MODEL = re.compile(r"^(?:projects/[^/]+/locations/[^/]+/)?(publishers/[^/]+/models/[^/]+)$")
+_SHORT_MODEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9@._-]*$")
+_LABEL_KEY = re.compile(r"^[a-z][a-z0-9_-]*$")
+_LABEL_VALUE = re.compile(r"^[a-z0-9_-]*$")
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One batch job to create. Make it with :func:`job_spec`, which checks the values.
+
+    :param model: ``publishers/…/models/…``, or the resource name of a tuned model
+    :param input_uris: objects in Cloud Storage, or one ``bq://`` table
+    """
+
+    project: str
+    location: str
+    model: str
+    input_uris: tuple[str, ...]
+    output_uri: str
+    display_name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def input_table(self) -> str | None:
+        """``bq://…`` when the input is a BigQuery table."""
+        return self.input_uris[0] if self.input_uris[0].startswith("bq://") else None
+
+    @property
+    def parent(self) -> str:
+        """``projects/{project}/locations/{location}``."""
+        return f"projects/{self.project}/locations/{self.location}"
+
+
+def job_spec(
+    *,
+    project: str,
+    location: str | None,
+    model: str,
+    input_uri: str | Sequence[str],
+    output_uri: str,
+    display_name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> JobSpec:
+    """Check the values of a submission and bring them into the service's form.
+
+    :raises InvalidParameterError: names the parameter, its value and the fix
+    """
+    place = _location(location)
+    return JobSpec(
+        project=project,
+        location=place,
+        model=_model(model, place),
+        input_uris=_input_uris(input_uri),
+        output_uri=_output_uri(output_uri),
+        display_name=_display_name(display_name),
+        labels=_labels(labels or {}),
+    )
+
+
+def check_region(spec: JobSpec, dataset_location: str | None) -> None:
+    """Refuse an input table that the job cannot read.
+
+    :param dataset_location: where the table's dataset lies, ``None`` when that could not be learnt
+    :raises InvalidParameterError: a multi-region, or another region than the job's
+    """
+    if not dataset_location:
+        return
+    if dataset_location.lower() in ("us", "eu"):
+        raise InvalidParameterError(
+            "input_uri",
+            spec.input_table,
+            f"its dataset lies in the multi-region {dataset_location!r}, which batch jobs do not read; "
+            f"copy the table to a dataset in a single region such as {spec.location!r}",
+        )
+    if spec.location != "global" and dataset_location.lower() != spec.location:
+        raise InvalidParameterError(
+            "location",
+            spec.location,
+            f"the dataset of {spec.input_table} lies in {dataset_location.lower()!r}, and a job reads "
+            "tables of its own region only; use that location",
+        )
+
+
+def table_of(uri: str) -> tuple[str, str, str]:
+    """``bq://project.dataset.table`` → the three."""
+    match = _BQ_TABLE.match(uri)
+    if not match:
+        raise InvalidParameterError("uri", uri, "give bq://project.dataset.table")
+    project, dataset, table = match.groups()
+    return project, dataset, table
+
+
+def _location(location: str | None) -> str:
+    if not location:
+        raise InvalidParameterError(
+            "location",
+            location,
+            "no location: give a region such as 'us-central1', or 'global', or set GOOGLE_CLOUD_LOCATION",
+        )
+    if not _LOCATION.match(location):
+        raise InvalidParameterError("location", location, "give a region such as 'us-central1', or 'global'")
+    return location
+
+
+def _model(model: str, location: str) -> str:
+    if tuned := _TUNED_MODEL.match(model or ""):
+        if location == "global":
+            raise InvalidParameterError(
+                "location",
+                location,
+                f"tuned models do not run on the global endpoint; use the model's own, {tuned.group(1)!r}",
+            )
+        if tuned.group(1) != location:
+            raise InvalidParameterError(
+                "location", location, f"the tuned model {model} lives in {tuned.group(1)!r}; use that"
+            )
+        return model
+    if publisher := _PUBLISHER_MODEL.match(model or ""):
+        return publisher.group(1)
+    if not model or not _SHORT_MODEL.match(model):
+        raise InvalidParameterError(
+            "model",
+            model,
+            "give a model id such as 'gemini-2.5-flash', 'publishers/google/models/ID', or the resource "
+            "name of a tuned model, 'projects/P/locations/L/models/ID' or '…/endpoints/ID'",
+        )
+    return f"publishers/google/models/{model}"
+
+
+def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
+    uris = (input_uri,) if isinstance(input_uri, str) else tuple(input_uri or ())
+    if not uris:
+        raise InvalidParameterError(
+            "input_uri",
+            input_uri,
+            "give gs://bucket/file.jsonl (one or several) or bq://project.dataset.table",
+        )
+    for uri in uris:
+        if not isinstance(uri, str) or not uri.startswith(("gs://", "bq://")):
+            raise InvalidParameterError(
+                "input_uri", uri, "must start with gs:// (JSONL in Cloud Storage) or bq:// (a BigQuery table)"
+            )
+        if uri.startswith("bq://") and len(uris) > 1:
+            raise InvalidParameterError(
+                "input_uri", list(uris), "a job reads either one BigQuery table or files in Cloud Storage"
+            )
+        if uri.startswith("bq://") and not _BQ_TABLE.match(uri):
+            raise InvalidParameterError("input_uri", uri, "give the whole name, bq://project.dataset.table")
+        if uri.startswith("gs://") and not _GCS_OBJECT.match(uri):
+            raise InvalidParameterError(
+                "input_uri",
+                uri,
+                "give an object or a pattern, gs://bucket/file.jsonl or gs://bucket/in/*.jsonl",
+            )
+    return uris
+
+
+def _output_uri(output_uri: str) -> str:
+    if not output_uri:
+        raise InvalidParameterError(
+            "output_uri", output_uri, "say where results go: gs://bucket/prefix or bq://project.dataset.table"
+        )
+    if output_uri.startswith("gs://") and _GCS_PREFIX.match(output_uri):
+        return output_uri
+    # A project alone would make the service invent a dataset that the job resource names nowhere.
+    if _BQ_TABLE.match(output_uri) or _BQ_DATASET.match(output_uri):
+        return output_uri
+    raise InvalidParameterError(
+        "output_uri", output_uri, "must be gs://bucket/prefix or bq://project.dataset.table"
+    )
+
+
+def _display_name(display_name: str | None) -> str:
+    name = display_name or ""
+    if len(name) > MAX_DISPLAY_NAME:
+        raise InvalidParameterError("display_name", name, f"at most {MAX_DISPLAY_NAME} characters")
+    return name
+
+
+def _labels(labels: Mapping[str, str]) -> dict[str, str]:
+    if len(labels) > MAX_LABELS:
+        raise InvalidParameterError("labels", sorted(labels), f"at most {MAX_LABELS} labels")
+    for key, value in labels.items():
+        if len(key) > MAX_LABEL or not _LABEL_KEY.match(key):
+            raise InvalidParameterError(
+                "labels",
+                key,
+                f"a key has at most {MAX_LABEL} characters: a lowercase letter, then lowercase letters, "
+                "digits, '-', '_'",
+            )
+        if not isinstance(value, str) or len(value) > MAX_LABEL or not _LABEL_VALUE.match(value):
+            raise InvalidParameterError(
+                f"labels[{key!r}]",
+                value,
+                f"a value is a string of at most {MAX_LABEL} lowercase letters, digits, '-', '_'",
+            )
+    return dict(labels)

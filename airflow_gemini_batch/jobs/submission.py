@@ -1,0 +1,206 @@
+"""Submit once: look up, decide, create, and when the answer is lost look up again.
+
+Source of the need: ``create`` has no idempotency key, so a create whose answer is lost may have made a job.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from airflow_gemini_batch.exceptions import (
+    ApiError,
+    JobConflictError,
+    ServiceUnreachableError,
+    SubmissionOutcomeUnknownError,
+)
+from airflow_gemini_batch.jobs.identity import Mark, RunIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from airflow_gemini_batch.batch_job import BatchJob, JobName
+    from airflow_gemini_batch.jobs.spec import JobSpec
+
+log = logging.getLogger(__name__)
+
+# How long a new job may take to show in the list is nowhere documented: about two minutes are waited.
+LOOKUP_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+
+class OnChangedInput(str, Enum):
+    """What to do when this run already has a job and the request has changed since."""
+
+    CANCEL_AND_REPLACE = "cancel_and_replace"
+    FAIL = "fail"
+
+
+class Action(Enum):
+    """What to do about the jobs that were found."""
+
+    CREATE = "create"
+    ATTACH = "attach"
+    REPLACE = "replace"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The user's wishes.
+
+    :param reuse_succeeded: attach to a job of this run that has already succeeded
+    """
+
+    on_changed_input: OnChangedInput = OnChangedInput.CANCEL_AND_REPLACE
+    reuse_succeeded: bool = True
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One action, the jobs that it concerns, and why."""
+
+    action: Action
+    reason: str
+    job: BatchJob | None = None
+    to_cancel: tuple[BatchJob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The job of this run, and whether this call created it."""
+
+    job: BatchJob
+    created: bool
+    reason: str
+
+
+class Jobs(Protocol):
+    """What submitting needs of the service; the hook has it."""
+
+    def create_job(self, spec: JobSpec) -> BatchJob:
+        """Create a job, one request."""
+        ...
+
+    def get_job(self, name: JobName) -> BatchJob:
+        """Read a job."""
+        ...
+
+    def list_jobs(self, project: str, location: str, filter_: str) -> list[BatchJob]:
+        """List jobs, to the last page."""
+        ...
+
+    def cancel_job(self, name: JobName) -> None:
+        """Ask for a job to be cancelled."""
+        ...
+
+
+def decide(found: Iterable[BatchJob], mark: Mark, policy: Policy) -> Decision:
+    """Decide about the jobs of this run that are on the server, newest first."""
+    mine = [(job, Mark.read(job)) for job in found]
+    same = [job for job, theirs in mine if theirs == mark]
+    other = [
+        job for job, theirs in mine if theirs and theirs.run == mark.run and theirs.request != mark.request
+    ]
+
+    active = [job for job in same if not job.state.is_terminal]
+    if active:
+        return Decision(
+            Action.ATTACH, f"it is already {active[-1].state.name} from an earlier try", active[-1]
+        )
+    succeeded = [job for job in same if job.state.is_success]
+    if succeeded and policy.reuse_succeeded:
+        return Decision(
+            Action.ATTACH, "it already succeeded in an earlier try; nothing is paid again", succeeded[0]
+        )
+    costing = tuple(job for job in other if not job.state.is_terminal)
+    if costing and policy.on_changed_input is OnChangedInput.FAIL:
+        return Decision(Action.REFUSE, "the request has changed since", costing[0])
+    if costing:
+        return Decision(Action.REPLACE, "the request has changed since", to_cancel=costing)
+    if same:
+        return Decision(Action.CREATE, f"the job of an earlier try ended {same[0].state.name}")
+    return Decision(Action.CREATE, "this run has no job yet")
+
+
+def submit(
+    jobs: Jobs,
+    spec: JobSpec,
+    run: RunIdentity,
+    policy: Policy | None = None,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Submission:
+    """Make sure that exactly one job of this run and this request exists, and return it.
+
+    :param sleep: waits the given seconds
+    :raises ApiError: the service refused the job; nothing was created
+    :raises JobConflictError: the policy forbids to replace the job that is there
+    :raises SubmissionOutcomeUnknownError: it cannot be learnt whether a job was created
+    """
+    mark = Mark.of(run, spec)
+    decision = decide(_find(jobs, spec, mark), mark, policy or Policy())
+    if decision.action is Action.ATTACH and decision.job:
+        return Submission(jobs.get_job(decision.job.name), created=False, reason=decision.reason)
+    if decision.action is Action.REFUSE and decision.job:
+        raise JobConflictError(
+            decision.job,
+            f"This task run already has the batch job {decision.job.name} ({decision.job.state.name}), "
+            f"made for another model, input or output. It goes on and costs money. Cancel it, or set "
+            f"on_changed_input='{OnChangedInput.CANCEL_AND_REPLACE.value}'.",
+        )
+    for job in decision.to_cancel:
+        log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
+        _cancel(jobs, job)
+    return _create(jobs, mark.put_on(spec), mark, decision, sleep)
+
+
+def _create(
+    jobs: Jobs, spec: JobSpec, mark: Mark, decision: Decision, sleep: Callable[[float], None]
+) -> Submission:
+    try:
+        return Submission(jobs.create_job(spec), created=True, reason=decision.reason)
+    except (ApiError, ServiceUnreachableError) as error:
+        if not _may_have_created(error):
+            raise
+        log.warning("The answer to the create was lost (%s). Looking whether the job is there.", error)
+        if job := _wait_for(jobs, spec, mark, sleep):
+            return Submission(job, created=True, reason="its answer was lost; it was found by its name")
+        raise SubmissionOutcomeUnknownError(spec.display_name, spec.parent, str(error)) from error
+
+
+def _may_have_created(error: ApiError | ServiceUnreachableError) -> bool:
+    if isinstance(error, ServiceUnreachableError):
+        return not error.never_sent
+    return error.code == 408 or error.code >= 500
+
+
+def _wait_for(jobs: Jobs, spec: JobSpec, mark: Mark, sleep: Callable[[float], None]) -> BatchJob | None:
+    for wait in LOOKUP_WAITS:
+        sleep(wait)
+        try:
+            found = _find(jobs, spec, mark)
+        except (ApiError, ServiceUnreachableError) as error:
+            log.warning("Cannot look the job up yet: %s", error)
+            continue
+        live = [job for job in found if Mark.read(job) == mark and not job.state.is_terminal]
+        if live:
+            return jobs.get_job(live[-1].name)
+    return None
+
+
+def _find(jobs: Jobs, spec: JobSpec, mark: Mark) -> Sequence[BatchJob]:
+    # The filter may be looser than asked; the mark in the display name decides.
+    found = jobs.list_jobs(spec.project, spec.location, mark.list_filter)
+    return [job for job in found if (theirs := Mark.read(job)) and theirs.run == mark.run]
+
+
+def _cancel(jobs: Jobs, job: BatchJob) -> None:
+    try:
+        jobs.cancel_job(job.name)
+    except ApiError as error:
+        if error.code != 400:
+            raise
+        log.info("%s had already ended", job.name)

@@ -1,0 +1,42 @@
+"""The link from a task to its job in the Google Cloud console."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+from airflow_gemini_batch.batch_job import JobName
+from airflow_gemini_batch.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
+
+
+class BatchJobLink(BaseOperatorLink):
+    """Opens the batch job. It is there as soon as the job is known, while the task still waits."""
+
+    name = "Batch job"
+    xcom_key = "gemini_batch_job"
+
+    @classmethod
+    def persist(cls, context: Context, job_name: JobName) -> None:
+        """Keep the job's console address for the link."""
+        context["ti"].xcom_push(key=cls.xcom_key, value=console_url(job_name))
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Answer the address, or nothing while there is no job."""
+        return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
+
+
+def console_url(job_name: JobName | str) -> str:
+    """The address of a job in the Google Cloud console; empty when it is no job name."""
+    try:
+        name = job_name if isinstance(job_name, JobName) else JobName.parse(job_name)
+    except InvalidParameterError:
+        return ""
+    return (
+        f"https://console.cloud.google.com/vertex-ai/locations/{quote(name.location)}/batch-predictions/"
+        f"{quote(name.job_id)}?project={quote(name.project)}"
+    )

@@ -1,0 +1,238 @@
+"""The operators: submit a batch job, land its results."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_gemini_batch.exceptions import InvalidParameterError, JobConflictError
+from airflow_gemini_batch.faces import (
+    connect,
+    ended_well,
+    fail_without_retry,
+    job_of_event,
+    run_identity,
+    seconds_of,
+    trigger_for,
+    wait_here,
+)
+from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
+from airflow_gemini_batch.jobs.spec import check_region
+from airflow_gemini_batch.links import BatchJobLink
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_gemini_batch.batch_job import BatchJob, JobName
+    from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.jobs.spec import JobSpec
+    from airflow_gemini_batch.jobs.submission import Policy
+
+
+class GeminiBatchSubmitOperator(BaseOperator):
+    """Submits a Gemini batch job to Vertex AI, once, and returns its full resource name.
+
+    A retry, a cleared task or a restarted worker finds the job that this task run has already made, on the
+    server, and attaches to it. Only a job that ended FAILED, CANCELLED or EXPIRED is followed by a new one.
+
+    :param model: a model id such as ``gemini-2.5-flash``, ``publishers/google/models/ID``, or the resource
+        name of a tuned model (templated)
+    :param input_uri: JSONL in Cloud Storage, ``gs://…`` (one or several, ``*`` allowed), or one BigQuery
+        table with a ``request`` column, ``bq://project.dataset.table`` (templated)
+    :param output_uri: ``gs://bucket/prefix`` or ``bq://project.dataset.table`` (templated)
+    :param location: region such as ``us-central1``, or ``global``; default ``GOOGLE_CLOUD_LOCATION``
+        (templated)
+    :param project_id: default the connection's project, then ``GOOGLE_CLOUD_PROJECT`` (templated)
+    :param display_name: what the console shows, default ``dag_id.task_id``; the mark of this run is put
+        behind it (templated)
+    :param labels: labels of the job, for billing reports (templated)
+    :param on_changed_input: this run has a job under way and the request has changed since:
+        ``cancel_and_replace`` it, or ``fail``
+    :param force_new: pay again on purpose: a job of this run that has succeeded is not used again
+    :param wait_for_completion: also wait until the job has ended; see :class:`GeminiBatchJobSensor`
+    :param deferrable: wait in the triggerer, not on a worker
+    :param poll_interval: longest wait between two looks, in seconds
+    :param wait_timeout: how long to wait in all, in seconds or as a timedelta
+    :param gcp_conn_id: Google Cloud connection (templated)
+    :param impersonation_chain: service account to impersonate, or the chain to it (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "model",
+        "input_uri",
+        "output_uri",
+        "location",
+        "project_id",
+        "display_name",
+        "labels",
+        "gcp_conn_id",
+        "impersonation_chain",
+    )
+    operator_extra_links = (BatchJobLink(),)
+    ui_color = "#d2e3fc"
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        input_uri: str | Sequence[str],
+        output_uri: str,
+        location: str | None = None,
+        project_id: str | None = None,
+        display_name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        on_changed_input: str = "cancel_and_replace",
+        force_new: bool = False,
+        wait_for_completion: bool = False,
+        deferrable: bool = True,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        wait_timeout: timedelta | float = DEFAULT_TIMEOUT,
+        gcp_conn_id: str = "google_cloud_default",
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.input_uri = input_uri
+        self.output_uri = output_uri
+        self.location = location
+        self.project_id = project_id
+        self.display_name = display_name
+        self.labels = labels
+        self.on_changed_input = on_changed_input
+        self.force_new = force_new
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.wait_timeout = wait_timeout
+        self.gcp_conn_id = gcp_conn_id
+        self.impersonation_chain = impersonation_chain
+
+    def execute(self, context: Context) -> str:
+        """Submit or attach; wait if asked to."""
+        from airflow_gemini_batch.jobs.submission import submit
+
+        with fail_without_retry(JobConflictError):
+            hook = connect(self)
+            spec = self._spec(hook, context)
+            policy = self._policy()
+            if spec.input_table:
+                check_region(spec, hook.dataset_location(spec.input_table))
+            submission = submit(hook, spec, run_identity(context), policy)
+        job = submission.job
+        BatchJobLink.persist(context, job.name)
+        verb = "Created" if submission.created else "Attached to"
+        self.log.info("%s batch job %s (%s): %s", verb, job.name, job.state.name, submission.reason)
+        if self.wait_for_completion:
+            self._wait(hook, job)
+        return str(job.name)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
+        """Take the trigger's event, read the job once more and finish."""
+        with fail_without_retry():
+            job = job_of_event(event, connect(self))
+        return str(self._finish(job))
+
+    def _wait(self, hook: GeminiBatchHook, job: BatchJob) -> None:
+        deadline = utc_now() + seconds_of(self.wait_timeout)
+        if job.state.is_terminal:
+            self._finish(job)
+        elif self.deferrable:
+            self.defer(trigger=trigger_for(self, job.name, deadline), method_name="execute_complete")
+        else:
+            with fail_without_retry():
+                job = wait_here(
+                    hook, job.name, poll_interval=self.poll_interval, deadline=deadline, log=self.log
+                )
+            self._finish(job)
+
+    def _finish(self, job: BatchJob) -> JobName:
+        ended_well(job)
+        self.log.info("Batch job %s ended %s: %s", job.name.job_id, job.state.name, job.stats)
+        return job.name
+
+    def _policy(self) -> Policy:
+        from airflow_gemini_batch.jobs.submission import OnChangedInput, Policy
+
+        try:
+            on_changed_input = OnChangedInput(self.on_changed_input)
+        except ValueError:
+            raise InvalidParameterError(
+                "on_changed_input", self.on_changed_input, "give 'cancel_and_replace' or 'fail'"
+            ) from None
+        return Policy(on_changed_input=on_changed_input, reuse_succeeded=not self.force_new)
+
+    def _spec(self, hook: GeminiBatchHook, context: Context) -> JobSpec:
+        from airflow_gemini_batch.jobs.spec import job_spec
+
+        ti = context["ti"]
+        return job_spec(
+            project=hook.resolve_project(self.project_id),
+            location=self.location or os.environ.get("GOOGLE_CLOUD_LOCATION"),
+            model=self.model,
+            input_uri=self.input_uri,
+            output_uri=self.output_uri,
+            display_name=self.display_name or f"{ti.dag_id}.{ti.task_id}",
+            labels=self.labels,
+        )
+
+
+class GeminiBatchResultsToBigQueryOperator(BaseOperator):
+    """Lands the results of a batch job in BigQuery as typed rows, and returns a manifest.
+
+    Works from the job's name alone, for output in Cloud Storage and in BigQuery. BigQuery does the work: no
+    row passes through the worker. Landing twice is landing once: the rows of a job replace the rows of the
+    same job. Rows that did not succeed go to the error table.
+
+    The manifest: job, tables, rows by bucket, tokens, cost; see docs/results.md.
+
+    :param job_name: what :class:`GeminiBatchSubmitOperator` returned (templated)
+    :param destination_table: ``project.dataset.table``, or ``dataset.table`` in the connection's project;
+        made if absent, in a dataset that exists (templated)
+    :param error_table: default ``destination_table`` with ``_errors`` behind it (templated)
+    :param response_schema: pydantic model or JSON Schema of an answer; its properties become columns
+    :param write_mode: ``append`` to what other jobs have landed, or ``truncate`` the table first
+    :param project_id: project that runs the BigQuery jobs; default the connection's (templated)
+    :param gcp_conn_id: Google Cloud connection (templated)
+    :param impersonation_chain: service account to impersonate, or the chain to it (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "job_name",
+        "destination_table",
+        "error_table",
+        "write_mode",
+        "project_id",
+        "gcp_conn_id",
+        "impersonation_chain",
+    )
+    operator_extra_links = (BatchJobLink(),)
+    ui_color = "#d2e3fc"
+
+    def __init__(
+        self,
+        *,
+        job_name: str,
+        destination_table: str,
+        error_table: str | None = None,
+        response_schema: Any = None,
+        write_mode: str = "append",
+        project_id: str | None = None,
+        gcp_conn_id: str = "google_cloud_default",
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_name = job_name
+        self.destination_table = destination_table
+        self.error_table = error_table
+        self.response_schema = response_schema
+        self.write_mode = write_mode
+        self.project_id = project_id
+        self.gcp_conn_id = gcp_conn_id
+        self.impersonation_chain = impersonation_chain
