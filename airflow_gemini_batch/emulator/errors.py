@@ -1,0 +1,165 @@
+"""Errors as the service words them: of a call (HTTP), and of a job (``google.rpc.Status``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
+
+CANCELLED = 1
+INVALID_ARGUMENT = 3
+FAILED_PRECONDITION = 9
+INTERNAL = 13
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing that is wrong with a body.
+
+    :param field: its path, in the service's snake_case, such as ``batch_prediction_job.input_config``
+    """
+
+    field: str
+    description: str
+
+
+class CallError(Exception):
+    """The answer to a call is an error.
+
+    :param code: HTTP status code
+    :param status: name of the ``google.rpc.Code``
+    """
+
+    def __init__(self, code: int, status: str, message: str, violations: Sequence[Violation] = ()) -> None:
+        self.code = code
+        self.status = status
+        self.message = message
+        self.violations = tuple(violations)
+        super().__init__(message)
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON body of the answer."""
+        error: dict[str, Any] = {"code": self.code, "message": self.message, "status": self.status}
+        if self.violations:
+            fields = [{"field": v.field, "description": v.description} for v in self.violations]
+            error["details"] = [{"@type": _BAD_REQUEST, "fieldViolations": fields}]
+        return {"error": error}
+
+
+class JobFailure(Exception):
+    """The job ends FAILED.
+
+    :param code: number of the ``google.rpc.Code``
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(message)
+
+
+def invalid_argument(message: str, violations: Sequence[Violation] = ()) -> CallError:
+    """Return a 400 for a call whose arguments cannot work."""
+    return CallError(400, "INVALID_ARGUMENT", message, violations)
+
+
+def bad_body(violations: Sequence[Violation]) -> CallError:
+    """Return the 400 of the JSON parser: fields that do not exist or have the wrong type."""
+    return invalid_argument("\n".join(v.description for v in violations), violations)
+
+
+def bad_fields(violations: Sequence[Violation]) -> CallError:
+    """Return the 400 of the service: fields that parse and have values that cannot work."""
+    found = "".join(
+        f"\t{i}.Field: {v.field}; Message: {v.description}" for i, v in enumerate(violations, start=1)
+    )
+    return invalid_argument(f"List of found errors:{found}\t", violations)
+
+
+def failed_precondition(message: str) -> CallError:
+    """Return a 400 for a job that is not in a state for the call."""
+    return CallError(400, "FAILED_PRECONDITION", message)
+
+
+def unauthenticated() -> CallError:
+    """Return the 401 of a call without a token."""
+    return CallError(
+        401,
+        "UNAUTHENTICATED",
+        "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie "
+        "or other valid authentication credential. See "
+        "https://developers.google.com/identity/sign-in/web/devconsole-project.",
+    )
+
+
+def permission_denied(permission: str, resource: str) -> CallError:
+    """Return the 403 of a caller who may not do that."""
+    return CallError(
+        403,
+        "PERMISSION_DENIED",
+        f"Permission '{permission}' denied on resource '//aiplatform.googleapis.com/{resource}' "
+        "(or it may not exist).",
+    )
+
+
+def job_not_found(name: str) -> CallError:
+    """Return the 404 of a job that does not exist."""
+    return CallError(404, "NOT_FOUND", f'The BatchPredictionJob "{name}" does not exist.')
+
+
+def model_not_found(model: str) -> CallError:
+    """Return the 404 of a publisher model, given by its full path."""
+    return CallError(
+        404,
+        "NOT_FOUND",
+        f"Publisher Model `{model}` was not found or your project does not have access to it. "
+        "Please ensure you are using a valid model version. For more information, see: "
+        "https://cloud.google.com/vertex-ai/generative-ai/docs/learn/model-versions",
+    )
+
+
+def tuned_model_not_found(model: str) -> CallError:
+    """Return the 404 of a model or endpoint of another project or location."""
+    return CallError(404, "NOT_FOUND", f"The Model {model} does not exist.")
+
+
+def unknown_url(path: str) -> CallError:
+    """Return the 404 of a path that no method answers."""
+    return CallError(404, "NOT_FOUND", f"The requested URL {path} was not found on this server.")
+
+
+def quota_exceeded(metric: str) -> CallError:
+    """Return the 429 of too many calls."""
+    return CallError(
+        429,
+        "RESOURCE_EXHAUSTED",
+        f"Quota exceeded for {metric}. Please submit a quota increase request. "
+        "https://cloud.google.com/vertex-ai/docs/quotas.",
+    )
+
+
+def bucket_not_found(bucket: str) -> JobFailure:
+    """Return the failure of a job whose bucket does not exist; found only after create."""
+    return JobFailure(
+        FAILED_PRECONDITION,
+        f"Failed to get GCS bucket location for {bucket}. "
+        "Please check that the bucket exists and permissions are set correctly.",
+    )
+
+
+def import_failed(cause: str) -> JobFailure:
+    """Return the failure of a job whose input cannot be imported; nothing ran."""
+    return JobFailure(
+        INVALID_ARGUMENT,
+        "Failed to import data. Please check 'Prepare input' section of the batch predictions "
+        f"documentation. {cause}",
+    )
+
+
+def export_failed(cause: str) -> JobFailure:
+    """Return the failure of a job whose output cannot be written."""
+    return JobFailure(INTERNAL, f"Failed to export data. {cause}")
