@@ -69,7 +69,7 @@ _TERMINAL = frozenset(
     }
 )
 
-_JOB_NAME = re.compile(r"^projects/([^/\s]+)/locations/([^/\s]+)/batchPredictionJobs/([^/\s]+)$")
+_JOB_NAME = re.compile(r"projects/([^/\s]+)/locations/([^/\s]+)/batchPredictionJobs/([^/\s]+)")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class JobName:
 
         :raises InvalidParameterError: when it is not one
         """
-        match = _JOB_NAME.match(name) if isinstance(name, str) else None
+        match = _JOB_NAME.fullmatch(name) if isinstance(name, str) else None
         if not match:
             raise InvalidParameterError(
                 parameter,

@@ -15,16 +15,16 @@ MAX_DISPLAY_NAME = 128
 MAX_LABELS = 64
 MAX_LABEL = 64
 
-_LOCATION = re.compile(r"^[a-z]+(-[a-z]+)*-?[0-9]*$")
-_GCS_OBJECT = re.compile(r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/.+[^/]$")
-_GCS_PREFIX = re.compile(r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?$")
-_BQ_TABLE = re.compile(r"^bq://([a-z0-9.:-]+)\.([A-Za-z0-9_]+)\.([^.\s]+)$")
-_BQ_DATASET = re.compile(r"^bq://([a-z0-9:-]+)\.([A-Za-z0-9_]+)$")
-_TUNED_MODEL = re.compile(r"^projects/[^/]+/locations/([^/]+)/(?:models|endpoints)/[^/]+$")
-_PUBLISHER_MODEL = re.compile(r"^(?:projects/[^/]+/locations/[^/]+/)?(publishers/[^/]+/models/[^/]+)$")
-_SHORT_MODEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9@._-]*$")
-_LABEL_KEY = re.compile(r"^[a-z][a-z0-9_-]*$")
-_LABEL_VALUE = re.compile(r"^[a-z0-9_-]*$")
+_LOCATION = re.compile(r"[a-z]+(-[a-z]+)*-?[0-9]*")
+_GCS_OBJECT = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/.+[^/]")
+_GCS_PREFIX = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?")
+_BQ_TABLE = re.compile(r"bq://([a-z0-9.:-]+)\.([A-Za-z0-9_]+)\.([^.\s]+)")
+_BQ_DATASET = re.compile(r"bq://([a-z0-9:-]+)\.([A-Za-z0-9_]+)")
+_TUNED_MODEL = re.compile(r"projects/[^/]+/locations/([^/]+)/(?:models|endpoints)/[^/]+")
+_PUBLISHER_MODEL = re.compile(r"(?:projects/[^/]+/locations/[^/]+/)?(publishers/[^/]+/models/[^/]+)")
+_SHORT_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]*")
+_LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]*")
+_LABEL_VALUE = re.compile(r"[a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def check_region(spec: JobSpec, dataset_location: str | None) -> None:
 
 def table_of(uri: str) -> tuple[str, str, str]:
     """``bq://project.dataset.table`` → the three."""
-    match = _BQ_TABLE.match(uri)
+    match = _BQ_TABLE.fullmatch(uri)
     if not match:
         raise InvalidParameterError("uri", uri, "give bq://project.dataset.table")
     project, dataset, table = match.groups()
@@ -120,13 +120,13 @@ def _location(location: str | None) -> str:
             location,
             "no location: give a region such as 'us-central1', or 'global', or set GOOGLE_CLOUD_LOCATION",
         )
-    if not _LOCATION.match(location):
+    if not _LOCATION.fullmatch(location):
         raise InvalidParameterError("location", location, "give a region such as 'us-central1', or 'global'")
     return location
 
 
 def _model(model: str, location: str) -> str:
-    if tuned := _TUNED_MODEL.match(model or ""):
+    if tuned := _TUNED_MODEL.fullmatch(model or ""):
         if location == "global":
             raise InvalidParameterError(
                 "location",
@@ -138,9 +138,9 @@ def _model(model: str, location: str) -> str:
                 "location", location, f"the tuned model {model} lives in {tuned.group(1)!r}; use that"
             )
         return model
-    if publisher := _PUBLISHER_MODEL.match(model or ""):
+    if publisher := _PUBLISHER_MODEL.fullmatch(model or ""):
         return publisher.group(1)
-    if not model or not _SHORT_MODEL.match(model):
+    if not model or not _SHORT_MODEL.fullmatch(model):
         raise InvalidParameterError(
             "model",
             model,
@@ -167,9 +167,9 @@ def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
             raise InvalidParameterError(
                 "input_uri", list(uris), "a job reads either one BigQuery table or files in Cloud Storage"
             )
-        if uri.startswith("bq://") and not _BQ_TABLE.match(uri):
+        if uri.startswith("bq://") and not _BQ_TABLE.fullmatch(uri):
             raise InvalidParameterError("input_uri", uri, "give the whole name, bq://project.dataset.table")
-        if uri.startswith("gs://") and not _GCS_OBJECT.match(uri):
+        if uri.startswith("gs://") and not _GCS_OBJECT.fullmatch(uri):
             raise InvalidParameterError(
                 "input_uri",
                 uri,
@@ -183,10 +183,10 @@ def _output_uri(output_uri: str) -> str:
         raise InvalidParameterError(
             "output_uri", output_uri, "say where results go: gs://bucket/prefix or bq://project.dataset.table"
         )
-    if output_uri.startswith("gs://") and _GCS_PREFIX.match(output_uri):
+    if output_uri.startswith("gs://") and _GCS_PREFIX.fullmatch(output_uri):
         return output_uri
     # A project alone would make the service invent a dataset that the job resource names nowhere.
-    if _BQ_TABLE.match(output_uri) or _BQ_DATASET.match(output_uri):
+    if _BQ_TABLE.fullmatch(output_uri) or _BQ_DATASET.fullmatch(output_uri):
         return output_uri
     raise InvalidParameterError(
         "output_uri", output_uri, "must be gs://bucket/prefix or bq://project.dataset.table"
@@ -204,14 +204,14 @@ def _labels(labels: Mapping[str, str]) -> dict[str, str]:
     if len(labels) > MAX_LABELS:
         raise InvalidParameterError("labels", sorted(labels), f"at most {MAX_LABELS} labels")
     for key, value in labels.items():
-        if len(key) > MAX_LABEL or not _LABEL_KEY.match(key):
+        if len(key) > MAX_LABEL or not _LABEL_KEY.fullmatch(key):
             raise InvalidParameterError(
                 "labels",
                 key,
                 f"a key has at most {MAX_LABEL} characters: a lowercase letter, then lowercase letters, "
                 "digits, '-', '_'",
             )
-        if not isinstance(value, str) or len(value) > MAX_LABEL or not _LABEL_VALUE.match(value):
+        if not isinstance(value, str) or len(value) > MAX_LABEL or not _LABEL_VALUE.fullmatch(value):
             raise InvalidParameterError(
                 f"labels[{key!r}]",
                 value,

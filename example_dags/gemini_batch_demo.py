@@ -1,0 +1,84 @@
+"""Classify every Python distribution installed here: real text, one batch job, one typed table."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from importlib import metadata
+from io import StringIO
+
+from airflow.providers.common.compat.sdk import dag, task
+
+from airflow_gemini_batch.operators.gemini_batch import (
+    GeminiBatchResultsToBigQueryOperator,
+    GeminiBatchSubmitOperator,
+)
+from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
+
+BUCKET = os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket")
+DATASET = os.environ.get("GEMINI_BATCH_DATASET", "my_dataset")
+LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "us-central1")
+
+ANSWER = {
+    "type": "object",
+    "properties": {
+        "category": {
+            "type": "string",
+            "enum": ["data", "web", "cloud", "testing", "security", "tooling", "other"],
+        },
+        "one_line_summary": {"type": "string"},
+        "audience": {"type": "string", "enum": ["beginners", "application developers", "operators"]},
+    },
+    "required": ["category", "one_line_summary", "audience"],
+}
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["gemini-batch", "demo"])
+def gemini_batch_demo():
+    @task
+    def write_requests(run_id: str | None = None) -> str:
+        """One line of JSON a distribution: its name, summary and description, and what to answer."""
+        from airflow.providers.google.cloud.hooks.gcs import GCSHook
+
+        lines = StringIO()
+        for name, text in sorted(installed_distributions().items()):
+            prompt = f"Describe this Python package.\n\n{text}"
+            request = {
+                "contents": [{"role": "user", "parts": [{"text": prompt}]}],
+                "generationConfig": {"responseMimeType": "application/json", "responseSchema": ANSWER},
+            }
+            lines.write(json.dumps({"key": f"dist-{name}", "request": request}) + "\n")
+        folder = "".join(c if c.isalnum() else "-" for c in run_id or "manual")
+        GCSHook().upload(BUCKET, f"demo/{folder}/requests.jsonl", data=lines.getvalue())
+        return f"gs://{BUCKET}/demo/{folder}/requests.jsonl"
+
+    submit = GeminiBatchSubmitOperator(
+        task_id="submit",
+        model="gemini-2.5-flash",
+        input_uri=write_requests(),
+        output_uri=f"gs://{BUCKET}/demo/results",
+        location=LOCATION,
+    )
+    wait = GeminiBatchJobSensor(task_id="wait", job_name=submit.output)
+    land = GeminiBatchResultsToBigQueryOperator(
+        task_id="land",
+        job_name=submit.output,
+        destination_table=f"{DATASET}.python_distributions",
+        response_schema=ANSWER,
+    )
+    wait >> land
+
+
+def installed_distributions() -> dict[str, str]:
+    """Name → name, summary and the beginning of the description, as each distribution states them."""
+    texts = {}
+    for distribution in metadata.distributions():
+        about = distribution.metadata
+        name = about["Name"].lower()
+        description = about.get("Description") or about.get_payload() or ""
+        texts[name] = f"{about['Name']}: {about.get('Summary') or ''}\n\n{description[:2000]}"
+    return texts
+
+
+gemini_batch_demo()

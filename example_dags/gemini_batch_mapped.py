@@ -1,0 +1,43 @@
+"""One job a file: the list of files is made at run time, every step is mapped over it."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+from airflow.providers.common.compat.sdk import dag, task
+
+from airflow_gemini_batch.operators.gemini_batch import (
+    GeminiBatchResultsToBigQueryOperator,
+    GeminiBatchSubmitOperator,
+)
+from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
+
+BUCKET = os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket")
+DATASET = os.environ.get("GEMINI_BATCH_DATASET", "my_dataset")
+LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "us-central1")
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["gemini-batch"])
+def gemini_batch_mapped():
+    @task
+    def files() -> list[str]:
+        from airflow.providers.google.cloud.hooks.gcs import GCSHook
+
+        names = GCSHook().list(BUCKET, prefix="requests/")
+        return [f"gs://{BUCKET}/{name}" for name in names if name.endswith(".jsonl")]
+
+    submit = GeminiBatchSubmitOperator.partial(
+        task_id="submit",
+        model="gemini-2.5-flash-lite",
+        output_uri=f"gs://{BUCKET}/results",
+        location=LOCATION,
+    ).expand(input_uri=files())
+    wait = GeminiBatchJobSensor.partial(task_id="wait").expand(job_name=submit.output)
+    land = GeminiBatchResultsToBigQueryOperator.partial(
+        task_id="land", destination_table=f"{DATASET}.answers_mapped"
+    ).expand(job_name=submit.output)
+    wait >> land
+
+
+gemini_batch_mapped()

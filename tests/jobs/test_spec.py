@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.jobs.spec import JobSpec, check_region, job_spec
+
+GOOD = {
+    "project": "p",
+    "location": "us-central1",
+    "model": "gemini-2.5-flash",
+    "input_uri": "gs://bucket/in.jsonl",
+    "output_uri": "gs://bucket/out",
+}
+TUNED = "projects/12/locations/us-central1/models/34"
+
+
+def spec(**changes: object) -> JobSpec:
+    return job_spec(**{**GOOD, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("gemini-2.5-flash", "publishers/google/models/gemini-2.5-flash"),
+        ("publishers/google/models/gemini-2.5-pro", "publishers/google/models/gemini-2.5-pro"),
+        ("publishers/meta/models/llama", "publishers/meta/models/llama"),
+        ("projects/p/locations/l/publishers/google/models/g", "publishers/google/models/g"),
+        (TUNED, TUNED),
+        (TUNED.replace("models", "endpoints"), TUNED.replace("models", "endpoints")),
+    ],
+)
+def test_a_model_is_sent_in_the_services_form(given: str, sent: str) -> None:
+    assert spec(model=given).model == sent
+
+
+@pytest.mark.parametrize(
+    ("uris", "sent"),
+    [
+        ("gs://bucket/a.jsonl", ("gs://bucket/a.jsonl",)),
+        (["gs://bucket/a.jsonl", "gs://bucket/b*.jsonl"], ("gs://bucket/a.jsonl", "gs://bucket/b*.jsonl")),
+        ("bq://p-1.d.t", ("bq://p-1.d.t",)),
+    ],
+)
+def test_inputs_that_a_job_can_read(uris: object, sent: tuple[str, ...]) -> None:
+    assert spec(input_uri=uris).input_uris == sent
+
+
+@pytest.mark.parametrize("location", ["us-central1", "europe-west4", "global", "us", "me-central2"])
+def test_locations(location: str) -> None:
+    assert spec(location=location).location == location
+
+
+@pytest.mark.parametrize(
+    ("parameter", "changes"),
+    [
+        ("location", {"location": None}),
+        ("location", {"location": "US Central"}),
+        ("location", {"location": "global", "model": TUNED}),
+        ("location", {"location": "europe-west4", "model": TUNED}),
+        ("model", {"model": ""}),
+        ("model", {"model": "gemini 2.5"}),
+        ("model", {"model": "projects/p/models/1"}),
+        ("input_uri", {"input_uri": ""}),
+        ("input_uri", {"input_uri": []}),
+        ("input_uri", {"input_uri": "/tmp/in.jsonl"}),
+        ("input_uri", {"input_uri": "s3://bucket/in.jsonl"}),
+        ("input_uri", {"input_uri": "gs://bucket"}),
+        ("input_uri", {"input_uri": "gs://bucket/folder/"}),
+        ("input_uri", {"input_uri": "bq://d.t"}),
+        ("input_uri", {"input_uri": ["bq://p.d.t", "bq://p.d.u"]}),
+        ("input_uri", {"input_uri": ["gs://bucket/a", None]}),
+        ("output_uri", {"output_uri": ""}),
+        ("output_uri", {"output_uri": None}),
+        ("output_uri", {"output_uri": "bucket/out"}),
+        ("output_uri", {"output_uri": "bq://p"}),
+        ("display_name", {"display_name": "x" * 129}),
+        ("labels", {"labels": {"Team": "a"}}),
+        ("labels", {"labels": {f"k{n}": "v" for n in range(65)}}),
+        ("labels['team']", {"labels": {"team": "Data Eng"}}),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_by_name(parameter: str, changes: dict[str, object]) -> None:
+    with pytest.raises(InvalidParameterError) as caught:
+        spec(**changes)
+    assert caught.value.parameter == parameter
+    assert caught.value.fix
+    assert str(caught.value).startswith(f"{parameter}=")
+
+
+@pytest.mark.parametrize("region", [None, "us-central1", "US-CENTRAL1"])
+def test_an_input_table_of_the_jobs_region_is_read(region: str | None) -> None:
+    check_region(spec(input_uri="bq://p.d.t"), region)
+
+
+def test_the_global_endpoint_reads_tables_of_any_region() -> None:
+    check_region(spec(input_uri="bq://p.d.t", location="global"), "europe-west4")
+
+
+@pytest.mark.parametrize(("region", "parameter"), [("US", "input_uri"), ("europe-west4", "location")])
+def test_an_input_table_that_lies_elsewhere_is_refused(region: str, parameter: str) -> None:
+    with pytest.raises(InvalidParameterError) as caught:
+        check_region(spec(input_uri="bq://p.d.t"), region)
+    assert caught.value.parameter == parameter
