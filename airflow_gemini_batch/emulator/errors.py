@@ -50,7 +50,7 @@ class CallError(Exception):
         return {"error": error}
 
 
-class JobFailure(Exception):
+class JobFailedError(Exception):
     """The job ends FAILED.
 
     :param code: number of the ``google.rpc.Code``
@@ -142,24 +142,24 @@ def quota_exceeded(metric: str) -> CallError:
     )
 
 
-def bucket_not_found(bucket: str) -> JobFailure:
+def bucket_not_found(bucket: str) -> JobFailedError:
     """Return the failure of a job whose bucket does not exist; found only after create."""
-    return JobFailure(
+    return JobFailedError(
         FAILED_PRECONDITION,
         f"Failed to get GCS bucket location for {bucket}. "
         "Please check that the bucket exists and permissions are set correctly.",
     )
 
 
-def import_failed(cause: str) -> JobFailure:
+def import_failed(cause: str) -> JobFailedError:
     """Return the failure of a job whose input cannot be imported; nothing ran."""
-    return JobFailure(
+    return JobFailedError(
         INVALID_ARGUMENT,
         "Failed to import data. Please check 'Prepare input' section of the batch predictions "
         f"documentation. {cause}",
     )
 
 
-def export_failed(cause: str) -> JobFailure:
+def export_failed(cause: str) -> JobFailedError:
     """Return the failure of a job whose output cannot be written."""
-    return JobFailure(INTERNAL, f"Failed to export data. {cause}")
+    return JobFailedError(INTERNAL, f"Failed to export data. {cause}")

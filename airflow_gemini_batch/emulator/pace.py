@@ -92,7 +92,7 @@ class Walk:
         return min(max(self.progress(now) - self.path.index(JobState.RUNNING), 0.0), 1.0)
 
     def seconds_until(self, stage: int, now: float) -> float | None:
-        """Return the seconds until it reaches the ``stage`` of the path; ``None`` if time does not move it."""
+        """Return the seconds until it reaches that stage of the path; ``None`` if time does not move it."""
         if not self.pace.seconds:
             return None
         return max(self.started + stage * self.pace.seconds - now, 0.0)
