@@ -19,9 +19,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_gemini_batch.emulator.server import Emulator
     from google.cloud import bigquery, storage
 
+    from airflow_gemini_batch.emulator.server import Emulator
     from airflow_gemini_batch.emulator.stack import StackAddresses
 
 _FOREIGN = ("AIRFLOW_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_", "BIGQUERY_EMULATOR_")

@@ -1,0 +1,63 @@
+# Everything happens in this folder: .tools (uv, a Python if need be), .venv*, .local (data and logs).
+PYTHON3 ?= python3
+WORKERS ?= 2
+SETUP = @$(PYTHON3) .ci/environments.py
+BIN = .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types unit airflow2 up down bench bigquery lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo:  ## run the main example DAG on this machine and show the table that it lands
+	$(SETUP) airflow3 bigquery
+	@$(BIN)/gemini-batch demo
+
+up:  ## start the stack under a real Airflow with the example DAGs, and print its address
+	$(SETUP) airflow3 bigquery
+	@$(BIN)/gemini-batch up
+
+down:  ## stop what `make up` started
+	$(SETUP) airflow3
+	@$(BIN)/gemini-batch down
+
+test: lint types unit airflow2  ## lint, types and all tests, on Airflow 3 and 2.11
+
+lint:  ## ruff
+	$(SETUP) airflow3
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:  ## mypy --strict on the package
+	$(SETUP) airflow3
+	$(BIN)/mypy
+
+unit:  ## all tests on Airflow 3
+	$(SETUP) airflow3 bigquery
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+airflow2:  ## the unit tests on Airflow 2.11
+	$(SETUP) airflow2 bigquery
+	.venv-airflow2/bin/python -m pytest -n $(WORKERS) --dist loadgroup -m "not system and not analyzer"
+
+bench:  ## measure the speed and memory of landing, and the cost of importing the operators
+	$(SETUP) airflow3 bigquery
+	@for script in tests/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+bigquery:  ## make only the environment of the BigQuery stand-in
+	$(SETUP) bigquery
+
+COMPILE = @$$($(PYTHON3) .ci/environments.py --uv) pip compile --quiet --upgrade --universal \
+	--generate-hashes --no-annotate --no-header --no-emit-index-url
+
+lock:  ## choose new versions of everything and write .ci/locks
+	$(COMPILE) --python-version 3.10 pyproject.toml --extra local --group dev \
+		--constraints .ci/locks/airflow3-constraints.txt --output-file .ci/locks/airflow3.txt
+	$(COMPILE) --python-version 3.10 pyproject.toml --extra local --group test \
+		--constraints .ci/locks/airflow2-constraints.txt --output-file .ci/locks/airflow2.txt
+	$(COMPILE) --python-version 3.13 .ci/locks/bigquery.in \
+		--overrides .ci/locks/bigquery-overrides.txt --output-file .ci/locks/bigquery.txt
+
+clean: down  ## stop everything and remove all that was made here
+	rm -rf .venv .venv-airflow2 .venv-bigquery .tools .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
