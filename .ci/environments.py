@@ -40,7 +40,9 @@ class SetupError(Exception):
 def runs(command):
     """Return what ``command`` prints, or None when it cannot be run; a shim of pyenv may fail."""
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
+        done = subprocess.run(
+            command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode().strip() if done.returncode == 0 else None
@@ -66,7 +68,7 @@ def uv():
     errors = []
     for commands in attempts:
         for command in commands:
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             if done.returncode:
                 errors.append("$ {}\n{}".format(" ".join(command), done.stdout.decode().strip()))
                 break
@@ -116,7 +118,9 @@ def find_python(versions, uv_path):
     say("No Python {} here; downloading one into .tools".format(" or ".join(versions)))
     environment = dict(os.environ, UV_PYTHON_INSTALL_DIR=str(TOOLS / "python"))
     command = [uv_path, "python", "install", "--no-bin", versions[0]]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        command, check=False, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     for path in candidates(versions[0]) if done.returncode == 0 else ():
         if os.path.exists(path) and runs([path, "-c", probe]):
             return path

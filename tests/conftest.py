@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_gemini_batch.emulator.stack import isolated_environment, stay_on_loopback
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.server import Emulator
     from airflow_gemini_batch.emulator.stack import StackAddresses
 
-_FOREIGN = ("AIRFLOW_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_", "BIGQUERY_EMULATOR_")
 
-
-def _isolated_environment(home: Path) -> dict[str, str]:
+def _isolate(home: Path) -> None:
+    kept = isolated_environment()
+    for name in set(os.environ) - set(kept):
+        del os.environ[name]
     (home / "dags").mkdir()
-    return {
+    os.environ |= {
+        **kept,
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -37,19 +41,12 @@ def _isolated_environment(home: Path) -> dict[str, str]:
         # Both silence warnings of Airflow 2.11 about its own defaults.
         "AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY": "True",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        # No test may find credentials of the person who runs it.
-        "CLOUDSDK_CONFIG": str(home / "gcloud"),
-        "NO_GCE_CHECK": "True",
-        "NO_PROXY": "127.0.0.1,localhost",
-        "no_proxy": "127.0.0.1,localhost",
     }
 
 
 # Airflow reads its environment when it is imported, which a test module may do at its top.
 _HOME = Path(tempfile.mkdtemp(prefix="gemini-batch-tests-"))
-for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
-    del os.environ[_name]
-os.environ.update(_isolated_environment(_HOME))
+_isolate(_HOME)
 
 
 def pytest_unconfigure() -> None:
@@ -99,20 +96,11 @@ def stack(servers: StackAddresses) -> Iterator[RunningStack]:
     """Run the whole stack, with ``os.environ`` and ``google_cloud_default`` pointing at it."""
     from airflow_gemini_batch.emulator.server import Emulator
 
-    _stay_on_loopback()
+    stay_on_loopback()
     with Emulator() as vertex:
         addresses = replace(servers, vertex_url=vertex.url)
         os.environ.update(addresses.environment())
         yield RunningStack(addresses, vertex)
-
-
-def _stay_on_loopback() -> None:
-    """Stop google-auth from asking a Google host, on a thread, for the region of each key."""
-    from google.auth import credentials
-
-    boundary = getattr(credentials, "CredentialsWithRegionalAccessBoundary", None)
-    if boundary:
-        boundary._is_regional_access_boundary_lookup_required = lambda _self: False
 
 
 @pytest.fixture

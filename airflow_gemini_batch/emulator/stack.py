@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PROJECT = "local-project"
 LOCATION = "us-central1"
 START_SECONDS = 60.0
+FOREIGN = ("AIRFLOW_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_", "BIGQUERY_EMULATOR_")
 _HERE = Path(__file__).parent
 _URL = re.compile(r"https?://127\.0\.0\.1:\d+")
 
@@ -66,11 +67,47 @@ class StackAddresses:
         }
 
 
+def isolated_environment() -> dict[str, str]:
+    """``os.environ`` without what would lead to another Airflow, to credentials or off this machine."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return {
+        **kept,
+        # Where gcloud keeps the credentials of whoever sits here.
+        "CLOUDSDK_CONFIG": os.devnull,
+        "NO_GCE_CHECK": "True",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def stay_on_loopback() -> None:
+    """Stop google-auth from asking a Google host, on a thread, for the region of each key."""
+    from google.auth import credentials
+
+    boundary = getattr(credentials, "CredentialsWithRegionalAccessBoundary", None)
+    if boundary:
+        boundary._is_regional_access_boundary_lookup_required = lambda _self: False
+
+
+def checkout() -> Path:
+    """Return the folder of the checkout that this package runs from.
+
+    :raises StackError: when it is installed elsewhere, without the example DAGs
+    """
+    root = _HERE.parents[1]
+    if not (root / "example_dags").is_dir():
+        raise StackError(
+            "This needs a checkout of the repository: the installed package has no example DAGs."
+        )
+    return root
+
+
 class Service:
     """One process of the stack, under a watchdog that ends it when we end.
 
     :param command: the program and its arguments
-    :param log: where its output goes; a line that says ``ready`` and holds its URL ends the start
+    :param log: the file that its output goes to
+    :param environment: variables to set on top of :func:`isolated_environment`
     """
 
     def __init__(
@@ -79,7 +116,7 @@ class Service:
         self.name = name
         self.log = log
         self._command = [sys.executable, "-I", "-S", watchdog.__file__, *command]
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = {**isolated_environment(), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -98,6 +135,10 @@ class Service:
                 env=self._environment,
                 start_new_session=True,
             )
+
+    def wait(self) -> int:
+        """Wait until it ends by itself, and return its exit code."""
+        return self._process.wait() if self._process else 0
 
     def wait_for(self, line: str, timeout: float = START_SECONDS) -> str:
         """Wait until the log has a line that contains ``line`` and a URL on loopback.

@@ -58,8 +58,9 @@ def test_a_service_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         import os, sys, time
         from pathlib import Path
         from airflow_gemini_batch.emulator.stack import Service
-        child = "import subprocess as s; p = s.Popen(['sleep', '600']); print('up http://127.0.0.1:1', p.pid)"
-        command = [sys.executable, "-uc", child + "; p.wait()"]
+        child = "import subprocess as s, sys; p = s.Popen(['sleep', '600'], start_new_session=NEW); "
+        child = child.replace("NEW", str(sys.platform == "linux"))  # where orphans can be adopted
+        command = [sys.executable, "-uc", child + "print('up http://127.0.0.1:1', p.pid); p.wait()"]
         service = Service("sleeper", command, Path(sys.argv[1]))
         service.start()
         service.wait_for("up")

@@ -1,0 +1,71 @@
+"""The command ``gemini-batch``. Each subcommand is imported when it is chosen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from airflow_gemini_batch import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def _demo(_: argparse.Namespace) -> int:
+    from airflow_gemini_batch.emulator import demo
+
+    return demo.run()
+
+
+def _up(_: argparse.Namespace) -> int:
+    from airflow_gemini_batch.emulator import standalone
+
+    return standalone.up()
+
+
+def _down(_: argparse.Namespace) -> int:
+    from airflow_gemini_batch.emulator import standalone
+
+    return standalone.down()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    from airflow_gemini_batch.emulator import command
+
+    top = argparse.ArgumentParser(
+        "gemini-batch", description="Gemini batch jobs from Airflow, on this machine."
+    )
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    command.add_parser(commands)
+    for name, run, text in (
+        ("demo", _demo, "run the main example DAG on the local stack and show the table that it lands"),
+        ("up", _up, "start the local stack under a real Airflow, in the background"),
+        ("down", _down, "stop what `up` started"),
+    ):
+        commands.add_parser(name, help=text, description=text).set_defaults(run=run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    :return: the exit code: 0 when all went well, 1 on a failure that is explained, 130 on Ctrl-C
+    """
+    from airflow_gemini_batch.emulator.stack import StackError
+    from airflow_gemini_batch.exceptions import GeminiBatchError
+
+    chosen = parser().parse_args(arguments)
+    try:
+        return int(chosen.run(chosen) or 0)
+    except (StackError, GeminiBatchError) as error:
+        print(f"gemini-batch: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
