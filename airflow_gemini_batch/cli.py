@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :return: the exit code: 0 when all went well, 1 on a failure that is explained, 130 on Ctrl-C
     """
-    from airflow_gemini_batch.emulator.stack import StackError
+    from airflow_gemini_batch.emulator.service import StackError
     from airflow_gemini_batch.exceptions import GeminiBatchError
 
     chosen = parser().parse_args(arguments)

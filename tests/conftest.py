@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_gemini_batch.emulator.stack import isolated_environment, stay_on_loopback
+from airflow_gemini_batch.emulator.service import isolated_environment
+from airflow_gemini_batch.emulator.stack import stay_on_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

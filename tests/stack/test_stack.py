@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_gemini_batch.emulator import stack as local_stack
-from airflow_gemini_batch.emulator.stack import LocalStack, Service, StackError
+from airflow_gemini_batch.emulator import watchdog
+from airflow_gemini_batch.emulator.service import Service, StackError
+from airflow_gemini_batch.emulator.stack import LocalStack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +58,7 @@ def test_a_service_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         """
         import os, sys, time
         from pathlib import Path
-        from airflow_gemini_batch.emulator.stack import Service
+        from airflow_gemini_batch.emulator.service import Service
         child = "import subprocess as s, sys; p = s.Popen(['sleep', '600'], start_new_session=NEW); "
         child = child.replace("NEW", str(sys.platform == "linux"))  # where orphans can be adopted
         command = [sys.executable, "-uc", child + "print('up http://127.0.0.1:1', p.pid); p.wait()"]
@@ -82,11 +83,11 @@ def test_a_service_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 def test_a_service_that_ignores_the_polite_signal_is_stopped_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = local_stack.watchdog.__file__
+    source = watchdog.__file__
     impatient = tmp_path / "watchdog.py"
     with open(source) as original:
         impatient.write_text(original.read().replace("GRACE_SECONDS = 8.0", "GRACE_SECONDS = 0.2"))
-    monkeypatch.setattr(local_stack.watchdog, "__file__", str(impatient))
+    monkeypatch.setattr(watchdog, "__file__", str(impatient))
     stubborn = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     tell = "print('up http://127.0.0.1:1', os.getpid(), flush=True); time.sleep(600)"
     service = Service("stubborn", [sys.executable, "-c", f"{stubborn}; {tell}"], tmp_path / "log")
