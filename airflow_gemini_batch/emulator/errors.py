@@ -50,6 +50,18 @@ class CallError(Exception):
         return {"error": error}
 
 
+class TokenError(CallError):
+    """The answer to a request for a token is an error, in OAuth's own form."""
+
+    def __init__(self, error: str, description: str) -> None:
+        self.error = error
+        super().__init__(400, "INVALID_ARGUMENT", description)
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON body of the answer."""
+        return {"error": self.error, "error_description": self.message}
+
+
 class JobFailedError(Exception):
     """The job ends FAILED.
 

@@ -113,6 +113,27 @@ class Discovery:
         check.message(schema, value, at)
         return check.found
 
+    def writable(self, schema: str, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a message that has no violations as the service keeps it.
+
+        Names in camelCase, without nulls and without the fields that only the service writes.
+        """
+        kept = {}
+        properties = self.schema(schema).get("properties", {})
+        for name, item in value.items():
+            camel = next(known for known in properties if name in (known, snake_case(known)))
+            if item is not None and not properties[camel].get("readOnly"):
+                kept[camel] = self._writable(properties[camel], item)
+        return kept
+
+    def _writable(self, spec: Mapping[str, Any], value: Any) -> Any:
+        if spec.get("type") == "array":
+            items = value if isinstance(value, list) else [value]
+            return [self._writable(spec["items"], item) for item in items]
+        if "properties" in self._schemas.get(spec.get("$ref", ""), {}) and isinstance(value, dict):
+            return self.writable(spec["$ref"], value)
+        return value
+
     def schema(self, name: str) -> Mapping[str, Any]:
         """Return a schema by its full name."""
         schema: Mapping[str, Any] = self._schemas[name]

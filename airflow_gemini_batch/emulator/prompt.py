@@ -1,0 +1,100 @@
+"""What a request says: its fields in either spelling, its text, and the tokens of each modality."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.emulator.schema import snake_case
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# About what the models count for a picture, a minute of sound or of film, a page.
+_MEDIA_TOKENS = {"image": ("IMAGE", 258), "video": ("VIDEO", 1290), "audio": ("AUDIO", 1920)}
+_DOCUMENT_TOKENS = ("DOCUMENT", 258)
+
+_READ_CHARACTERS = 6000
+_LABELLED = re.compile(r"^\W{0,3}([A-Za-z][\w -]{0,30}?)\s*:[ \t]+(\S.*)$", re.MULTILINE)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\W?[A-Z0-9])|\n{2,}")
+_WORD = re.compile(r"[^\W\d_][\w'-]{2,}")
+
+
+def member(message: Any, name: str) -> Any:
+    """Return a field of a message, given by its camelCase name and written in either spelling."""
+    if not isinstance(message, dict):
+        return None
+    value = message.get(name)
+    return message.get(snake_case(name)) if value is None else value
+
+
+def elements(value: Any) -> list[Any]:
+    """Return a repeated field as a list; the service takes one element for a list of one."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def parts_of(request: Mapping[str, Any], *, system: bool = True) -> Iterator[Mapping[str, Any]]:
+    """Yield the parts of a request, those of the system instruction first."""
+    messages = elements(member(request, "systemInstruction")) if system else []
+    for message in [*messages, *elements(member(request, "contents"))]:
+        for part in elements(member(message, "parts")):
+            if isinstance(part, dict):
+                yield part
+
+
+def count_tokens(text: str) -> int:
+    """Return about how many tokens a text has: four characters each."""
+    return -(-len(text) // 4)
+
+
+def prompt_tokens(request: Mapping[str, Any]) -> dict[str, int]:
+    """Return the tokens of a request by modality, ``TEXT`` first."""
+    tokens = {"TEXT": 0}
+    for part in parts_of(request):
+        tokens["TEXT"] += count_tokens(part.get("text") or "")
+        data = member(part, "inlineData") or member(part, "fileData")
+        if data:
+            kind = str(member(data, "mimeType") or "").split("/")[0]
+            modality, count = _MEDIA_TOKENS.get(kind, _DOCUMENT_TOKENS)
+            tokens[modality] = tokens.get(modality, 0) + count
+    return tokens
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The text that a request asks about, and what an answer can be made of."""
+
+    text: str
+
+    @classmethod
+    def of(cls, request: Mapping[str, Any]) -> Prompt:
+        """Take the text of the contents; the system instruction says how to answer, not about what."""
+        texts = [part.get("text") or "" for part in parts_of(request, system=False)]
+        return cls("\n\n".join(texts)[:_READ_CHARACTERS])
+
+    @cached_property
+    def labelled(self) -> dict[str, str]:
+        """What the lines of the form ``Label: value`` say, by label in lower case."""
+        return {label.lower(): value.strip() for label, value in _LABELLED.findall(self.text)}
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """The sentences of the longest paragraph; the question itself is seldom the longest."""
+        paragraphs = [_LABELLED.sub(r"\2", part).strip() for part in self.text.split("\n\n")]
+        longest = max(paragraphs, key=len, default="")
+        sentences = [" ".join(sentence.split()) for sentence in _SENTENCE_END.split(longest)]
+        return [sentence for sentence in sentences if sentence] or ["Nothing was asked."]
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Its words, each once, in order."""
+        return list(dict.fromkeys(_WORD.findall(self.text))) or ["nothing"]
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """Its words in lower case."""
+        return frozenset(word.lower() for word in self.words)

@@ -1,0 +1,290 @@
+"""The methods of the API: from a call to the body of its answer."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections import deque
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.checks import KNOWN_MODELS, ROOT, check_job, pace_of
+from airflow_gemini_batch.emulator.errors import Violation
+from airflow_gemini_batch.emulator.list_filter import FilterError, compile_filter
+from airflow_gemini_batch.emulator.pace import IMMEDIATE
+from airflow_gemini_batch.emulator.schema import Discovery, snake_case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from airflow_gemini_batch.emulator.pace import Pace
+    from airflow_gemini_batch.emulator.state import Job, JobStore
+
+# The service's own numbers are not published; small pages make callers page.
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 100
+
+_COLLECTION = re.compile(r"/(v1|v1beta1)/(projects/[^/]+/locations/[^/]+)/batchPredictionJobs")
+_JOB = re.compile(_COLLECTION.pattern + r"/([^/:]+)(:cancel)?")
+_GRANTS = ("urn:ietf:params:oauth:grant-type:jwt-bearer", "refresh_token")
+# fmt: off
+_SYSTEM_QUERY = frozenset((
+    "$.xgafv", "$alt", "access_token", "alt", "callback", "fields", "key", "oauth_token", "prettyPrint",
+    "quotaUser", "uploadType", "upload_protocol",
+))
+# fmt: on
+_LIST_QUERY = {"filter", "pageSize", "pageToken", "readMask"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """An HTTP request, as it came in.
+
+    :param headers: with their names in lower case
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the server is told when it starts.
+
+    :param pace: of jobs that do not choose their own with the label ``emulator-pace``
+    :param models: ids of the publisher models that exist
+    :param projects: the only projects that the caller may use, others answer 403; None means any
+    :param creates_per_minute: more creates in a project answer 429; None means no limit
+    """
+
+    pace: Pace = IMMEDIATE
+    models: Collection[str] = KNOWN_MODELS
+    projects: Collection[str] | None = None
+    creates_per_minute: int | None = None
+
+
+class Routes:
+    """Answers calls from the jobs it holds.
+
+    :param start: called with every new job, to have it run
+    """
+
+    def __init__(self, settings: Settings, jobs: JobStore, start: Callable[[Job], None]) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._start = start
+        self._creates: dict[str, deque[float]] = {}
+
+    def answer(self, call: Call) -> dict[str, Any]:
+        """Return the body of the answer; every call passes here.
+
+        :raises CallError: when the answer is an error
+        """
+        if call.path == "/token" and call.method == "POST":
+            return _token(call)
+        collection, job = _COLLECTION.fullmatch(call.path), _JOB.fullmatch(call.path)
+        match = collection or job
+        if not match:
+            raise errors.unknown_url(call.path)
+        if not re.match(r"Bearer \S", call.headers.get("authorization", "")):
+            raise errors.unauthenticated()
+        version, parent = match[1], match[2]
+        if collection:
+            methods = {"POST": self._create, "GET": self._list}
+            if call.method in methods:
+                return methods[call.method](call, version, parent)
+        elif job:
+            return self._job(call, parent, f"{parent}/batchPredictionJobs/{job[3]}", job[4])
+        raise errors.unknown_url(call.path)
+
+    def _job(self, call: Call, parent: str, name: str, verb: str | None) -> dict[str, Any]:
+        _query(call)
+        if (call.method, verb) == ("GET", None):
+            self._authorize("get", parent)
+            job = self._jobs.get(name)
+            resource = job.look()
+            job.count_read()
+            return resource
+        if (call.method, verb) == ("POST", ":cancel"):
+            self._authorize("cancel", parent)
+            if body := _parse(call):
+                raise errors.bad_body([_unknown_field(field, "") for field in body])
+            self._jobs.get(name).cancel()
+            return {}
+        if (call.method, verb) == ("DELETE", None):
+            self._authorize("delete", parent)
+            self._jobs.delete(name)
+            return _deleted(parent, name)
+        raise errors.unknown_url(call.path)
+
+    def _create(self, call: Call, version: str, parent: str) -> dict[str, Any]:
+        self._authorize("create", parent)
+        _query(call)
+        body = _parse(call)
+        discovery = Discovery.load("aiplatform", version)
+        schema = discovery.schema_named("BatchPredictionJob")
+        if violations := discovery.violations(schema, body, ROOT):
+            raise errors.bad_body(violations)
+        request = discovery.writable(schema, body)
+        check_job(request, parent, self._settings.models)
+        pace = pace_of(request, self._settings.pace)
+        self._count_create(parent)
+        job = self._jobs.create(parent, request, pace)
+        self._start(job)
+        return job.as_created()
+
+    def _list(self, call: Call, version: str, parent: str) -> dict[str, Any]:
+        self._authorize("list", parent)
+        query = _query(call, _LIST_QUERY)
+        text = query.get("filter", "")
+        try:
+            matches = compile_filter(text)
+        except FilterError as error:
+            raise errors.invalid_argument(f'Invalid filter "{text}": {error}.') from None
+        size = _page_size(query.get("pageSize", "0"))
+        before = _read_page_token(query.get("pageToken", ""), parent, text)
+        keep = _read_mask(query.get("readMask", ""), version)
+        shown: list[tuple[Job, dict[str, Any]]] = []
+        for job in self._jobs.newest_first(parent):
+            if before is None or job.number < before:
+                resource = job.look()
+                if matches(resource):
+                    shown.append((job, resource))
+                if len(shown) > size:
+                    break
+        answer: dict[str, Any] = {}
+        if len(shown) > size:
+            shown = shown[:size]
+            answer["nextPageToken"] = _page_token(shown[-1][0].number, parent, text)
+        for job, _ in shown:
+            job.count_read()
+        if shown:
+            answer["batchPredictionJobs"] = [keep(resource) for _, resource in shown]
+        return answer
+
+    def _authorize(self, verb: str, parent: str) -> None:
+        projects = self._settings.projects
+        if projects is not None and parent.split("/")[1] not in projects:
+            raise errors.permission_denied(f"aiplatform.batchPredictionJobs.{verb}", parent)
+
+    def _count_create(self, parent: str) -> None:
+        limit = self._settings.creates_per_minute
+        if limit is None:
+            return
+        recent, now = self._creates.setdefault(parent, deque()), monotonic()
+        while recent and recent[0] < now - 60:
+            recent.popleft()
+        if len(recent) >= limit:
+            raise errors.quota_exceeded("aiplatform.googleapis.com/batch_prediction_requests")
+        recent.append(now)
+
+
+def _query(call: Call, allowed: Collection[str] = ()) -> dict[str, str]:
+    """Return the query parameters under their camelCase names; refuse those that do not exist."""
+    spellings = {snake_case(name): name for name in allowed} | {name: name for name in allowed}
+    unknown = [name for name in call.query if name not in spellings and name not in _SYSTEM_QUERY]
+    if unknown:
+        raise errors.bad_body([_unknown_parameter(name) for name in unknown])
+    return {spellings[name]: value for name, value in call.query.items() if name in spellings}
+
+
+def _token(call: Call) -> dict[str, Any]:
+    form = dict(parse_qsl(call.content.decode("utf-8", "replace")))
+    if form.get("grant_type") not in _GRANTS:
+        raise errors.TokenError("unsupported_grant_type", "Tokens are given to service accounts only.")
+    return {"access_token": "ya29.stand-in", "expires_in": 3599, "token_type": "Bearer"}
+
+
+def _parse(call: Call) -> dict[str, Any]:
+    if not call.content:
+        return {}
+    try:
+        body = json.loads(call.content)
+    except ValueError:
+        raise errors.invalid_argument("Invalid JSON payload received. Unexpected token.") from None
+    if not isinstance(body, dict):
+        problem = 'Unknown name "": Root element must be a message.'
+        raise errors.invalid_argument(f"Invalid JSON payload received. {problem}")
+    return body
+
+
+def _deleted(parent: str, name: str) -> dict[str, Any]:
+    package = "type.googleapis.com/google.cloud.aiplatform.v1"
+    return {
+        "name": f"{parent}/operations/{name.rsplit('/', 1)[-1]}",
+        "metadata": {"@type": f"{package}.DeleteOperationMetadata", "genericMetadata": {}},
+        "done": True,
+        "response": {"@type": "type.googleapis.com/google.protobuf.Empty"},
+    }
+
+
+def _unknown_field(name: str, at: str) -> Violation:
+    return Violation(at, f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.')
+
+
+def _unknown_parameter(name: str) -> Violation:
+    return Violation(
+        "",
+        f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
+        f"Field '{name}' could not be found in request message.",
+    )
+
+
+def _page_size(text: str) -> int:
+    try:
+        size = int(text)
+    except ValueError:
+        size = -1
+    if size < 0:
+        problem = f"Invalid value at 'page_size' (TYPE_INT32), \"{text}\""
+        raise errors.bad_body([Violation("page_size", problem)])
+    return min(size, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
+
+
+def _page_token(number: int, parent: str, text: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([number, parent, text]).encode()).decode()
+
+
+def _read_page_token(token: str, parent: str, text: str) -> int | None:
+    """Return the number that the jobs of the page lie below; a token belongs to its parent and its filter."""
+    if not token:
+        return None
+    try:
+        number, *belongs = json.loads(base64.urlsafe_b64decode(token))
+    except (ValueError, binascii.Error, TypeError):
+        belongs = []
+    if belongs != [parent, text]:
+        raise errors.invalid_argument("The page token is invalid, or belongs to another parent or filter.")
+    return int(number)
+
+
+def _read_mask(mask: str, version: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    if mask in ("", "*"):
+        return lambda resource: resource
+    discovery = Discovery.load("aiplatform", version)
+    fields = discovery.fields(discovery.schema_named("BatchPredictionJob"))
+    paths = [[snake_case(name) for name in path.strip().split(".")] for path in mask.split(",")]
+    for path in paths:
+        if path[0] not in fields:
+            raise errors.invalid_argument(f'Invalid field mask "{mask}": no field "{".".join(path)}".')
+    return lambda resource: _pick(resource, paths)
+
+
+def _pick(value: Any, paths: Sequence[Sequence[str]]) -> Any:
+    """Keep the members of a JSON object that the paths lead to."""
+    if not isinstance(value, dict) or [] in paths:
+        return value
+    kept = {}
+    for name, item in value.items():
+        below = [path[1:] for path in paths if path[0] == snake_case(name)]
+        if below:
+            kept[name] = _pick(item, below)
+    return kept

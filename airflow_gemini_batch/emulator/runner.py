@@ -1,0 +1,234 @@
+"""Runs jobs, each in a thread: reads the input, answers every row, writes the output, sets how it ended."""
+
+from __future__ import annotations
+
+import logging
+import random
+import tempfile
+import threading
+from array import array
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from airflow_gemini_batch.batch_job import CompletionStats, JobState
+from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.rows import RowProcessor, prediction_line
+from airflow_gemini_batch.emulator.state import Abandoned, Outcome, rfc3339, utc_now
+from airflow_gemini_batch.emulator.storage import ObjectStorage, parse_line, read_lines
+from airflow_gemini_batch.emulator.tables import (
+    Column,
+    Tables,
+    columns_of_lines,
+    table_line,
+    with_answers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_gemini_batch.emulator.rows import Habits, InputRow, OutputRow
+    from airflow_gemini_batch.emulator.state import Job
+
+log = logging.getLogger(__name__)
+
+_JOIN_SECONDS = 15.0
+
+
+class Runner:
+    """Starts a thread for every job."""
+
+    def __init__(self, habits: Habits, seed: int) -> None:
+        self._habits = habits
+        self._seed = seed
+        self._threads: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+
+    def start(self, job: Job) -> None:
+        """Run a job in a thread of its own."""
+        thread = threading.Thread(
+            target=self._run, args=(job,), name=f"batch-job-{job.name.job_id}", daemon=True
+        )
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
+
+    def join(self) -> None:
+        """Wait until the threads of abandoned jobs have ended."""
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(_JOIN_SECONDS)
+
+    def _run(self, job: Job) -> None:
+        try:
+            with _Work(job, self._habits, self._seed) as work:
+                failure = None
+                try:
+                    work.answer_rows()
+                except errors.JobFailedError as error:
+                    failure = error
+                share = job.wait_for_path()
+                job.finish(work.fail(failure) if failure and share is None else work.end(share, failure))
+        except Abandoned:
+            pass
+        except Exception:
+            log.exception("The emulator could not run %s", job.name)
+            message = "System error. Please try this operation again."
+            job.finish(Outcome(JobState.FAILED, errors.JobFailedError(errors.INTERNAL, message)))
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+
+class _Spool:
+    """The lines of the output in a temporary file; may be cut after any row."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._ends = array("Q")
+        self._succeeded = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def add(self, line: bytes, *, succeeded: bool) -> None:
+        self._file.write(line)
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(line))
+        self._succeeded.append(succeeded)
+
+    def cut(self, rows: int) -> IO[bytes]:
+        """Return the file with its first rows only, at its start."""
+        self._file.truncate(self._ends[rows - 1] if rows else 0)
+        self._file.seek(0)
+        return self._file
+
+    def stats(self, rows: int) -> CompletionStats:
+        succeeded = sum(self._succeeded[:rows])
+        return CompletionStats(succeeded, rows - succeeded, len(self) - rows)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class _Input:
+    """The rows of the input, each still as it was read, and how to read one."""
+
+    items: Sequence[Any]
+    parse: Callable[[Any], InputRow]
+    columns: Callable[[], list[Column]]
+
+
+class _Work:
+    """The work on one job."""
+
+    def __init__(self, job: Job, habits: Habits, seed: int) -> None:
+        self._job = job
+        self._habits = habits
+        self._seed = seed
+        self._begun = utc_now()
+        self._open = ExitStack()
+        self._spool = _Spool()
+        self._open.callback(self._spool.close)
+        self._columns: list[Column] = []
+
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def answer_rows(self) -> None:
+        """Read the input and answer its rows, in the order in which they will be written.
+
+        :raises JobFailedError: when the input cannot be imported, or the output bucket does not exist
+        """
+        request = self._job.request
+        source = self._read(request["inputConfig"])
+        prefix = _output_prefix(request)
+        if prefix is not None:
+            self._storage().check_bucket(prefix)
+            write = prediction_line
+        else:
+            self._columns = columns = with_answers(source.columns())
+
+            def write(output: OutputRow) -> bytes:
+                return table_line(output, columns)
+
+        items = list(source.items)
+        if self._habits.shuffles:
+            random.Random(f"{self._seed}").shuffle(items)  # noqa: S311
+        process = RowProcessor(_model_id(request["model"]), self._seed, self._habits).process
+        for item in items:
+            self._job.check_abandoned()
+            output = process(source.parse(item))
+            self._spool.add(write(output), succeeded=not output.status)
+
+    def end(self, share: float | None, failure: errors.JobFailedError | None = None) -> Outcome:
+        """Write the output and return how the job ended.
+
+        :param share: None for a job that ran to its end; for a cancelled one how much of it had run
+        """
+        rows = 0 if failure else len(self._spool)
+        if share is not None:
+            rows = int(rows * share)
+            cancelled = errors.JobFailedError(errors.CANCELLED, "CANCELED")
+            if not rows:
+                return Outcome(JobState.CANCELLED, cancelled)
+        stats = self._spool.stats(rows)
+        try:
+            output_info = self._write(self._spool.cut(rows))
+        except errors.JobFailedError as error:
+            return Outcome(JobState.FAILED, error, stats)
+        if share is not None:
+            return Outcome(JobState.CANCELLED, cancelled, stats, output_info)
+        return Outcome(JobState.SUCCEEDED, None, stats, output_info)
+
+    def fail(self, failure: errors.JobFailedError) -> Outcome:
+        """Return the end of a job whose input could not be imported."""
+        return Outcome(JobState.FAILED, failure)
+
+    def _storage(self) -> ObjectStorage:
+        storage = ObjectStorage(self._job.name.project)
+        self._open.callback(storage.close)
+        return storage
+
+    def _tables(self) -> Tables:
+        tables = Tables(self._job.name.project)
+        self._open.callback(tables.close)
+        return tables
+
+    def _read(self, config: Mapping[str, Any]) -> _Input:
+        if "bigquerySource" in config:
+            columns, rows = self._tables().read(config["bigquerySource"]["inputUri"])
+            return _Input(rows, lambda row: row, lambda: columns)
+        lines = read_lines(self._storage(), config["gcsSource"]["uris"])
+
+        def parse(line: bytes) -> InputRow:
+            return parse_line(line, self._habits)
+
+        return _Input(lines, parse, lambda: columns_of_lines(map(parse, lines)))
+
+    def _write(self, rows: IO[bytes]) -> dict[str, str]:
+        prefix = _output_prefix(self._job.request)
+        if prefix is not None:
+            directory = f"{prefix.rstrip('/')}/prediction-model-{rfc3339(self._begun)}"
+            self._storage().write(f"{directory}/predictions.jsonl", rows)
+            return {"gcsOutputDirectory": directory}
+        tables = self._tables()
+        uri = self._job.request["outputConfig"]["bigqueryDestination"]["outputUri"]
+        table = tables.output_table(uri, self._begun)
+        tables.write(table, self._columns, rows)
+        dataset, _, name = table.rpartition(".")
+        return {"bigqueryOutputDataset": f"bq://{dataset}", "bigqueryOutputTable": name}
+
+
+def _output_prefix(request: Mapping[str, Any]) -> str | None:
+    """Return the prefix in Cloud Storage, or None when the output goes to BigQuery."""
+    destination = request["outputConfig"].get("gcsDestination")
+    return str(destination["outputUriPrefix"]) if destination else None
+
+
+def _model_id(model: str) -> str:
+    return model.rsplit("/", 1)[-1].split("@", 1)[0]
