@@ -1,9 +1,8 @@
-"""What the model answers: a GenerateContentResponse that the request alone determines."""
+"""What the model answers: a GenerateContentResponse that the request and a seed determine."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from dataclasses import dataclass
 from random import Random
@@ -47,15 +46,14 @@ def check_request(request: Mapping[str, Any]) -> None:
             raise RowError("Unable to submit request because it must have at least one parts field.")
 
 
-def answer(request: Mapping[str, Any], model: str, seed: int, created: str) -> dict[str, Any]:
+def answer(request: Mapping[str, Any], digest: bytes, model: str, created: str) -> dict[str, Any]:
     """Return the response to a request that ``check_request`` let through.
 
+    :param digest: 32 bytes that stand for the request and the seed
     :param model: id of the model, for ``modelVersion``
-    :param seed: another seed gives another answer
-    :param created: ``createTime``, the one field that the request does not determine
+    :param created: ``createTime``
     :raises RowError: when the response schema has no value
     """
-    digest = hashlib.sha256(f"{seed}\0{canonical(request)}".encode()).digest()
     random = Random(int.from_bytes(digest[:16], "big"))  # noqa: S311
     config = member(request, "generationConfig") or {}
     prompt = Prompt.of(request)
@@ -71,17 +69,6 @@ def answer(request: Mapping[str, Any], model: str, seed: int, created: str) -> d
         "responseId": base64.urlsafe_b64encode(digest[16:]).decode().rstrip("="),
         "usageMetadata": _usage(request, candidates, thoughts),
     }
-
-
-def canonical(request: Mapping[str, Any]) -> str:
-    """Write a request so that neither the order of members nor nulls make a difference."""
-    return json.dumps(_without_nulls(request), sort_keys=True, separators=(",", ":"))
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _think(config: Mapping[str, Any], prompt: Prompt, random: Random) -> _Thoughts:

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 _MEDIA_TOKENS = {"image": ("IMAGE", 258), "video": ("VIDEO", 1290), "audio": ("AUDIO", 1920)}
 _DOCUMENT_TOKENS = ("DOCUMENT", 258)
 
-_READ_CHARACTERS = 6000
-_LABELLED = re.compile(r"^\W{0,3}([A-Za-z][\w -]{0,30}?)\s*:[ \t]+(\S.*)$", re.MULTILINE)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\W?[A-Z0-9])|\n{2,}")
+# Long prompts are read in part: an answer needs only some of their words.
+_READ_CHARACTERS = 2000
+_LABEL_LENGTH = 30
+_SENTENCES = 4
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\W?[A-Z0-9])")
 _WORD = re.compile(r"[^\W\d_][\w'-]{2,}")
 
 
@@ -79,15 +81,15 @@ class Prompt:
     @cached_property
     def labelled(self) -> dict[str, str]:
         """What the lines of the form ``Label: value`` say, by label in lower case."""
-        return {label.lower(): value.strip() for label, value in _LABELLED.findall(self.text)}
+        pairs = (_split_label(line) for line in self.text.split("\n"))
+        return {label.lower(): value for label, value in pairs if label and value}
 
     @cached_property
     def sentences(self) -> list[str]:
-        """The sentences of the longest paragraph; the question itself is seldom the longest."""
-        paragraphs = [_LABELLED.sub(r"\2", part).strip() for part in self.text.split("\n\n")]
-        longest = max(paragraphs, key=len, default="")
-        sentences = [" ".join(sentence.split()) for sentence in _SENTENCE_END.split(longest)]
-        return [sentence for sentence in sentences if sentence] or ["Nothing was asked."]
+        """The first sentences of the longest paragraph; the question itself is seldom the longest."""
+        longest = max(self.text.split("\n\n"), key=len)
+        text = " ".join(value for line in longest.split("\n") for value in _split_label(line)[1].split())
+        return [s for s in _SENTENCE_END.split(text, _SENTENCES)[:_SENTENCES] if s] or ["Nothing was asked."]
 
     @cached_property
     def words(self) -> list[str]:
@@ -97,4 +99,13 @@ class Prompt:
     @cached_property
     def vocabulary(self) -> frozenset[str]:
         """Its words in lower case."""
-        return frozenset(word.lower() for word in self.words)
+        return frozenset(map(str.lower, self.words))
+
+
+def _split_label(line: str) -> tuple[str, str]:
+    """Split ``Label: value``; the label is empty when the line has none."""
+    label, colon, value = line.partition(": ")
+    label = label.strip(" -*#")
+    if colon and len(label) <= _LABEL_LENGTH and label.replace(" ", "").replace("_", "").isalpha():
+        return label, value.strip()
+    return "", line

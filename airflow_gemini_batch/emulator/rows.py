@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.answers import RowError, answer, check_request
-from airflow_gemini_batch.emulator.prompt import elements, member
+from airflow_gemini_batch.emulator.prompt import elements
 from airflow_gemini_batch.emulator.schema import Discovery
 from airflow_gemini_batch.emulator.state import rfc3339, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from airflow_gemini_batch.emulator.errors import Violation
+
+# As the service writes requests and responses: members sorted, text as it is.
+_write = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_CHECKED_MEMBERS = 256
 _NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?$")
 
 
@@ -52,20 +58,24 @@ class InputRow:
 class OutputRow:
     """A row of the output.
 
-    :param request: the request as the service echoes it
+    :param request: JSON of the request as the service echoes it
     :param status: empty for a row that succeeded
-    :param response: None for a row that failed
+    :param response: JSON of the response; None for a row that failed
     """
 
     row: InputRow
-    request: Any
+    request: str
     status: str
-    response: Mapping[str, Any] | None
+    response: str | None
     processed: str
 
 
 class RowProcessor:
-    """Answers rows; every row passes ``process``."""
+    """Answers rows; every row passes ``process``.
+
+    :param model: id of the model
+    :param seed: another seed gives other answers
+    """
 
     def __init__(self, model: str, seed: int, habits: Habits) -> None:
         self._model = model
@@ -73,25 +83,53 @@ class RowProcessor:
         self._habits = habits
         self._discovery = Discovery.load("aiplatform", "v1beta1")
         self._schema = self._discovery.schema_named("GenerateContentRequest")
+        self._checked: dict[str, Sequence[Violation]] = {}
 
     def process(self, row: InputRow) -> OutputRow:
         """Answer one row."""
         now = utc_now()
         response, status = None, ""
+        request = row.request if isinstance(row.request, dict) else {}
+        texts = {name: _write(value) for name, value in sorted(request.items())}
         try:
-            self._check(row.request)
-            response = answer(row.request, self._model, self._seed, rfc3339(now))
+            self._check(row.request, texts)
+            response = _write(answer(request, self._digest(texts), self._model, rfc3339(now)))
         except RowError as error:
             details = {"code": 400, "message": error.message, "status": "INVALID_ARGUMENT"}
             status = f"Bad Request: {json.dumps({'error': details})}"
-        request = _with_nulls(row.request) if self._habits.adds_nulls else row.request
-        return OutputRow(row, request, status, response, now.isoformat(timespec="milliseconds"))
+        if self._habits.adds_nulls and "contents" in request:
+            texts["contents"] = _write(_with_nulls(request["contents"]))
+        echo = _object(texts) if request else _write(row.request)
+        return OutputRow(row, echo, status, response, now.isoformat(timespec="milliseconds"))
 
-    def _check(self, request: Any) -> None:
-        violations = self._discovery.violations(self._schema, request)
-        if violations:
-            raise RowError("\n".join(violation.description for violation in violations))
+    def _digest(self, texts: Mapping[str, str]) -> bytes:
+        """Hash a request so that neither the order of members nor nulls make a difference."""
+        text = _object(texts)
+        if "null" in text:
+            text = _write(_without_nulls(json.loads(text)))
+        return hashlib.sha256(f"{self._seed}\0{text}".encode("utf-8", "replace")).digest()
+
+    def _check(self, request: Any, texts: Mapping[str, str]) -> None:
+        found: list[Violation] = []
+        if isinstance(request, dict):
+            for name, text in texts.items():
+                found.extend(self._check_member(name, request[name], text))
+        else:
+            found.extend(self._discovery.violations(self._schema, request))
+        if found:
+            raise RowError("\n".join(violation.description for violation in found))
         check_request(request)
+
+    def _check_member(self, name: str, value: Any, text: str) -> Sequence[Violation]:
+        """Check one member; what all rows have in common, such as the response schema, is checked once."""
+        if name == "contents":
+            return self._discovery.violations(self._schema, {name: value})
+        key = f"{name}:{text}"
+        if key not in self._checked:
+            if len(self._checked) >= _CHECKED_MEMBERS:
+                self._checked.clear()
+            self._checked[key] = self._discovery.violations(self._schema, {name: value})
+        return self._checked[key]
 
 
 def coerced(value: Any) -> Any:
@@ -103,33 +141,42 @@ def coerced(value: Any) -> Any:
 
 def prediction_line(output: OutputRow) -> bytes:
     """Write a row as a line of ``predictions.jsonl``."""
-    members = {
-        **output.row.fields,
-        "request": output.request,
-        "status": output.status,
-        "response": output.response or {},
-        "processed_time": output.processed,
-    }
-    # The service sorts the members of the request and the response, but not those of the line.
-    texts = [
-        f"{json.dumps(name)}:{json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(',', ':'))}"
-        for name, value in members.items()
-    ]
-    return ("{" + ",".join(texts) + "}\n").encode("utf-8", "replace")
+    return row_line(
+        {
+            **{name: _write(value) for name, value in output.row.fields.items()},
+            "request": output.request,
+            "status": _write(output.status),
+            "response": output.response or "{}",
+            "processed_time": _write(output.processed),
+        }
+    )
 
 
-def _with_nulls(request: Any) -> Any:
+def row_line(members: Mapping[str, str]) -> bytes:
+    """Write a line from the JSON of its members."""
+    return f"{_object(members)}\n".encode("utf-8", "replace")
+
+
+def _object(members: Mapping[str, str]) -> str:
+    return "{" + ",".join([f"{_write(name)}:{text}" for name, text in members.items()]) + "}"
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _with_nulls(contents: Any) -> Any:
     """Add the nulls that the import leaves in the parts; the input is not changed."""
-    contents = member(request, "contents")
     if not isinstance(contents, list):
-        return request
-    echoed = [
+        return contents
+    return [
         {**content, "parts": [_part_with_nulls(part) for part in elements(content["parts"])]}
         if isinstance(content, dict) and isinstance(content.get("parts"), list)
         else content
         for content in contents
     ]
-    return {**request, "contents": echoed}
 
 
 def _part_with_nulls(part: Any) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -211,6 +212,8 @@ class _Maker:
         return " ".join(words[start : start + self._random.randint(1, 3)]).lower()
 
     def _formatted(self, form: str) -> str | None:
+        if not form or form == "enum":
+            return None
         at = _EPOCH + timedelta(seconds=self._random.randrange(6 * 365 * 86400))
         word = re.sub(r"[^a-z]", "", self._random.choice(self._prompt.words).lower()) or "nothing"
         digits = f"{self._random.getrandbits(128):032x}"
@@ -286,6 +289,7 @@ def _merge(one: Schema, other: Schema) -> Schema:
     return merged
 
 
+@lru_cache(maxsize=4096)
 def _tokens(name: str) -> frozenset[str]:
     return frozenset(token.lower() for token in _TOKEN.findall(name))
 

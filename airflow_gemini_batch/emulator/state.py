@@ -142,7 +142,8 @@ class Job:
     def finish(self, outcome: Outcome) -> None:
         """Note how it ended; its output is written."""
         with self._changed:
-            self._note(JobState.RUNNING)
+            if self._share_run != 0.0:
+                self._note(JobState.RUNNING)
             self._outcome = outcome
             self._note(outcome.state)
             self._changed.notify_all()
@@ -165,8 +166,8 @@ class Job:
             return
         self._seen, self._updated_at = state, utc_now()
         if state is JobState.RUNNING and not self._started_at:
-            after = self._walk.seconds_until(1, self._walk.started)
-            at = self.created + timedelta(seconds=after) if after is not None else self._updated_at
+            pace = self._walk.pace
+            at = self._updated_at if pace.reads else self.created + timedelta(seconds=pace.seconds or 0)
             self._started_at = min(at, self._updated_at)
         if state.is_terminal:
             self._ended_at = self._updated_at

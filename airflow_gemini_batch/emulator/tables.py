@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator import errors
-from airflow_gemini_batch.emulator.rows import InputRow
+from airflow_gemini_batch.emulator.rows import InputRow, row_line
 from airflow_gemini_batch.emulator.storage import stand_in_host
 
 if TYPE_CHECKING:
@@ -110,7 +110,11 @@ class Tables:
             self._client.get_dataset(f"{project}.{dataset}", retry=self._retry)
             self._client.load_table_from_file(rows, table, job_config=config, rewind=True).result()
         except GoogleAPICallError as error:
-            raise errors.export_failed(error.message or type(error).__name__) from None
+            # The message alone begins with the URL of the call.
+            details = [
+                str(detail.get("message")) for detail in error.errors or () if isinstance(detail, dict)
+            ]
+            raise errors.export_failed(details[0] if details else str(error.message)) from None
 
 
 def columns_of_lines(rows: Iterable[InputRow]) -> list[Column]:
@@ -135,14 +139,16 @@ def with_answers(columns: Sequence[Column]) -> list[Column]:
 
 def table_line(output: OutputRow, columns: Sequence[Column]) -> bytes:
     """Write a row as a line of JSON that loads into the output table."""
-    values: dict[str, Any] = {
-        **output.row.fields,
-        "request": output.request if output.row.column is None else output.row.column,
-        "response": output.response,
-        "status": output.status,
+    column = output.row.column
+    written = {
+        "request": output.request if column is None else _json(column),
+        "response": output.response or "null",
+        "status": _json(output.status),
     }
-    record = {column.name: _fitted(values.get(column.name), column.type) for column in columns}
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+    fields = output.row.fields
+    return row_line(
+        {c.name: written.get(c.name) or _json(_fitted(fields.get(c.name), c.type)) for c in columns}
+    )
 
 
 def _check_column(name: str, type_: str, mode: str) -> None:
@@ -186,5 +192,9 @@ def _type_of(value: Any) -> str:
 
 def _fitted(value: Any, type_: str) -> Any:
     if type_ == "STRING" and value is not None and not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return _json(value)
     return value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
