@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch import __version__
@@ -18,16 +19,16 @@ def _demo(_: argparse.Namespace) -> int:
     return demo.run()
 
 
-def _up(_: argparse.Namespace) -> int:
+def _up(chosen: argparse.Namespace) -> int:
     from airflow_gemini_batch.emulator import standalone
 
-    return standalone.up()
+    return standalone.up(chosen.directory, chosen.pace or standalone.PACE)
 
 
-def _down(_: argparse.Namespace) -> int:
+def _down(chosen: argparse.Namespace) -> int:
     from airflow_gemini_batch.emulator import standalone
 
-    return standalone.down()
+    return standalone.down(chosen.directory)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
         ("down", _down, "stop what `up` started"),
     ):
         commands.add_parser(name, help=text, description=text).set_defaults(run=run)
+    for name in ("up", "down"):
+        where = "folder for data and logs (default: .local/up of the checkout)"
+        commands.choices[name].add_argument("--directory", type=Path, help=where)
+    commands.choices["up"].add_argument("--pace", help="how fast jobs advance, see `gemini-batch emulator`")
     return top
 
 

@@ -6,9 +6,14 @@ import itertools
 import json
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow_gemini_batch.emulator.rest import call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow_gemini_batch.emulator.stack import StackAddresses
 
 BUCKET = "my-bucket"
 DATASET = "my_dataset"
@@ -16,39 +21,47 @@ _FILES = 2
 _ROWS_A_FILE = 10
 
 
-def seed(project: str) -> None:
-    """Fill the stand-ins that ``STORAGE_EMULATOR_HOST`` and ``BIGQUERY_EMULATOR_HOST`` name.
+def seed(addresses: StackAddresses) -> None:
+    """Make the bucket and the dataset, and fill them with the same twenty requests.
 
-    ``gs://my-bucket/requests.jsonl``, ``gs://my-bucket/requests/*.jsonl`` and, with the same requests, the
-    table ``my_dataset.requests``.
+    ``gs://my-bucket/requests.jsonl``, ``gs://my-bucket/requests/*.jsonl`` and the table
+    ``my_dataset.requests``.
     """
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import bigquery, storage
+    rows = sample()
+    call(f"{addresses.storage_url}/storage/v1/b?project={addresses.project}", {"name": BUCKET})
+    files = {f"requests/part-{number}.jsonl": rows[number::_FILES] for number in range(_FILES)}
+    for name, part in {"requests.jsonl": rows, **files}.items():
+        upload = f"{addresses.storage_url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media"
+        lines = "".join(json.dumps(row) + "\n" for row in part)
+        call(f"{upload}&name={quote(name, safe='')}", raw=lines.encode())
 
-    rows = list(itertools.islice(requests(), _FILES * _ROWS_A_FILE))
-    with storage.Client(project, AnonymousCredentials()) as client:  # type: ignore[no-untyped-call]
-        bucket = client.create_bucket(BUCKET)
-        for number in range(_FILES):
-            lines = _lines(rows[number::_FILES])
-            bucket.blob(f"requests/part-{number}.jsonl").upload_from_string(lines)
-        bucket.blob("requests.jsonl").upload_from_string(_lines(rows))
-    with bigquery.Client(project, AnonymousCredentials()) as client:  # type: ignore[no-untyped-call]
-        client.create_dataset(DATASET)
-        schema = [bigquery.SchemaField("key", "STRING"), bigquery.SchemaField("request", "JSON")]
-        config = bigquery.LoadJobConfig(schema=schema)
-        client.load_table_from_json(rows, f"{project}.{DATASET}.requests", job_config=config).result()
+    project = f"{addresses.bigquery_url}/bigquery/v2/projects/{addresses.project}"
+    dataset = {"projectId": addresses.project, "datasetId": DATASET}
+    call(f"{project}/datasets", {"datasetReference": dataset})
+    load = {
+        "sourceUris": [f"gs://{BUCKET}/requests.jsonl"],
+        "sourceFormat": "NEWLINE_DELIMITED_JSON",
+        "destinationTable": {**dataset, "tableId": "requests"},
+        "schema": {"fields": [{"name": "key", "type": "STRING"}, {"name": "request", "type": "JSON"}]},
+    }
+    job = call(f"{project}/jobs", {"configuration": {"load": load}})
+    while job["status"]["state"] != "DONE":
+        job = call(f"{project}/jobs/{job['jobReference']['jobId']}")
+    if error := job["status"].get("errorResult"):
+        raise RuntimeError(f"The sample requests cannot be loaded: {error['message']}")
 
 
-def requests() -> Iterator[dict[str, Any]]:
+def sample() -> list[dict[str, Any]]:
+    """Return the requests that :func:`seed` lays out."""
+    return list(itertools.islice(_requests(), _FILES * _ROWS_A_FILE))
+
+
+def _requests() -> Iterator[dict[str, Any]]:
     """Yield a request for each installed distribution, about the text it says of itself."""
-    about = {found.metadata["Name"]: found.metadata.get("Summary") for found in metadata.distributions()}
+    about = {found.metadata["Name"]: found.metadata["Summary"] for found in metadata.distributions()}
     for name, summary in sorted(about.items()):
         prompt = f"Who needs this Python package, in one sentence? {name}: {summary}"
         yield {
             "key": f"dist-{name.lower()}",
             "request": {"contents": [{"role": "user", "parts": [{"text": prompt}]}]},
         }
-
-
-def _lines(rows: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
