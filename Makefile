@@ -5,7 +5,7 @@ SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit airflow2 up down bench bigquery lock clean
+.PHONY: help demo up down test lint types unit airflow2 bench bigquery lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile

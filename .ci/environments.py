@@ -23,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / ".tools"
 UV_VERSION = "0.13.9"
+SYSTEM = ("/usr/local/bin", "/opt/homebrew/bin")
 
 Environment = namedtuple("Environment", "folder pythons lock has_package what")
 
@@ -93,7 +94,7 @@ def pyenv_roots():
 def candidates(version):
     """Yield paths that may be a Python of ``version``, the most likely first."""
     name = "python" + version
-    for folder in [*os.environ.get("PATH", "").split(os.pathsep), "/usr/local/bin", "/opt/homebrew/bin"]:
+    for folder in [*os.environ.get("PATH", "").split(os.pathsep), *SYSTEM]:
         yield os.path.join(folder, name)
     for root in pyenv_roots():
         if root:
