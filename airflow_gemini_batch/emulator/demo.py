@@ -9,9 +9,10 @@ import re
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.emulator import airflow_home, samples
+from airflow_gemini_batch.emulator import demo_report as report
 from airflow_gemini_batch.emulator.demo_run import ENVIRONMENT
 from airflow_gemini_batch.emulator.observer import JobObserver, TaskView, tasks
 from airflow_gemini_batch.emulator.service import Service, StackError
@@ -39,7 +40,7 @@ def run() -> int:
     directory = _new_directory(checkout() / ".local" / "demo")
     _introduce(terminal)
     try:
-        _run(terminal, directory)
+        facts = _run(terminal, directory)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             terminal.say("\n  Interrupted; everything is stopped.")
@@ -47,11 +48,12 @@ def run() -> int:
         raise
     finally:
         _remove_data(directory)
-    _say_where_next(terminal, directory)
+    report.show(terminal, facts)
+    report.show_where_next(terminal, directory)
     return 0
 
 
-def _run(terminal: Terminal, directory: Path) -> None:
+def _run(terminal: Terminal, directory: Path) -> report.Facts:
     began = time.monotonic()
     steps = {name: Step(name) for name in (_START, *TASKS)}
     progress = Progress(terminal, list(steps.values()))
@@ -79,7 +81,13 @@ def _run(terminal: Terminal, directory: Path) -> None:
         progress.show()
         if airflow.wait() != 0 or views.get("land", TaskView(None)).state != "success":
             raise StackError(f"The demo did not succeed.{_reason(directory / 'airflow.log')}")
-        _report(terminal, addresses, observer, views["land"].returned, time.monotonic() - began)
+        manifest = views["land"].returned
+        return report.Facts(
+            states=observer.states(),
+            manifest=manifest,
+            rows=report.read_rows(addresses, manifest),
+            seconds=time.monotonic() - began,
+        )
 
 
 def _hand_over(directory: Path, addresses: StackAddresses) -> None:
@@ -124,30 +132,12 @@ def _reason(log: Path) -> str:
 
 def _introduce(terminal: Terminal) -> None:
     terminal.heading("Gemini batch jobs on Apache Airflow")
-    terminal.say(
-        "  Airflow is real. Google Cloud is played by stand-ins on 127.0.0.1: Cloud Storage, BigQuery and"
+    terminal.text(
+        "Airflow is real. Google Cloud is not: stand-ins on 127.0.0.1 play Cloud Storage, BigQuery and Vertex "
+        "AI. The text is real too: what every Python package installed here says of itself. The answers are not "
+        "Gemini's: the stand-in makes them up."
     )
-    terminal.say("  Vertex AI. The text is real; the answers are made up by the stand-in and not Gemini's.")
     terminal.say()
-
-
-def _report(
-    terminal: Terminal,
-    addresses: StackAddresses,
-    observer: JobObserver,
-    manifest: dict[str, Any],
-    seconds: float,
-) -> None:
-    terminal.say()
-    terminal.say(json.dumps(manifest, indent=1))
-    states = observer.states()
-    terminal.heading("The job")
-    terminal.pairs([(state.name, f"{at:%H:%M:%S.%f}") for state, at in states])
-    terminal.say(f"{seconds:.1f}")
-
-
-def _say_where_next(terminal: Terminal, directory: Path) -> None:
-    terminal.heading("Where next")
 
 
 def _new_directory(parent: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
@@ -40,7 +41,7 @@ class Terminal:
 
     def style(self, text: str, *styles: str) -> str:
         """Return ``text`` in bold, dim, red, green, yellow or cyan."""
-        if not self._has_colours or not text:
+        if not self._has_colours or not styles:
             return text
         return "".join(f"\033[{_CODES[name]}m" for name in styles) + text + "\033[0m"
 
@@ -57,6 +58,10 @@ class Terminal:
         """Print a heading with an empty line before it."""
         self.say()
         self.say(self.style(text, "bold"))
+
+    def text(self, text: str) -> None:
+        """Print a paragraph."""
+        self.say(textwrap.fill(text, min(width(), 100), initial_indent="  ", subsequent_indent="  "))
 
     def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
         """Print names and values in two columns."""

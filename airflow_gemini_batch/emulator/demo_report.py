@@ -1,0 +1,76 @@
+"""What the demo prints when the run is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.emulator.rest import query
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from airflow_gemini_batch.batch_job import JobState
+    from airflow_gemini_batch.emulator.stack import StackAddresses
+    from airflow_gemini_batch.emulator.terminal import Terminal
+
+COLUMNS = ("key", "status", "category", "audience", "one_line_summary")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is to be told.
+
+    :param states: the states of the job with the time each began
+    :param manifest: what the landing task left in XCom
+    :param rows: some rows of the table, the values of ``COLUMNS``
+    :param seconds: how long everything took
+    """
+
+    states: Sequence[tuple[JobState, datetime]]
+    manifest: Mapping[str, Any]
+    rows: Sequence[Sequence[str]]
+    seconds: float
+
+
+def read_rows(addresses: StackAddresses, manifest: Mapping[str, Any], limit: int = 10) -> list[list[str]]:
+    """Read the first rows of the table that was landed."""
+    table = manifest["destination_table"]
+    sql = f"SELECT {', '.join(COLUMNS)} FROM `{table}` ORDER BY key LIMIT {limit}"  # noqa: S608  # our own names
+    return [["" if value is None else value for value in row] for row in query(addresses, sql)]
+
+
+def show(terminal: Terminal, facts: Facts) -> None:
+    """Print the states of the job, the rows by bucket, tokens and cost, and rows of the table."""
+    manifest = facts.manifest
+    terminal.heading("The job")
+    begun = facts.states[0][1]
+    terminal.pairs(
+        [
+            (state.name, f"{at.astimezone():%H:%M:%S}   {f'+{(at - begun).total_seconds():.1f} s':>8}")
+            for state, at in facts.states
+        ]
+    )
+    terminal.heading("Rows")
+    buckets = {"input": manifest["input_rows"], **manifest["rows"]}
+    terminal.pairs([(name, f"{count:6,} rows") for name, count in buckets.items()])
+    terminal.heading("Tokens and cost")
+    terminal.pairs([(name, f"{count:10,}") for name, count in manifest["tokens"].items()])
+    terminal.heading(f"{manifest['destination_table']}, {len(facts.rows)} of {manifest['input_rows']:,} rows")
+    terminal.table(COLUMNS, facts.rows)
+
+
+def show_where_next(terminal: Terminal, directory: Path) -> None:
+    """Print what a newcomer can look at now."""
+    terminal.heading("Where next")
+    terminal.pairs(
+        [
+            ("example_dags/gemini_batch_demo.py", "the DAG that has just run"),
+            ("make up", "the same in Airflow's own page, with all the examples"),
+            ("README.md", "how to point it at real Google Cloud"),
+            (str(directory), "the logs of this run"),
+        ]
+    )
+    terminal.say()

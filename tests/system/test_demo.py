@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+DEMO = [sys.executable, "-m", "airflow_gemini_batch.cli", "demo"]
+
+
+def left_behind(output: str) -> list[str]:
+    """Processes that have the directory of the run on their command line."""
+    (directory,) = set(re.findall(r"\S+/\.local/demo/\S+", output))
+    processes = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
+    return [process for process in processes.splitlines() if directory in process]
+
+
+def test_the_demo_lands_a_row_for_every_installed_distribution() -> None:
+    done = subprocess.run(DEMO, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = done.stdout
+    assert done.returncode == 0, said
+    assert "stand-in makes them up" in said
+    for state in ("PENDING", "RUNNING", "SUCCEEDED"):
+        assert re.search(rf"^  {state} +\d\d:\d\d:\d\d", said, re.MULTILINE)
+    rows = {name: int(count) for name, count in re.findall(r"^  (\w+) +(\d+) rows?$", said, re.MULTILINE)}
+    asked = rows.pop("input")
+    assert rows["succeeded"] > 100
+    assert sum(rows.values()) == asked
+    assert len(re.findall(r"^  dist-\S+ +succeeded ", said, re.MULTILINE)) == 10
+    assert not left_behind(said)
+
+
+def test_an_interrupted_demo_stops_everything() -> None:
+    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+        assert demo.stdout
+        said = ""
+        while "✓ start the stack" not in said:
+            line = demo.stdout.readline()
+            assert line, said
+            said += line
+        demo.send_signal(signal.SIGINT)
+        said += demo.stdout.read()
+    assert demo.returncode == 130, said
+    assert "everything is stopped" in said
+    assert not left_behind(said)
