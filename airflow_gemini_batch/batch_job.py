@@ -115,11 +115,16 @@ class CompletionStats:
 
     @classmethod
     def from_resource(cls, stats: Mapping[str, Any] | None) -> CompletionStats:
-        """Read ``completionStats``: its counts are strings, may be ``-1``, and it may be absent."""
+        """Read ``completionStats``: its counts are strings, may be ``-1``, and it may be absent.
+
+        A count that is left out of an object that is there is a zero: JSON of protocol buffers omits them.
+        """
+        if stats is None:
+            return cls()
 
         def count(field: str) -> int | None:
-            value = (stats or {}).get(field)
-            return None if value is None or int(value) < 0 else int(value)
+            value = int(stats.get(field) or 0)
+            return None if value < 0 else value
 
         return cls(count("successfulCount"), count("failedCount"), count("incompleteCount"))
 

@@ -1,11 +1,10 @@
-from datetime import datetime
-
 from airflow.providers.common.compat.sdk import DAG
 
-from airflow_gemini_batch.operators import gemini_batch
+from airflow_gemini_batch.operators.gemini_batch import GeminiBatchResultsToBigQueryOperator as Land
+from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator as Submit
 
-with DAG("gemini_batch_minimal", schedule=None, start_date=datetime(2026, 1, 1)):
-    job = gemini_batch.GeminiBatchSubmitOperator(
+with DAG("gemini_batch_minimal", schedule=None):
+    job = Submit(
         task_id="submit",
         model="gemini-2.5-flash",
         input_uri="gs://my-bucket/requests.jsonl",
@@ -13,6 +12,4 @@ with DAG("gemini_batch_minimal", schedule=None, start_date=datetime(2026, 1, 1))
         location="us-central1",
         wait_for_completion=True,
     )
-    gemini_batch.GeminiBatchResultsToBigQueryOperator(
-        task_id="land", job_name=job.output, destination_table="my_dataset.answers"
-    )
+    Land(task_id="land", job_name=job.output, destination_table="my_dataset.answers")

@@ -78,7 +78,7 @@ class Watch:
         if not _is_transient(error) and watch.errors >= _PERMANENT_TRIES:
             return watch, Step(outcome=Outcome.ERROR, message=str(error), is_warning=True)
         message = f"{error} Looking again until the deadline." if watch.errors == 1 else ""
-        back_off = min(_ERROR_WAIT * 2 ** min(watch.errors - 1, 10), max(self.poll_interval, _ERROR_WAIT))
+        back_off = min(_ERROR_WAIT * 2 ** min(watch.errors - 1, 10), self.poll_interval)
         return watch, replace(watch._wait(now, back_off, message), is_warning=True)
 
     def _interval(self) -> float:

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_gemini_batch.jobs.identity import RunIdentity
+
+if TYPE_CHECKING:
+    from google.cloud import storage
+
+    from airflow_gemini_batch.emulator.server import Emulator
+    from tests.conftest import RunningStack
+
+REQUEST = '{"key": "row-%d", "request": {"contents": [{"role": "user", "parts": [{"text": "Hello %d"}]}]}}\n'
+
+
+@dataclass
+class TaskInstance:
+    """What the faces ask of Airflow's task instance."""
+
+    dag_id: str = "dag"
+    task_id: str = "submit"
+    run_id: str = "manual__2026-01-01"
+    map_index: int = -1
+    try_number: int = 1
+    xcom: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcom[key] = value
+
+    @property
+    def identity(self) -> RunIdentity:
+        return RunIdentity(self.dag_id, self.task_id, self.run_id, self.map_index)
+
+
+@pytest.fixture
+def ti() -> TaskInstance:
+    return TaskInstance()
+
+
+@pytest.fixture
+def context(ti: TaskInstance) -> dict[str, Any]:
+    return {"ti": ti}
+
+
+@pytest.fixture
+def input_uri(stack: RunningStack, storage_client: storage.Client, bucket: str) -> str:
+    """Three requests in Cloud Storage."""
+    lines = "".join(REQUEST % (n, n) for n in range(3))
+    storage_client.bucket(bucket).blob("in/requests.jsonl").upload_from_string(lines)
+    return f"gs://{bucket}/in/requests.jsonl"
+
+
+@pytest.fixture
+def submit_args(vertex: Emulator, input_uri: str, bucket: str) -> dict[str, Any]:
+    return {
+        "task_id": "submit",
+        "model": "gemini-2.5-flash",
+        "input_uri": input_uri,
+        "output_uri": f"gs://{bucket}/out",
+        "location": "us-central1",
+    }

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import airflow_gemini_batch
+from airflow_gemini_batch.provider_info import get_provider_info
+
+ROOT = Path(__file__).parent.parent
+FACES = [
+    "airflow_gemini_batch.operators.gemini_batch",
+    "airflow_gemini_batch.sensors.gemini_batch",
+    "airflow_gemini_batch.triggers.gemini_batch",
+]
+HEAVY = ["google.genai", "google.cloud.bigquery", "google.cloud.storage", "googleapiclient", "pandas"]
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_airflow_finds_the_provider() -> None:
+    found = [e.load() for e in entry_points(group="apache_airflow_provider") if "gemini_batch" in e.value]
+    assert found == [get_provider_info]
+
+
+def test_every_path_that_the_provider_names_can_be_imported() -> None:
+    info = get_provider_info()
+    kinds = ("operators", "sensors", "hooks", "triggers")
+    modules = [module for kind in kinds for entry in info[kind] for module in entry["python-modules"]]
+    assert len(modules) == 4
+    for module in modules:
+        importlib.import_module(module)
+    for path in info["extra-links"]:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
+
+
+def test_provider_info_has_the_shape_that_airflow_checks() -> None:
+    import airflow
+    from jsonschema import validate
+
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    validate(get_provider_info(), schema)
+
+
+def test_a_dag_file_is_parsed_without_googles_sdks() -> None:
+    loaded = modules_after(f"import {', '.join(FACES)}")
+    assert set(FACES) <= loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    bare = modules_after("pass")
+    ours = modules_after("import airflow_gemini_batch")
+    assert ours - bare == {"airflow_gemini_batch"}
+
+
+def test_the_readmes_smallest_dag_is_the_example_that_the_tests_run() -> None:
+    example = (ROOT / "example_dags" / "gemini_batch_minimal.py").read_text()
+    assert f"```python\n{example}```" in (ROOT / "README.md").read_text()
+    assert len([line for line in example.splitlines() if line.strip()]) < 15
+
+
+def test_the_version_is_the_changelogs_newest() -> None:
+    assert f"## {airflow_gemini_batch.__version__}" in (ROOT / "CHANGELOG.md").read_text()
