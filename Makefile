@@ -19,8 +19,7 @@ up:  ## start the stack under a real Airflow with the example DAGs, and print it
 	@$(BIN)/gemini-batch up
 
 down:  ## stop what `make up` started
-	$(SETUP) airflow3
-	@$(BIN)/gemini-batch down
+	@if [ -x $(BIN)/gemini-batch ]; then $(BIN)/gemini-batch down; fi
 
 test: lint types unit airflow2  ## lint, types and all tests, on Airflow 3 and 2.11
 

@@ -133,9 +133,9 @@ def _reason(log: Path) -> str:
 def _introduce(terminal: Terminal) -> None:
     terminal.heading("Gemini batch jobs on Apache Airflow")
     terminal.text(
-        "Airflow is real. Google Cloud is not: stand-ins on 127.0.0.1 play Cloud Storage, BigQuery and Vertex "
-        "AI. The text is real too: what every Python package installed here says of itself. The answers are not "
-        "Gemini's: the stand-in makes them up."
+        "Airflow is real. Google Cloud is not: stand-ins on 127.0.0.1 play Cloud Storage, BigQuery and "
+        "Vertex AI. The text is real too: what every Python package installed here says of itself. "
+        "The answers are not Gemini's: the stand-in makes them up."
     )
     terminal.say()
 
