@@ -9,7 +9,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.prompt import Prompt, count_tokens, elements, member, prompt_tokens
-from airflow_gemini_batch.emulator.schema_values import SchemaError, make_value
+from airflow_gemini_batch.emulator.scalars import SchemaError
+from airflow_gemini_batch.emulator.schema_values import SchemaValues
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,22 +47,53 @@ def check_request(request: Mapping[str, Any]) -> None:
             raise RowError("Unable to submit request because it must have at least one parts field.")
 
 
-def answer(request: Mapping[str, Any], digest: bytes, model: str, created: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Plan:
+    """What the ``generationConfig`` of a request asks for; the same for many requests, so read once.
+
+    :param thinks: whether tokens are spent on thoughts
+    :param thinking_budget: at most how many; None for no limit
+    """
+
+    mime_type: str = "text/plain"
+    values: SchemaValues | None = None
+    candidates: int = 1
+    max_tokens: int | None = None
+    thinks: bool = False
+    shows_thoughts: bool = False
+    thinking_budget: int | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> Plan:
+        """Read a ``generationConfig`` that has the right fields and types."""
+        schema, mime_type = _response_format(config)
+        limit = member(config, "maxOutputTokens")
+        thinking = member(config, "thinkingConfig")
+        budget = member(thinking, "thinkingBudget")
+        return cls(
+            mime_type=mime_type,
+            values=SchemaValues(schema) if schema is not None else None,
+            candidates=int(member(config, "candidateCount") or 1),
+            max_tokens=None if limit is None else int(limit),
+            thinks=thinking is not None and (budget is None or int(budget) != 0),
+            shows_thoughts=bool(member(thinking, "includeThoughts")),
+            thinking_budget=int(budget) if budget is not None and int(budget) > 0 else None,
+        )
+
+
+def answer(request: Mapping[str, Any], plan: Plan, digest: bytes, model: str, created: str) -> dict[str, Any]:
     """Return the response to a request that ``check_request`` let through.
 
+    :param plan: what its ``generationConfig`` asks for
     :param digest: 32 bytes that stand for the request and the seed
     :param model: id of the model, for ``modelVersion``
     :param created: ``createTime``
     :raises RowError: when the response schema has no value
     """
     random = Random(int.from_bytes(digest[:16], "big"))  # noqa: S311
-    config = member(request, "generationConfig") or {}
     prompt = Prompt.of(request)
-    thoughts = _think(config, prompt, random)
-    candidates = [
-        _candidate(index, config, prompt, thoughts, random)
-        for index in range(int(member(config, "candidateCount") or 1))
-    ]
+    thoughts = _think(plan, prompt, random)
+    candidates = [_candidate(index, plan, prompt, thoughts, random) for index in range(plan.candidates)]
     return {
         "candidates": candidates,
         "createTime": created,
@@ -71,27 +103,20 @@ def answer(request: Mapping[str, Any], digest: bytes, model: str, created: str) 
     }
 
 
-def _think(config: Mapping[str, Any], prompt: Prompt, random: Random) -> _Thoughts:
-    asked = member(config, "thinkingConfig")
-    if asked is None:
+def _think(plan: Plan, prompt: Prompt, random: Random) -> _Thoughts:
+    if not plan.thinks:
         return _Thoughts()
-    budget = member(asked, "thinkingBudget")
-    if budget is not None and int(budget) == 0:
-        return _Thoughts()
-    tokens = random.randint(24, 320)
-    if budget is not None and int(budget) > 0:
-        tokens = min(tokens, int(budget))
+    tokens = 24 + int(random.random() * 300)
+    if plan.thinking_budget is not None:
+        tokens = min(tokens, plan.thinking_budget)
     text = f"**Reading the request**\n\nIt is about {', '.join(prompt.words[:5])}."
-    return _Thoughts(tokens, text if member(asked, "includeThoughts") else "")
+    return _Thoughts(tokens, text if plan.shows_thoughts else "")
 
 
-def _candidate(
-    index: int, config: Mapping[str, Any], prompt: Prompt, thoughts: _Thoughts, random: Random
-) -> dict[str, Any]:
-    text, reason = _text(config, prompt, random), "STOP"
-    limit = member(config, "maxOutputTokens")
-    if limit is not None:
-        left = max(int(limit) - thoughts.tokens, 0)
+def _candidate(index: int, plan: Plan, prompt: Prompt, thoughts: _Thoughts, random: Random) -> dict[str, Any]:
+    text, reason = _text(plan, prompt, random), "STOP"
+    if plan.max_tokens is not None:
+        left = max(plan.max_tokens - thoughts.tokens, 0)
         if count_tokens(text) > left:
             text, reason = text[: left * 4], "MAX_TOKENS"
     parts: list[dict[str, Any]] = []
@@ -101,7 +126,7 @@ def _candidate(
         parts.append({"text": text})
         if thoughts.tokens:
             parts[-1]["thoughtSignature"] = base64.b64encode(random.randbytes(24)).decode()
-    likelihood = -round(random.uniform(0.01, 0.9), 6)
+    likelihood = -round(0.01 + 0.9 * random.random(), 6)
     return {
         "avgLogprobs": likelihood,
         "content": {"parts": parts, "role": "model"} if parts else {"role": "model"},
@@ -111,23 +136,20 @@ def _candidate(
     }
 
 
-def _text(config: Mapping[str, Any], prompt: Prompt, random: Random) -> str:
-    schema, mime_type = _response_format(config)
-    if schema is not None:
+def _text(plan: Plan, prompt: Prompt, random: Random) -> str:
+    if plan.values:
         try:
-            value = make_value(schema, prompt, random)
+            value = plan.values.value(prompt, random)
         except SchemaError as error:
             raise RowError(f"The specified schema is invalid: {error}.") from None
-        if mime_type == "text/x.enum" and isinstance(value, str):
+        if plan.mime_type == "text/x.enum" and isinstance(value, str):
             return value
         return json.dumps(value, ensure_ascii=False)
-    sentences = prompt.sentences[: random.randint(1, 3)]
-    if mime_type == "application/json":
-        return json.dumps({"answer": " ".join(sentences)}, ensure_ascii=False)
-    return " ".join(sentences)
+    text = " ".join(prompt.sentences[: 1 + int(random.random() * 3)])
+    return json.dumps({"answer": text}, ensure_ascii=False) if plan.mime_type == "application/json" else text
 
 
-def _response_format(config: Mapping[str, Any]) -> tuple[Any, str]:
+def _response_format(config: Any) -> tuple[Any, str]:
     """Return the schema that the answer must obey, if any, and its MIME type."""
     mime_type = str(member(config, "responseMimeType") or "text/plain")
     for name in ("responseSchema", "responseJsonSchema"):
@@ -135,7 +157,8 @@ def _response_format(config: Mapping[str, Any]) -> tuple[Any, str]:
             return schema, mime_type
     for given in elements(member(config, "responseFormat")):
         if text := member(given, "text"):
-            return member(text, "schema"), str(member(text, "mimeType") or mime_type)
+            # Here the type is a name, APPLICATION_JSON, and not a MIME type.
+            return text.get("schema"), str(member(text, "mimeType") or mime_type).lower().replace("_", "/")
     return None, mime_type
 
 

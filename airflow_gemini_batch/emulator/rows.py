@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.answers import RowError, answer, check_request
+from airflow_gemini_batch.emulator.answers import Plan, RowError, answer, check_request
 from airflow_gemini_batch.emulator.prompt import elements
 from airflow_gemini_batch.emulator.schema import Discovery
 from airflow_gemini_batch.emulator.state import rfc3339, utc_now
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # As the service writes requests and responses: members sorted, text as it is.
 _write = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
-_CHECKED_MEMBERS = 256
+_REMEMBERED = 256
 _NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?$")
 
 
@@ -83,7 +83,9 @@ class RowProcessor:
         self._habits = habits
         self._discovery = Discovery.load("aiplatform", "v1beta1")
         self._schema = self._discovery.schema_named("GenerateContentRequest")
+        # What many rows have in common, by its text.
         self._checked: dict[str, Sequence[Violation]] = {}
+        self._plans: dict[str, Plan] = {}
 
     def process(self, row: InputRow) -> OutputRow:
         """Answer one row."""
@@ -93,7 +95,8 @@ class RowProcessor:
         texts = {name: _write(value) for name, value in sorted(request.items())}
         try:
             self._check(row.request, texts)
-            response = _write(answer(request, self._digest(texts), self._model, rfc3339(now)))
+            plan = self._plan(request, texts)
+            response = _write(answer(request, plan, self._digest(texts), self._model, rfc3339(now)))
         except RowError as error:
             details = {"code": 400, "message": error.message, "status": "INVALID_ARGUMENT"}
             status = f"Bad Request: {json.dumps({'error': details})}"
@@ -120,13 +123,22 @@ class RowProcessor:
             raise RowError("\n".join(violation.description for violation in found))
         check_request(request)
 
+    def _plan(self, request: Mapping[str, Any], texts: Mapping[str, str]) -> Plan:
+        name = "generationConfig" if "generationConfig" in request else "generation_config"
+        text = texts.get(name, "")
+        if text not in self._plans:
+            if len(self._plans) >= _REMEMBERED:
+                self._plans.clear()
+            self._plans[text] = Plan.of(request.get(name))
+        return self._plans[text]
+
     def _check_member(self, name: str, value: Any, text: str) -> Sequence[Violation]:
         """Check one member; what all rows have in common, such as the response schema, is checked once."""
         if name == "contents":
             return self._discovery.violations(self._schema, {name: value})
         key = f"{name}:{text}"
         if key not in self._checked:
-            if len(self._checked) >= _CHECKED_MEMBERS:
+            if len(self._checked) >= _REMEMBERED:
                 self._checked.clear()
             self._checked[key] = self._discovery.violations(self._schema, {name: value})
         return self._checked[key]
