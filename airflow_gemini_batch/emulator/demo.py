@@ -28,6 +28,7 @@ TASKS = ("write_requests", "submit", "wait", "land")
 PACE = "seconds:2"
 _START = "start the stack"
 _KEPT_RUNS = 3
+_DATABASE = "airflow/airflow.db"
 _TICK_SECONDS = 0.1
 
 
@@ -56,38 +57,35 @@ def run() -> int:
 def _run(terminal: Terminal, directory: Path) -> report.Facts:
     began = time.monotonic()
     steps = {name: Step(name) for name in (_START, *TASKS)}
-    progress = Progress(terminal, list(steps.values()))
-    steps[_START].begin()
-    steps[_START].note = "Cloud Storage, BigQuery, Vertex AI, and Airflow's database"
-    progress.show()
-    home = directory / "airflow"
-    command = [sys.executable, "-m", "airflow_gemini_batch.emulator.demo_run", str(directory)]
-    settings = airflow_home.create(home, checkout() / "example_dags")
-    airflow = Service("Airflow", command, directory / "airflow.log", settings)
-    with contextlib.ExitStack() as stack:
+    steps[_START].begin("Cloud Storage, BigQuery, Vertex AI, and Airflow's database")
+    with Progress(terminal, list(steps.values())), contextlib.ExitStack() as stack:
         # Airflow needs as long as the stack to get ready, so both do at once.
+        airflow = _airflow(directory)
         stack.callback(airflow.stop)
         airflow.start()
         addresses = stack.enter_context(LocalStack(directory / "stack", pace=PACE))
         samples.seed(addresses)
         _hand_over(directory, addresses)
         observer = JobObserver(addresses, LOCATION)
-        while airflow.is_running:
-            _update(steps, tasks(home / "airflow.db"), observer.look())
-            progress.show()
+        views: dict[str, TaskView] = {}
+        is_running = True
+        while is_running:
+            # Looked at once more after it has ended.
+            is_running = airflow.is_running
+            views = tasks(directory / _DATABASE) or views
+            _update(steps, views, observer.look())
             time.sleep(_TICK_SECONDS)
-        views = tasks(home / "airflow.db")
-        _update(steps, views, observer.look())
-        progress.show()
-        if airflow.wait() != 0 or views.get("land", TaskView(None)).state != "success":
-            raise StackError(f"The demo did not succeed.{_reason(directory / 'airflow.log')}")
+        if airflow.wait() != 0:
+            raise StackError(f"The demo did not succeed.{_reason(airflow.log)}")
         manifest = views["land"].returned
-        return report.Facts(
-            states=observer.states(),
-            manifest=manifest,
-            rows=report.read_rows(addresses, manifest),
-            seconds=time.monotonic() - began,
-        )
+        rows = report.read_rows(addresses, manifest)
+        return report.Facts(observer.states(), manifest, rows, time.monotonic() - began)
+
+
+def _airflow(directory: Path) -> Service:
+    settings = airflow_home.create(directory / "airflow", checkout() / "example_dags")
+    command = [sys.executable, "-m", "airflow_gemini_batch.emulator.demo_run", str(directory)]
+    return Service("Airflow", command, directory / "airflow.log", settings)
 
 
 def _hand_over(directory: Path, addresses: StackAddresses) -> None:

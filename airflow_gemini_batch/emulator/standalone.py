@@ -108,25 +108,31 @@ def down(directory: Path | None = None) -> int:
 def _start(directory: Path, pace: str, terminal: Terminal) -> Running:
     """Start the background process, unless somebody is at it, and wait until everything answers."""
     directory.mkdir(parents=True, exist_ok=True)
-    step = Step("airflow", "scheduler, triggerer, dag-processor and api-server, on the local stack")
-    progress = Progress(terminal, [step])
-    step.begin()
+    step = Step("airflow")
+    step.begin("scheduler, triggerer, dag-processor and api-server, on the local stack")
     process = None if Running.read(directory) else _detach(directory, pace)
-    try:
-        while not ((running := Running.read(directory)) and running.airflow_url):
-            if process.poll() is not None if process else not running:
-                words = (directory / "up.log").read_text(errors="replace").strip().splitlines()[-1:]
-                raise StackError(f"It did not start. {''.join(words)}\nThe logs are in {directory}")
-            progress.show()
-            time.sleep(0.1)
-    except BaseException:
-        if process:
-            process.terminate()
-            process.wait()
-        raise
-    step.end(well=True)
-    progress.show()
+    with Progress(terminal, [step]):
+        try:
+            running = _wait_until_up(directory, process)
+        except BaseException:
+            if process:
+                process.terminate()
+                process.wait()
+            raise
+        step.end(well=True)
     return running
+
+
+def _wait_until_up(directory: Path, process: subprocess.Popen[bytes] | None) -> Running:
+    """Wait for ``process``, or for the one that somebody else started."""
+    while True:
+        running = Running.read(directory)
+        if running and running.airflow_url:
+            return running
+        if process.poll() is not None if process else not running:
+            words = (directory / "up.log").read_text(errors="replace").strip().splitlines()[-1:]
+            raise StackError(f"It did not start. {''.join(words)}\nThe logs are in {directory}")
+        time.sleep(0.1)
 
 
 def _detach(directory: Path, pace: str) -> subprocess.Popen[bytes]:

@@ -6,13 +6,16 @@ import os
 import shutil
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
 
+_TICK_SECONDS = 0.1
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 
@@ -94,10 +97,10 @@ class Step:
     seconds: float = 0.0
     began: float = field(default=0.0, repr=False)
 
-    def begin(self) -> None:
-        """Mark as running from now on."""
+    def begin(self, note: str = "") -> None:
+        """Mark as running from now on; more than once does no harm."""
         if self.state == "waiting":
-            self.state, self.began = "running", time.monotonic()
+            self.state, self.began, self.note = "running", time.monotonic(), note
 
     def end(self, *, well: bool, seconds: float | None = None) -> None:
         """Mark as ended; ``seconds`` where somebody measured better than we can see."""
@@ -106,7 +109,10 @@ class Step:
 
 
 class Progress:
-    """A list of steps. On a terminal all of them are redrawn; elsewhere each is printed when it ends."""
+    """A list of steps: on a terminal all of them, again and again; elsewhere each when it ends.
+
+    A context manager. A step that runs when it is left by an error is shown as failed.
+    """
 
     def __init__(self, terminal: Terminal, steps: Sequence[Step]) -> None:
         self._terminal = terminal
@@ -114,9 +120,29 @@ class Progress:
         self._drawn = 0
         self._told: set[str] = set()
         self._names = max(len(step.name) for step in steps)
+        self._ended = threading.Event()
+        # Whoever works need not think of drawing.
+        self._painter = threading.Thread(target=self._paint, daemon=True)
 
-    def show(self) -> None:
-        """Bring what is on the screen up to date."""
+    def __enter__(self) -> Progress:
+        self._painter.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._painter.join()
+        for step in self._steps:
+            if error and step.state == "running":
+                step.end(well=False)
+        self._show()
+
+    def _paint(self) -> None:
+        while not self._ended.wait(_TICK_SECONDS):
+            self._show()
+
+    def _show(self) -> None:
         if self._terminal.is_live:
             up = f"\033[{self._drawn}A" if self._drawn else ""
             self._terminal.draw(up + "".join(f"\r\033[K{self._line(step)}\n" for step in self._steps))
