@@ -53,13 +53,17 @@ def show(terminal: Terminal, facts: Facts) -> None:
             for state, at in facts.states
         ]
     )
-    terminal.heading("Rows")
-    buckets = {"input": manifest["input_rows"], **manifest["rows"]}
-    terminal.pairs([(name, f"{count:6,} rows") for name, count in buckets.items()])
-    terminal.heading("Tokens and cost")
-    terminal.pairs([(name, f"{count:10,}") for name, count in manifest["tokens"].items()])
+    terminal.heading("Its rows, each in one bucket")
+    terminal.numbers({"input": manifest["input_rows"], **manifest["counts"]})
+    terminal.heading("Tokens")
+    terminal.numbers(manifest["tokens"])
+    terminal.text(f"The same from Gemini would cost {_cost(manifest['cost_usd'])} in batch.")
     terminal.heading(f"{manifest['destination_table']}, {len(facts.rows)} of {manifest['input_rows']:,} rows")
     terminal.table(COLUMNS, facts.rows)
+
+
+def _cost(usd: float | None) -> str:
+    return "an unknown amount" if usd is None else f"about ${usd:.4f}"
 
 
 def show_where_next(terminal: Terminal, directory: Path) -> None:

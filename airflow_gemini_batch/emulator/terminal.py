@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
 _TICK_SECONDS = 0.1
@@ -71,6 +71,13 @@ class Terminal:
         columns = max(len(name) for name, _ in rows)
         for name, value in rows:
             self.say(f"  {name.ljust(columns)}  {value}")
+
+    def numbers(self, numbers: Mapping[str, int]) -> None:
+        """Print numbers in one line, under their names."""
+        cells = {name: f"{number:,}" for name, number in numbers.items()}
+        widths = {name: max(len(name), len(cell)) for name, cell in cells.items()}
+        self.say(self.style("  " + "  ".join(name.rjust(widths[name]) for name in cells), "dim"))
+        self.say("  " + "  ".join(cell.rjust(widths[name]) for name, cell in cells.items()))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table that is as wide as the terminal; the last column gives way."""
