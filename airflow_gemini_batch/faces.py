@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
@@ -17,7 +18,6 @@ from airflow_gemini_batch.exceptions import (
     JobEndedError,
     WaitTimeoutError,
 )
-from airflow_gemini_batch.jobs.identity import RunIdentity
 from airflow_gemini_batch.jobs.outcome import explain_end
 from airflow_gemini_batch.jobs.polling import Outcome, Watch, utc_now
 
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow.providers.common.compat.sdk import Context
-
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.jobs.polling import Step
     from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
+
+
+_E = TypeVar("_E", bound=Enum)
 
 
 class Face(Protocol):
@@ -42,6 +44,12 @@ class WaitingFace(Face, Protocol):
     """A face that waits."""
 
     poll_interval: float
+    cancel_on_kill: bool
+    cancel_on_timeout: bool
+
+    @property
+    def log(self) -> Any:
+        """The task's log."""
 
 
 def connect(face: Face) -> GeminiBatchHook:
@@ -59,21 +67,27 @@ def trigger_for(face: WaitingFace, name: JobName, deadline: datetime) -> GeminiB
         job_name=str(name),
         poll_interval=face.poll_interval,
         deadline=deadline.isoformat(),
+        cancel_on_kill=face.cancel_on_kill,
         gcp_conn_id=face.gcp_conn_id,
         impersonation_chain=face.impersonation_chain,
     )
 
 
+def choice(kind: type[_E], parameter: str, value: object) -> _E:
+    """One of the values of an enum.
+
+    :raises InvalidParameterError: it is none of them; says which there are
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        known = " or ".join(repr(member.value) for member in kind)
+        raise InvalidParameterError(parameter, value, f"give {known}") from None
+
+
 def seconds_of(timeout: timedelta | float) -> timedelta:
     """A time-out given in seconds or as a timedelta."""
     return timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
-
-
-def run_identity(context: Context) -> RunIdentity:
-    """The identity of the task run that is executing."""
-    ti = context["ti"]
-    map_index = ti.map_index if ti.map_index is not None else -1
-    return RunIdentity(ti.dag_id, ti.task_id, ti.run_id, map_index)
 
 
 @contextmanager
@@ -102,7 +116,7 @@ def ended_well(job: BatchJob, *, accept_incomplete: bool = False) -> BatchJob:
     raise JobEndedError(job, explain_end(job))
 
 
-def job_of_event(event: Mapping[str, Any] | None, hook: GeminiBatchHook) -> BatchJob:
+def job_of_event(face: WaitingFace, event: Mapping[str, Any] | None) -> BatchJob:
     """Read the job that a trigger's event is about.
 
     :raises WaitTimeoutError: the deadline passed first
@@ -110,8 +124,9 @@ def job_of_event(event: Mapping[str, Any] | None, hook: GeminiBatchHook) -> Batc
     """
     if not event or "job_name" not in event:
         raise GeminiBatchError(f"The trigger sent an event without a job name: {event!r}")
+    hook = connect(face)
     if event["outcome"] == Outcome.TIMEOUT.value:
-        _timed_out(event["job_name"], event.get("state"))
+        _timed_out(face, hook, JobName.parse(event["job_name"]), event.get("state"))
     if event["outcome"] == Outcome.ERROR.value:
         raise GeminiBatchError(
             f"{event['message']} The batch job {event['job_name']} may go on and cost money; clearing this "
@@ -120,38 +135,53 @@ def job_of_event(event: Mapping[str, Any] | None, hook: GeminiBatchHook) -> Batc
     return hook.get_job(JobName.parse(event["job_name"]))
 
 
-def wait_here(
-    hook: GeminiBatchHook, name: JobName, *, poll_interval: float, deadline: datetime, log: Any
-) -> BatchJob:
+def wait_here(face: WaitingFace, hook: GeminiBatchHook, name: JobName, deadline: datetime) -> BatchJob:
     """Wait on the worker until the job has ended.
 
     :raises WaitTimeoutError: the deadline passed first
     """
-    watch = Watch(poll_interval=poll_interval, deadline=deadline, seed=str(name))
+    watch = Watch(poll_interval=face.poll_interval, deadline=deadline, seed=str(name))
     while True:
-        job = None
-        failure: GeminiBatchError | None = None
-        try:
-            job = hook.get_job(name, attempts=1)
-            watch, step = watch.saw(job, utc_now())
-        except GeminiBatchError as error:
-            failure = error
-            watch, step = watch.failed(error, utc_now())
-        if step.message:
-            (log.warning if step.is_warning else log.info)(step.message)
-        if step.outcome is Outcome.ENDED and job:
+        watch, step, job = look(face, hook, name, watch)
+        if job and step.outcome is Outcome.ENDED:
             return job
-        if step.outcome is Outcome.ERROR and failure:
-            raise failure
         if step.outcome is Outcome.TIMEOUT:
-            _timed_out(str(name), watch.state.value if watch.state else None)
+            _timed_out(face, hook, name, watch.state.value if watch.state else None)
         time.sleep(step.wait)
 
 
-def _timed_out(job_name: str, state: str | None) -> NoReturn:
-    raise WaitTimeoutError(
-        job_name,
-        f"The batch job {job_name} had not ended at the deadline (last seen: {state or 'not seen'}). "
-        "It goes on and costs money. Clearing this task waits for it again; cancel it in the console if it "
-        "is not wanted.",
-    )
+def look(
+    face: WaitingFace, hook: GeminiBatchHook, name: JobName, watch: Watch
+) -> tuple[Watch, Step, BatchJob | None]:
+    """Look at a job once from the worker. A look that fails for a passing reason answers no job.
+
+    :raises GeminiBatchError: it failed for a lasting reason, several times
+    """
+    job = None
+    try:
+        job = hook.get_job(name, attempts=1)
+        watch, step = watch.saw(job, utc_now())
+    except GeminiBatchError as error:
+        watch, step = watch.failed(error, utc_now())
+        if step.outcome is Outcome.ERROR:
+            raise
+    if step.message:
+        (face.log.warning if step.is_warning else face.log.info)(step.message)
+    return watch, step, job
+
+
+def cancel_late(face: WaitingFace, hook: GeminiBatchHook, name: JobName) -> str:
+    """Cancel a job that is late, if the user wants that; say in words what becomes of it."""
+    if not face.cancel_on_timeout:
+        return (
+            "It goes on and costs money. Clearing this task waits for it again; cancel it in the console "
+            "if it is not wanted."
+        )
+    hook.cancel_job(name)
+    return "It was asked to cancel; rows that are done are charged and kept."
+
+
+def _timed_out(face: WaitingFace, hook: GeminiBatchHook, name: JobName, state: str | None) -> NoReturn:
+    fate = cancel_late(face, hook, name)
+    seen = f"last seen: {state}" if state else "never seen"
+    raise WaitTimeoutError(str(name), f"The batch job {name} had not ended at the deadline ({seen}). {fate}")

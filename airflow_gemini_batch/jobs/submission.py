@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_gemini_batch.exceptions import (
     ApiError,
+    GeminiBatchError,
     JobConflictError,
     ServiceUnreachableError,
     SubmissionOutcomeUnknownError,
@@ -131,17 +132,23 @@ def submit(
     run: RunIdentity,
     policy: Policy | None = None,
     *,
+    remembered: JobName | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Submission:
     """Make sure that exactly one job of this run and this request exists, and return it.
 
+    :param remembered: the job that an earlier try noted down, if any; it saves the look-up where it still
+        fits, and is never relied on
     :param sleep: waits the given seconds
     :raises ApiError: the service refused the job; nothing was created
     :raises JobConflictError: the policy forbids to replace the job that is there
     :raises SubmissionOutcomeUnknownError: it cannot be learnt whether a job was created
     """
     mark = Mark.of(run, spec)
-    decision = decide(_find(jobs, spec, mark), mark, policy or Policy())
+    policy = policy or Policy()
+    if remembered and (job := _recall(jobs, remembered, mark, policy)):
+        return Submission(job, created=False, reason="an earlier try noted it down")
+    decision = decide(_find(jobs, spec, mark), mark, policy)
     if decision.action is Action.ATTACH and decision.job:
         return Submission(jobs.get_job(decision.job.name), created=False, reason=decision.reason)
     if decision.action is Action.REFUSE and decision.job:
@@ -155,6 +162,23 @@ def submit(
         log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
         _cancel(jobs, job)
     return _create(jobs, mark.put_on(spec), mark, decision, sleep)
+
+
+def cancel_run(jobs: Jobs, spec: JobSpec, run: RunIdentity) -> list[JobName]:
+    """Cancel every job of this run that is under way, and name them."""
+    live = [job for job in _find(jobs, spec, Mark.of(run, spec)) if not job.state.is_terminal]
+    for job in live:
+        _cancel(jobs, job)
+    return [job.name for job in live]
+
+
+def _recall(jobs: Jobs, name: JobName, mark: Mark, policy: Policy) -> BatchJob | None:
+    try:
+        job = jobs.get_job(name)
+    except GeminiBatchError as error:
+        log.info("The job that an earlier try noted down cannot be read (%s); looking it up", error)
+        return None
+    return job if decide([job], mark, policy).action is Action.ATTACH else None
 
 
 def _create(

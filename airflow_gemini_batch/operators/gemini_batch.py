@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_gemini_batch.exceptions import InvalidParameterError, JobConflictError
+from airflow_gemini_batch.batch_job import JobName
+from airflow_gemini_batch.compat import Notebook, run_identity, was_stopped_by_user
+from airflow_gemini_batch.exceptions import (
+    DatasetNotFoundError,
+    JobConflictError,
+    LocationMismatchError,
+    OutputNotFoundError,
+    RowCountError,
+    TableMismatchError,
+)
 from airflow_gemini_batch.faces import (
+    choice,
     connect,
     ended_well,
     fail_without_retry,
     job_of_event,
-    run_identity,
     seconds_of,
     trigger_for,
     wait_here,
@@ -23,15 +33,26 @@ from airflow_gemini_batch.jobs.spec import check_region
 from airflow_gemini_batch.links import BatchJobLink
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_gemini_batch.batch_job import BatchJob, JobName
+    from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.jobs.submission import Policy
+
+
+# A retry of landing meets these again; what else BigQuery refuses may pass.
+_LASTING = (
+    DatasetNotFoundError,
+    LocationMismatchError,
+    OutputNotFoundError,
+    RowCountError,
+    TableMismatchError,
+)
 
 
 class GeminiBatchSubmitOperator(BaseOperator):
@@ -55,6 +76,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
         ``cancel_and_replace`` it, or ``fail``
     :param force_new: pay again on purpose: a job of this run that has succeeded is not used again
     :param wait_for_completion: also wait until the job has ended; see :class:`GeminiBatchJobSensor`
+    :param cancel_on_kill: cancel the job when a user marks this task, or clears it, while it runs or waits
+        in the triggerer (there, Airflow 3.3 on); a worker or triggerer that restarts cancels nothing
+    :param cancel_on_timeout: cancel the job when ``wait_timeout`` has passed
     :param deferrable: wait in the triggerer, not on a worker
     :param poll_interval: longest wait between two looks, in seconds
     :param wait_timeout: how long to wait in all, in seconds or as a timedelta
@@ -89,6 +113,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
         on_changed_input: str = "cancel_and_replace",
         force_new: bool = False,
         wait_for_completion: bool = False,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = False,
         deferrable: bool = True,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         wait_timeout: timedelta | float = DEFAULT_TIMEOUT,
@@ -107,11 +133,14 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self.on_changed_input = on_changed_input
         self.force_new = force_new
         self.wait_for_completion = wait_for_completion
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
+        self._to_cancel: Callable[[], None] | None = None
 
     def execute(self, context: Context) -> str:
         """Submit or attach; wait if asked to."""
@@ -123,8 +152,11 @@ class GeminiBatchSubmitOperator(BaseOperator):
             policy = self._policy()
             if spec.input_table:
                 check_region(spec, hook.dataset_location(spec.input_table))
-            submission = submit(hook, spec, run_identity(context), policy)
+            run, notebook = run_identity(context), Notebook(context)
+            self._to_cancel = partial(self._cancel_run, context["ti"], hook, spec, run)
+            submission = submit(hook, spec, run, policy, remembered=notebook.read())
         job = submission.job
+        notebook.write(job.name)
         BatchJobLink.persist(context, job.name)
         verb = "Created" if submission.created else "Attached to"
         self.log.info("%s batch job %s (%s): %s", verb, job.name, job.state.name, submission.reason)
@@ -135,8 +167,22 @@ class GeminiBatchSubmitOperator(BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """Take the trigger's event, read the job once more and finish."""
         with fail_without_retry():
-            job = job_of_event(event, connect(self))
+            job = job_of_event(self, event)
         return str(self._finish(job))
+
+    def on_kill(self) -> None:
+        """The running task is told to end: cancel its job if a user wanted that, not if a worker stops."""
+        if self._to_cancel:
+            self._to_cancel()
+
+    def _cancel_run(self, ti: Any, hook: GeminiBatchHook, spec: JobSpec, run: RunIdentity) -> None:
+        from airflow_gemini_batch.jobs.submission import cancel_run
+
+        if not self.cancel_on_kill or not was_stopped_by_user(ti):
+            self.log.info("The batch job of this run, if there is one, goes on and costs money")
+            return
+        for name in cancel_run(hook, spec, run):
+            self.log.info("Asked for the batch job %s to be cancelled. What is done is charged.", name)
 
     def _wait(self, hook: GeminiBatchHook, job: BatchJob) -> None:
         deadline = utc_now() + seconds_of(self.wait_timeout)
@@ -146,9 +192,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
             self.defer(trigger=trigger_for(self, job.name, deadline), method_name="execute_complete")
         else:
             with fail_without_retry():
-                job = wait_here(
-                    hook, job.name, poll_interval=self.poll_interval, deadline=deadline, log=self.log
-                )
+                job = wait_here(self, hook, job.name, deadline)
             self._finish(job)
 
     def _finish(self, job: BatchJob) -> JobName:
@@ -159,12 +203,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
     def _policy(self) -> Policy:
         from airflow_gemini_batch.jobs.submission import OnChangedInput, Policy
 
-        try:
-            on_changed_input = OnChangedInput(self.on_changed_input)
-        except ValueError:
-            raise InvalidParameterError(
-                "on_changed_input", self.on_changed_input, "give 'cancel_and_replace' or 'fail'"
-            ) from None
+        on_changed_input = choice(OnChangedInput, "on_changed_input", self.on_changed_input)
         return Policy(on_changed_input=on_changed_input, reuse_succeeded=not self.force_new)
 
     def _spec(self, hook: GeminiBatchHook, context: Context) -> JobSpec:
@@ -236,3 +275,30 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         self.project_id = project_id
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Land, and return the manifest."""
+        from airflow_gemini_batch.requests.response_schema import ResponseSchema
+        from airflow_gemini_batch.results.landing import LandingRequest, WriteMode, land
+        from airflow_gemini_batch.results.table_name import TableName
+
+        with fail_without_retry(*_LASTING):
+            hook = connect(self)
+            name = JobName.parse(self.job_name)
+            project = hook.resolve_project(self.project_id)
+            destination = TableName.parse(self.destination_table, project)
+            error_table = self.error_table or f"{destination}_errors"
+            request = LandingRequest(
+                destination=destination,
+                error_table=TableName.parse(error_table, project, "error_table"),
+                write_mode=choice(WriteMode, "write_mode", self.write_mode),
+                response_schema=ResponseSchema.of(self.response_schema) if self.response_schema else None,
+                run=run_identity(context),
+                # Last: everything that can be checked without the service has been.
+                job=hook.get_job(name),
+            )
+            BatchJobLink.persist(context, name)
+            bigquery, storage = hook.bigquery_client(project), hook.storage_client(project)
+            manifest = land(request, bigquery=bigquery, storage=storage)
+        self.log.info("%s", manifest)
+        return manifest.to_dict()

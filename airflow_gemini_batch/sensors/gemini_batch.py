@@ -16,12 +16,19 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
 from airflow_gemini_batch.exceptions import (
-    GeminiBatchError,
     InvalidParameterError,
     JobEndedError,
     WaitTimeoutError,
 )
-from airflow_gemini_batch.faces import connect, ended_well, fail_without_retry, job_of_event, trigger_for
+from airflow_gemini_batch.faces import (
+    cancel_late,
+    connect,
+    ended_well,
+    fail_without_retry,
+    job_of_event,
+    look,
+    trigger_for,
+)
 from airflow_gemini_batch.jobs.outcome import summarise
 from airflow_gemini_batch.jobs.polling import (
     DEFAULT_POLL_INTERVAL,
@@ -50,6 +57,9 @@ class GeminiBatchJobSensor(BaseSensorOperator):
     :param job_name: what :class:`GeminiBatchSubmitOperator` returned (templated)
     :param on_incomplete: when the job ended FAILED, CANCELLED or EXPIRED but has written output: ``fail``, or
         ``continue`` so that the rows that were paid for are landed
+    :param cancel_on_kill: cancel the job when a user marks this task, or clears it, while it waits in the
+        triggerer (Airflow 3.3 on); off, since clearing a sensor means to wait again
+    :param cancel_on_timeout: cancel the job when ``timeout`` has passed
     :param deferrable: wait in the triggerer, not on a worker
     :param poll_interval: longest wait between two looks, in seconds; the first looks come sooner
     :param timeout: how long to wait in all, in seconds or as a timedelta; 96 hours by default, since a job
@@ -67,6 +77,8 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         *,
         job_name: str,
         on_incomplete: Literal["fail", "continue"] = "fail",
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
         deferrable: bool = True,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         timeout: timedelta | float = DEFAULT_TIMEOUT,
@@ -78,6 +90,8 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         super().__init__(timeout=timeout, **kwargs)
         self.job_name = job_name
         self.on_incomplete = on_incomplete
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.gcp_conn_id = gcp_conn_id
@@ -90,7 +104,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
             name = self._checked_name()
         BatchJobLink.persist(context, name)
         if not self.deferrable:
-            return super().execute(context)
+            return self._poke_until_timeout(context, name)
         with self._failures():
             job = connect(self).get_job(name)
             if job.state.is_terminal:
@@ -106,23 +120,23 @@ class GeminiBatchJobSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Take the trigger's event, read the job once more and finish."""
         with self._failures():
-            return self._finish(job_of_event(event, connect(self)))
+            return self._finish(job_of_event(self, event))
+
+    def _poke_until_timeout(self, context: Context, name: JobName) -> Any:
+        try:
+            return super().execute(context)
+        except (AirflowSensorTimeout, AirflowSkipException):
+            hook = connect(self)
+            if not hook.get_job(name).state.is_terminal:
+                self.log.warning("Batch job %s is late. %s", name, cancel_late(self, hook, name))
+            raise
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once. A look that fails for a passing reason is no failure of the sensor."""
         name = self._checked_name()
         watch = self._watch or Watch(poll_interval=self.poll_interval, deadline=None, seed=str(name))
-        job = None
         with self._failures():
-            try:
-                job = connect(self).get_job(name, attempts=1)
-                self._watch, step = watch.saw(job, utc_now())
-            except GeminiBatchError as error:
-                self._watch, step = watch.failed(error, utc_now())
-                if step.outcome is Outcome.ERROR:
-                    raise
-            if step.message:
-                (self.log.warning if step.is_warning else self.log.info)(step.message)
+            self._watch, step, job = look(self, connect(self), name, watch)
             if job and step.outcome is Outcome.ENDED:
                 return PokeReturnValue(is_done=True, xcom_value=self._finish(job))
         return PokeReturnValue(is_done=False)

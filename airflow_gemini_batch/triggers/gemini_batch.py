@@ -28,6 +28,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
     :param job_name: full resource name
     :param poll_interval: longest wait between two looks, in seconds
     :param deadline: ISO time with offset at which waiting ends; a restart of the triggerer does not move it
+    :param cancel_on_kill: cancel the job when a user marks the waiting task or clears it (Airflow 3.3 on)
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
         job_name: str,
         poll_interval: float,
         deadline: str | None = None,
+        cancel_on_kill: bool = False,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
     ) -> None:
@@ -42,6 +44,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
         self.job_name = job_name
         self.poll_interval = poll_interval
         self.deadline = deadline
+        self.cancel_on_kill = cancel_on_kill
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
 
@@ -53,6 +56,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
                 "job_name": self.job_name,
                 "poll_interval": self.poll_interval,
                 "deadline": self.deadline,
+                "cancel_on_kill": self.cancel_on_kill,
                 "gcp_conn_id": self.gcp_conn_id,
                 "impersonation_chain": self.impersonation_chain,
             },
@@ -80,6 +84,14 @@ class GeminiBatchJobTrigger(BaseTrigger):
                 )
                 return
             await asyncio.sleep(step.wait)
+
+    async def on_kill(self) -> None:
+        """A user marked or cleared the task. Airflow calls this from 3.3 on, and on no restart."""
+        if not self.cancel_on_kill:
+            self.log.info("The batch job %s goes on and costs money: cancel_on_kill is off", self.job_name)
+            return
+        await self._hook().cancel_job(JobName.parse(self.job_name))
+        self.log.info("Asked for the batch job %s to be cancelled. What is done is charged.", self.job_name)
 
     async def _look(self, hook: GeminiBatchAsyncHook, name: JobName, watch: Watch) -> tuple[Watch, Step]:
         try:

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from tests.faces.conftest import TaskInstance
 
 Context = Any
+KWARGS = {
+    "job_name",
+    "poll_interval",
+    "deadline",
+    "cancel_on_kill",
+    "gcp_conn_id",
+    "impersonation_chain",
+}
 
 
 def creates(vertex: Emulator) -> list[Any]:
@@ -117,7 +125,7 @@ def test_waiting_in_the_triggerer_carries_ids_only(submit_args: dict[str, Any], 
     with pytest.raises(TaskDeferred) as caught:
         GeminiBatchSubmitOperator(**slow, wait_for_completion=True).execute(context)
     _, kwargs = caught.value.trigger.serialize()
-    assert set(kwargs) == {"job_name", "poll_interval", "deadline", "gcp_conn_id", "impersonation_chain"}
+    assert set(kwargs) == KWARGS
     assert caught.value.method_name == "execute_complete"
 
 
