@@ -1,0 +1,273 @@
+"""A response schema: what the model is asked to answer, and the table columns that hold the answer.
+
+Takes a pydantic model class, a JSON Schema or the service's own ``responseSchema`` (an OpenAPI 3.0 subset,
+``GoogleCloudAiplatformV1Schema`` of the discovery document) and brings it into the service's form.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.exceptions import ResponseSchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# The import of a batch's input names a BigQuery column after every member; results are columns as well.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
+_RESERVED = re.compile(r"(_table_|_file_|_partition|_row_timestamp|__root__|_colidentifier|_change_)", re.I)
+_TYPES = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT")
+_SCALARS = {"STRING": "STRING", "NUMBER": "FLOAT64", "INTEGER": "INT64", "BOOLEAN": "BOOL"}
+_TEXT_FORMATS = {"date": "DATE", "date-time": "TIMESTAMP"}
+# Copied as they are. `default` and `example` are left out: they may hold anything, the import infers types.
+_KEYWORDS = (
+    *("format", "title", "description", "minimum", "maximum", "pattern", "minLength", "maxLength"),
+    *("minItems", "maxItems", "minProperties", "maxProperties"),
+)
+_SPELLINGS: dict[str, str] = {
+    re.sub(r"([A-Z])", lambda m: "_" + m.group(1).lower(), name): name
+    for name in (*_KEYWORDS, "anyOf", "propertyOrdering", "additionalProperties")
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One property of the answer as a BigQuery column.
+
+    :param type: STRING, INT64, FLOAT64, BOOL, DATE, TIMESTAMP or JSON
+    :param mode: NULLABLE or REPEATED
+    :param required: the answer must have the property
+    :param nullable: the property may be null
+    :param enum: the values it may have, as text; empty for any
+    :param json_kind: for JSON, what it must be: ``object``, ``array``, or empty for anything
+    """
+
+    name: str
+    type: str
+    mode: str = "NULLABLE"
+    required: bool = False
+    nullable: bool = False
+    enum: tuple[str, ...] = ()
+    description: str = ""
+    json_kind: str = ""
+
+
+@dataclass(frozen=True)
+class ResponseSchema:
+    """An answer's shape: for the request, and as columns. Make it with :meth:`of`."""
+
+    columns: tuple[Column, ...]
+    _request: str = field(repr=False)
+
+    @classmethod
+    def of(cls, schema: object) -> ResponseSchema:
+        """Read a pydantic model class, a JSON Schema dict or a ``responseSchema`` dict.
+
+        :raises ResponseSchemaError: names the path of what has no place in a request or in a table
+        """
+        describe = getattr(schema, "model_json_schema", None)
+        document = describe() if callable(describe) else schema
+        if not isinstance(document, dict):
+            raise ResponseSchemaError("$", schema, "give a pydantic model class or a JSON Schema as a dict")
+        request = _Normaliser(document).node(document, "$", ())
+        if request.get("type") != "OBJECT" or not request.get("properties"):
+            raise ResponseSchemaError(
+                "$", request.get("type"), "the answer must be an object with properties: each is a column"
+            )
+        return cls(_columns(request), json.dumps(request))
+
+    def for_request(self) -> dict[str, Any]:
+        """Return the value of ``generationConfig.responseSchema``, a new dict each time."""
+        request: dict[str, Any] = json.loads(self._request)
+        return request
+
+
+class _Normaliser:
+    """JSON Schema → the service's schema: no references, no nulls, no empty members, one type each."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+
+    def node(self, given: object, path: str, references: tuple[str, ...]) -> dict[str, Any]:
+        """Bring one schema into the service's form."""
+        if not isinstance(given, dict):
+            raise ResponseSchemaError(path, given, "a schema is an object")
+        schema, references = self._resolve(_spelt(given), path, references)
+        alternatives, nullable = self._alternatives(schema, path, references)
+        if len(alternatives) == 1:
+            result = {**alternatives[0], **_copied(schema)}
+            nullable = nullable or bool(result.pop("nullable", False))
+        elif alternatives:
+            result = {"anyOf": alternatives, **_copied(schema)}
+        else:
+            result = self._typed(schema, path, references)
+        if nullable or schema.get("nullable") is True or _allows_null(schema):
+            result["nullable"] = True
+        return result
+
+    def _resolve(
+        self, schema: dict[str, Any], path: str, references: tuple[str, ...]
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Put the target of a reference in its place; the keywords beside it win."""
+        while reference := schema.get("$ref") or schema.get("ref"):
+            if reference in references:
+                raise ResponseSchemaError(
+                    path, reference, "it contains itself, and a table has no such column; cut the recursion"
+                )
+            references = (*references, reference)
+            beside = {k: v for k, v in schema.items() if k not in ("$ref", "ref")}
+            schema = {**_spelt(self._target(reference, path)), **beside}
+        parts = schema.get("allOf")
+        if not parts:
+            return schema, references
+        if len(parts) > 1:
+            raise ResponseSchemaError(path, "allOf", "write the combined schema out; the service has none")
+        beside = {k: v for k, v in schema.items() if k != "allOf"}
+        return self._resolve({**_spelt(parts[0]), **beside}, path, references)
+
+    def _target(self, reference: object, path: str) -> dict[str, Any]:
+        target: object = self._document
+        for step in str(reference).removeprefix("#").strip("/").split("/"):
+            name = step.replace("~1", "/").replace("~0", "~")
+            target = target.get(name) if isinstance(target, dict) else None
+        if not str(reference).startswith("#") or not isinstance(target, dict):
+            raise ResponseSchemaError(path, reference, "there is nothing of that name in this schema")
+        return target
+
+    def _alternatives(
+        self, schema: dict[str, Any], path: str, references: tuple[str, ...]
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """The members of a union without null, and whether null was one."""
+        options = schema.get("anyOf") or schema.get("oneOf") or []
+        types = schema.get("type")
+        if not options and isinstance(types, list):
+            options = [{**schema, "type": each} for each in types]
+        kept = [option for option in options if not _is_null(option)]
+        return [self.node(each, path, references) for each in kept], len(kept) < len(options)
+
+    def _typed(self, schema: dict[str, Any], path: str, references: tuple[str, ...]) -> dict[str, Any]:
+        kind = _kind(schema, path)
+        result: dict[str, Any] = {"type": kind} if kind else {}
+        result.update(_copied(schema))
+        _exclusive_bounds(schema, kind, result)
+        if enum := _enum(schema, path):
+            result["enum"] = enum
+        if kind == "ARRAY":
+            if schema.get("prefixItems") or isinstance(schema.get("items"), list):
+                raise ResponseSchemaError(path, "prefixItems", "use an object with a property for each place")
+            if schema.get("items"):
+                result["items"] = self.node(schema["items"], f"{path}.items", references)
+        if kind == "OBJECT":
+            result.update(self._object(schema, path, references))
+        return result
+
+    def _object(self, schema: dict[str, Any], path: str, references: tuple[str, ...]) -> dict[str, Any]:
+        given = schema.get("properties") or {}
+        names = {name.lower(): name for name in given}
+        for name in given:
+            _check_name(name, f"{path}.properties.{name}")
+            if names[name.lower()] != name:
+                raise ResponseSchemaError(
+                    f"{path}.properties.{name}", name, f"it differs from {names[name.lower()]!r} in case only"
+                )
+        properties = {
+            name: self.node(each, f"{path}.properties.{name}", references) for name, each in given.items()
+        }
+        result: dict[str, Any] = {"properties": properties} if properties else {}
+        if required := [name for name in schema.get("required") or () if name in properties]:
+            result["required"] = required
+        if order := [name for name in schema.get("propertyOrdering") or () if name in properties]:
+            result["propertyOrdering"] = order
+        if isinstance(values := schema.get("additionalProperties"), dict) and values:
+            result["additionalProperties"] = self.node(values, f"{path}.additionalProperties", references)
+        return result
+
+
+def _spelt(schema: object) -> dict[str, Any]:
+    """Keywords as REST spells them, without those that are null or empty."""
+    given: dict[str, Any] = schema if isinstance(schema, dict) else {}
+    return {_SPELLINGS.get(k, k): v for k, v in given.items() if v is not None and v not in ([], {}, "")}
+
+
+def _copied(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: schema[name] for name in _KEYWORDS if name in schema}
+
+
+def _kind(schema: Mapping[str, Any], path: str) -> str:
+    given = schema.get("type")
+    if given is None:
+        for keyword, kind in (("properties", "OBJECT"), ("items", "ARRAY")):
+            if keyword in schema:
+                return kind
+        return "STRING" if _enum(schema, path) else ""
+    kind = str(given).upper()
+    if kind == "TYPE_UNSPECIFIED":
+        return ""
+    if kind not in _TYPES:
+        raise ResponseSchemaError(path, given, f"the type must be one of {', '.join(_TYPES)}")
+    return kind
+
+
+def _enum(schema: Mapping[str, Any], path: str) -> list[str]:
+    """The service takes the values of an enum as text, those of integers too."""
+    values = [schema["const"]] if "const" in schema else schema.get("enum") or []
+    for value in values:
+        if isinstance(value, (dict, list, float)):
+            raise ResponseSchemaError(path, value, "the values of an enum must be text or integers")
+    return [v if isinstance(v, str) else json.dumps(v) for v in values if v is not None]
+
+
+def _exclusive_bounds(schema: Mapping[str, Any], kind: str, result: dict[str, Any]) -> None:
+    step = 1 if kind == "INTEGER" else 0
+    for exclusive, bound, away in (
+        ("exclusiveMinimum", "minimum", step),
+        ("exclusiveMaximum", "maximum", -step),
+    ):
+        value = schema.get(exclusive)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and bound not in result:
+            result[bound] = value + away
+
+
+def _is_null(option: object) -> bool:
+    return isinstance(option, dict) and str(option.get("type")).lower() == "null"
+
+
+def _allows_null(schema: Mapping[str, Any]) -> bool:
+    return None in (schema.get("enum") or ()) or ("const" in schema and schema["const"] is None)
+
+
+def _check_name(name: str, path: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ResponseSchemaError(
+            path, name, "a name is letters, digits and _, does not start with a digit, at most 300 characters"
+        )
+    if _RESERVED.match(name):
+        raise ResponseSchemaError(path, name, "BigQuery keeps names with that beginning for itself")
+
+
+def _columns(request: Mapping[str, Any]) -> tuple[Column, ...]:
+    required = request.get("required") or ()
+    return tuple(_column(name, each, name in required) for name, each in request["properties"].items())
+
+
+def _column(name: str, schema: Mapping[str, Any], required: bool) -> Column:
+    kind = schema.get("type", "")
+    items = schema.get("items") or {}
+    repeated = kind == "ARRAY" and items.get("type") not in (None, "ARRAY") and not items.get("nullable")
+    typed = items if repeated else schema
+    column_type = _SCALARS.get(typed.get("type", ""), "JSON")
+    if column_type == "STRING":
+        column_type = _TEXT_FORMATS.get(typed.get("format", ""), "STRING")
+    return Column(
+        name=name,
+        type=column_type,
+        mode="REPEATED" if repeated else "NULLABLE",
+        required=required,
+        nullable=bool(schema.get("nullable")),
+        enum=tuple(typed.get("enum") or ()),
+        description=schema.get("description") or "",
+        json_kind=typed.get("type", "").lower() if column_type == "JSON" else "",
+    )

@@ -1,0 +1,21 @@
+-- Output lines: {"status": …, "processed_time": …, "request": {…}, "response": {…}, "key": …}
+SELECT
+  IF(doc IS NULL, line, NULL) AS raw_line,
+  IF(
+    doc IS NOT NULL,
+    NULLIF(TO_JSON_STRING(JSON_QUERY(doc, '$.{{key_field}}')), 'null'),
+    -- A line that breaks off may still begin with its key, or carry the label.
+    IFNULL(
+      REGEXP_EXTRACT(line, r'^\s*\{\s*"{{key_field}}"\s*:\s*("[^"\\]*"|-?[0-9]+)'),
+      REGEXP_EXTRACT(line, r'"{{key_label}}"\s*:\s*("[^"\\]*")')
+    )
+  ) AS key,
+  JSON_VALUE(doc, '$.status') AS row_status,
+  JSON_VALUE(doc, '$.processed_time') AS processed_time,
+  JSON_QUERY(doc, '$.request') AS request,
+  JSON_QUERY(doc, '$.response') AS response
+FROM (
+  SELECT line, SAFE.PARSE_JSON(line, wide_number_mode => 'round') AS doc
+  FROM {{answers_table}}
+  WHERE line != ''
+)

@@ -1,0 +1,49 @@
+"""Where a row ends: every row of a job's input is in exactly one bucket."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Bucket(str, Enum):
+    """What became of one row of the input; the value is ``status`` in the tables."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """The service answered with an error, or with no answer at all."""
+    BLOCKED = "blocked"
+    """A filter stopped the prompt or the answer."""
+    TRUNCATED = "truncated"
+    """The answer stops in the middle, at a limit of tokens."""
+    INVALID = "invalid"
+    """The answer does not fit the response schema."""
+    MALFORMED = "malformed"
+    """The output line is not JSON."""
+    MISSING = "missing"
+    """There is no output line."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+FINISH_REASONS = {
+    Bucket.SUCCEEDED: ("STOP",),
+    Bucket.TRUNCATED: ("MAX_TOKENS", "CONTINUATION"),
+    Bucket.BLOCKED: (
+        *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"),
+        *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+    ),
+    Bucket.FAILED: (
+        *("FINISH_REASON_UNSPECIFIED", "OTHER", "IMAGE_OTHER", "NO_IMAGE"),
+        *("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"),
+    ),
+}
+"""``candidates[].finishReason`` by bucket. One that does not exist yet counts as failed, never as good."""
+
+
+def bucket_of(finish_reason: str) -> Bucket:
+    """Say where a row with this ``finishReason`` ends, its answer fitting the schema."""
+    for bucket, reasons in FINISH_REASONS.items():
+        if finish_reason in reasons:
+            return bucket
+    return Bucket.FAILED

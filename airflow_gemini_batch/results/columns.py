@@ -1,0 +1,115 @@
+"""The columns of the results table and of the error table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.exceptions import ResponseSchemaError
+from airflow_gemini_batch.requests.response_schema import Column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from google.cloud.bigquery import SchemaField
+
+    from airflow_gemini_batch.requests.response_schema import ResponseSchema
+
+PARTITION_COLUMN = "landed_at"
+CLUSTER_COLUMNS = ("job_name", "key")
+
+_IDENTITY = (
+    Column("job_name", "STRING", description="The batch job, projects/…/batchPredictionJobs/…"),
+    Column("dag_id", "STRING"),
+    Column("task_id", "STRING", description="The task that landed the row"),
+    Column("run_id", "STRING"),
+    Column("landed_at", "TIMESTAMP"),
+)
+_KEY = Column("key", "STRING", description="The key of the request; its SHA-256 where the input has no keys")
+
+RESULT_COLUMNS = (
+    _KEY,
+    Column(
+        "status", "STRING", description="succeeded, failed, blocked, truncated, invalid, malformed, missing"
+    ),
+    Column("text", "STRING", description="The answer: the text of all parts that are not thoughts"),
+    Column("output", "JSON", description="The answer as JSON; NULL when it is not JSON"),
+    Column("finish_reason", "STRING"),
+    Column("model_version", "STRING"),
+    Column("prompt_tokens", "INT64", description="Includes the cached tokens"),
+    Column("cached_tokens", "INT64"),
+    Column("output_tokens", "INT64", description="Without the thoughts"),
+    Column("thought_tokens", "INT64"),
+    Column("total_tokens", "INT64"),
+    Column("processed_at", "TIMESTAMP", description="When the service answered"),
+    Column("request", "JSON", description="The request as the service echoes it"),
+    Column("response", "JSON", description="The whole GenerateContentResponse"),
+    *_IDENTITY,
+)
+"""One row a request. The columns of the response schema follow."""
+
+ERROR_COLUMNS = (
+    _KEY,
+    Column("status", "STRING", description="failed, blocked, truncated, invalid, malformed, missing"),
+    *_IDENTITY,
+    Column("error_code", "INT64", description="The service's code, an HTTP status"),
+    Column("error_status", "STRING", description="The service's name of the error, or the finish reason"),
+    Column("error_message", "STRING"),
+    Column("retryable", "BOOL", description="Whether the same request may succeed when sent again"),
+    Column("raw_line", "STRING", description="The output line, when it is not JSON"),
+)
+"""One row for every request that has no good answer."""
+
+# tables.get answers with the names of legacy SQL.
+_ALIASES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
+
+
+def result_columns(schema: ResponseSchema | None) -> tuple[Column, ...]:
+    """Return the columns of the results table: the fixed ones, then those of the response schema.
+
+    :raises ResponseSchemaError: when a property has the name of a fixed column
+    """
+    fixed = {column.name for column in RESULT_COLUMNS}
+    for column in schema.columns if schema else ():
+        if column.name.lower() in fixed:
+            raise ResponseSchemaError(
+                f"$.properties.{column.name}",
+                column.name,
+                f"the results table has a column {column.name.lower()!r} of its own; rename the property",
+            )
+    return (*RESULT_COLUMNS, *(schema.columns if schema else ()))
+
+
+def schema_fields(columns: Iterable[Column]) -> list[SchemaField]:
+    """Return the columns as BigQuery takes them. None is REQUIRED: a row that failed has no answer."""
+    from google.cloud.bigquery import SchemaField
+
+    return [SchemaField(column.name, column.type, column.mode, **_described(column)) for column in columns]
+
+
+def _described(column: Column) -> dict[str, Any]:
+    return {"description": column.description[:1024]} if column.description else {}
+
+
+def differences(columns: Sequence[Column], existing: Sequence[SchemaField]) -> list[str]:
+    """Say what keeps rows of these columns out of a table with those; empty when nothing does."""
+    by_name = {each.name.lower(): each for each in existing}
+    found = []
+    for column in columns:
+        there = by_name.pop(column.name.lower(), None)
+        wanted = f"{_ALIASES.get(column.type, column.type)} {column.mode}"
+        if there is None:
+            found.append(f"column {column.name} ({column.type} {column.mode}) is not there; add it")
+        elif (has := _shape(there)) != wanted:
+            found.append(f"column {column.name} is {has}, not {wanted}")
+    found += [
+        f"column {each.name} is REQUIRED and nothing would be written to it"
+        for each in by_name.values()
+        if each.mode == "REQUIRED"
+    ]
+    return found
+
+
+def _shape(existing: SchemaField) -> str:
+    kind = existing.field_type.upper()
+    # A REQUIRED column of ours would refuse rows that failed.
+    return f"{_ALIASES.get(kind, kind)} {existing.mode or 'NULLABLE'}"

@@ -1,0 +1,105 @@
+"""The tables that rows are landed in: their dataset, its location, their columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_gemini_batch.exceptions import DatasetNotFoundError, LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.results.columns import (
+    CLUSTER_COLUMNS,
+    PARTITION_COLUMN,
+    differences,
+    schema_fields,
+)
+from airflow_gemini_batch.results.outputs import Objects
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from google.cloud.bigquery import Client, Table
+    from google.cloud.storage import Client as StorageClient  # type: ignore[import-untyped]
+
+    from airflow_gemini_batch.requests.response_schema import Column
+    from airflow_gemini_batch.results.outputs import JobTable
+    from airflow_gemini_batch.results.table_name import TableName
+
+# A regional dataset loads from its own region and from a multi-region that contains it.
+_MULTI_REGIONS = {"US": ("US-", "NORTHAMERICA-"), "EU": ("EUROPE-",), "ASIA": ("ASIA-",)}
+
+
+def dataset_location(table: TableName, bigquery: Client, job_location: str) -> str:
+    """Return where the dataset of a table lies, in capitals.
+
+    :param job_location: named in the error as a place that would do
+    :raises DatasetNotFoundError: when there is no such dataset
+    """
+    from google.api_core.exceptions import NotFound
+
+    try:
+        dataset = bigquery.get_dataset(table.dataset_id)
+    except NotFound:
+        place = "US" if job_location == "global" else job_location
+        raise DatasetNotFoundError(table.dataset_id, place) from None
+    return (dataset.location or "US").upper()
+
+
+def check_locations(
+    table: TableName, location: str, output: Objects | JobTable, bigquery: Client, storage: StorageClient
+) -> None:
+    """Refuse an output that BigQuery could not read from the dataset's location.
+
+    :raises LocationMismatchError: names both places
+    """
+    from google.api_core.exceptions import Forbidden
+
+    what = f"Dataset {table.dataset_id}"
+    if isinstance(output, Objects):
+        try:
+            there = (storage.get_bucket(output.bucket).location or "").upper()
+        except Forbidden:
+            return  # Reading objects does not imply reading the bucket; BigQuery will tell.
+        if not can_load(location, there):
+            fix = f"Land in a dataset in {there}, or let the job write to a bucket in {location}."
+            raise LocationMismatchError(what, location, f"bucket {output.bucket}", there, fix)
+    elif (there := dataset_location(output.name, bigquery, location)) != location:
+        fix = f"Land in a dataset in {there}."
+        raise LocationMismatchError(what, location, f"the job's output {output.name}", there, fix)
+
+
+def can_load(dataset: str, bucket: str) -> bool:
+    """Say whether BigQuery loads into a dataset from a bucket; locations in capitals.
+
+    The US multi-region loads from anywhere. Where we are not sure, such as for dual regions, we let it try.
+    """
+    if dataset in ("US", bucket) or not bucket:
+        return True
+    if "-" not in bucket:
+        region = _MULTI_REGIONS.get(bucket)
+        return region is None or dataset.startswith(region)
+    return dataset in _MULTI_REGIONS and bucket.startswith(_MULTI_REGIONS[dataset])
+
+
+def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -> datetime | None:
+    """Make the table unless it exists, partitioned and clustered, and return when it was made.
+
+    :raises TableMismatchError: when it exists and its columns cannot take the rows
+    """
+    from google.api_core.exceptions import NotFound
+    from google.cloud.bigquery import Table, TimePartitioning
+
+    try:
+        table = bigquery.get_table(str(name))
+    except NotFound:
+        wanted = Table(str(name), schema_fields(columns))
+        wanted.time_partitioning = TimePartitioning(field=PARTITION_COLUMN)
+        wanted.clustering_fields = list(CLUSTER_COLUMNS)
+        table = bigquery.create_table(wanted, exists_ok=True)
+    if found := differences(columns, table.schema):
+        raise TableMismatchError(str(name), found)
+    return _created(table)
+
+
+def _created(table: Table) -> datetime | None:
+    created: datetime | None = table.created
+    return created

@@ -1,0 +1,203 @@
+-- What has no key at all is accounted for by count: which request it answers cannot be known.
+INSERT INTO settled (answer_id, request_id, way)
+SELECT open_answers.answer_id, open_requests.request_id, 'count'
+FROM (
+  SELECT answers.answer_id, ROW_NUMBER() OVER (ORDER BY judged.bucket = 'malformed', answers.answer_id) AS turn
+  FROM answers
+  JOIN judged ON judged.answer_id = answers.answer_id
+  WHERE
+    (
+      judged.bucket = 'malformed'
+      OR answers.key IS NULL AND JSON_VALUE(answers.request, '$.labels.{{key_label}}') IS NULL
+    )
+    AND answers.answer_id NOT IN (SELECT answer_id FROM settled)
+) AS open_answers
+JOIN (
+  SELECT request_id, ROW_NUMBER() OVER (ORDER BY request_id) AS turn
+  FROM requests
+  WHERE request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL)
+) AS open_requests ON open_requests.turn = open_answers.turn;
+
+-- When every request has its answer, a line that cannot be read is one more copy of something.
+INSERT INTO settled (answer_id, request_id, way)
+SELECT judged.answer_id, CAST(NULL AS STRING), 'count'
+FROM judged
+WHERE
+  judged.bucket = 'malformed'
+  AND judged.answer_id NOT IN (SELECT answer_id FROM settled)
+  AND NOT EXISTS (
+    SELECT 1
+    FROM requests
+    WHERE request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL)
+  );
+
+-- One row for every row of the input, and for every answer to nothing that was asked.
+CREATE TEMP TABLE outcomes AS
+SELECT
+  judged.answer_id,
+  settled.request_id,
+  settled.way,
+  judged.bucket,
+  IFNULL(
+    IF(settled.way = 'count' AND judged.bucket != 'malformed', NULL, requests.name),
+    IFNULL(answer_keys.name, answer_digests.digest)
+  ) AS key
+FROM judged
+LEFT JOIN settled ON settled.answer_id = judged.answer_id
+LEFT JOIN (SELECT request_id, name FROM requests) AS requests ON requests.request_id = settled.request_id
+LEFT JOIN (SELECT answer_id, JSON_VALUE(key, '$') AS name FROM answers) AS answer_keys
+  ON answer_keys.answer_id = judged.answer_id
+LEFT JOIN answer_digests ON answer_digests.answer_id = judged.answer_id
+WHERE settled.answer_id IS NULL OR settled.request_id IS NOT NULL
+UNION ALL
+SELECT
+  CAST(NULL AS STRING),
+  requests.request_id,
+  CAST(NULL AS STRING),
+  'missing',
+  IFNULL(requests.name, request_digests.digest)
+FROM (SELECT request_id, name FROM requests) AS requests
+LEFT JOIN request_digests ON request_digests.request_id = requests.request_id
+WHERE requests.request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL);
+
+-- Failed rows are not charged.
+CREATE TEMP TABLE counts AS
+SELECT
+  @landed_at AS landed_at,
+  (SELECT COUNT(*) FROM requests) AS input_rows,
+  (SELECT COUNT(*) FROM answers) AS output_rows,
+  (SELECT COUNT(*) FROM settled WHERE request_id IS NULL) AS duplicates,
+  COUNTIF(outcomes.bucket = 'succeeded') AS succeeded,
+  COUNTIF(outcomes.bucket = 'failed') AS failed,
+  COUNTIF(outcomes.bucket = 'blocked') AS blocked,
+  COUNTIF(outcomes.bucket = 'truncated') AS truncated,
+  COUNTIF(outcomes.bucket = 'invalid') AS invalid,
+  COUNTIF(outcomes.bucket = 'malformed') AS malformed,
+  COUNTIF(outcomes.bucket = 'missing') AS missing,
+  COUNTIF(outcomes.way = 'key') AS joined_by_key,
+  COUNTIF(outcomes.way = 'label') AS joined_by_label,
+  COUNTIF(outcomes.way = 'number') AS joined_by_number,
+  COUNTIF(outcomes.way = 'request') AS joined_by_request,
+  COUNTIF(outcomes.way = 'count') AS joined_by_count,
+  COUNTIF(outcomes.request_id IS NULL) AS unmatched,
+  IFNULL(SUM(usage.prompt_tokens), 0) AS prompt_tokens,
+  IFNULL(SUM(IF(usage.prompt_tokens > @long_prompt_tokens, usage.prompt_tokens, 0)), 0) AS long_prompt_tokens,
+  IFNULL(SUM(usage.cached_tokens), 0) AS cached_tokens,
+  IFNULL(SUM(IF(usage.prompt_tokens > @long_prompt_tokens, usage.cached_tokens, 0)), 0) AS long_cached_tokens,
+  IFNULL(SUM(usage.output_tokens), 0) AS output_tokens,
+  IFNULL(SUM(IF(usage.prompt_tokens > @long_prompt_tokens, usage.output_tokens, 0)), 0) AS long_output_tokens,
+  IFNULL(SUM(usage.thought_tokens), 0) AS thought_tokens,
+  IFNULL(SUM(IF(usage.prompt_tokens > @long_prompt_tokens, usage.thought_tokens, 0)), 0) AS long_thought_tokens,
+  IFNULL(SUM(usage.total_tokens), 0) AS total_tokens,
+  IFNULL(SUM(IF(usage.prompt_tokens > @long_prompt_tokens, usage.total_tokens, 0)), 0) AS long_total_tokens
+FROM outcomes
+LEFT JOIN (
+  SELECT answer_id, prompt_tokens, cached_tokens, output_tokens, thought_tokens, total_tokens
+  FROM answers
+  WHERE IFNULL(row_status, '') = ''
+) AS usage ON usage.answer_id = outcomes.answer_id;
+
+BEGIN TRANSACTION;
+
+DELETE FROM {{results}} WHERE @truncate OR job_name = @job_name;
+
+DELETE FROM {{errors}} WHERE @truncate OR job_name = @job_name;
+
+INSERT INTO {{results}} (
+  key, status, text, output, finish_reason, model_version, prompt_tokens, cached_tokens, output_tokens,
+  thought_tokens, total_tokens, processed_at, request, response, {{schema_columns}}
+  job_name, dag_id, task_id, run_id, landed_at
+)
+SELECT
+  outcomes.key, outcomes.bucket, judged.text, judged.output, answers.finish_reason, answers.model_version,
+  answers.prompt_tokens, answers.cached_tokens, answers.output_tokens, answers.thought_tokens,
+  answers.total_tokens, answers.processed_at, answers.request, answers.response, {{judged_columns}}
+  @job_name, @dag_id, @task_id, @run_id, @landed_at
+FROM outcomes
+JOIN answers ON answers.answer_id = outcomes.answer_id
+JOIN judged ON judged.answer_id = outcomes.answer_id
+WHERE outcomes.bucket != 'malformed';
+
+-- No readable answer: the request, where it is known, is that of the input.
+INSERT INTO {{results}} (key, status, request, job_name, dag_id, task_id, run_id, landed_at)
+SELECT
+  outcomes.key, outcomes.bucket, SAFE.PARSE_JSON(requests.request, wide_number_mode => 'round'),
+  @job_name, @dag_id, @task_id, @run_id, @landed_at
+FROM outcomes
+LEFT JOIN requests ON requests.request_id = outcomes.request_id
+WHERE outcomes.bucket IN ('malformed', 'missing');
+
+INSERT INTO {{errors}} (
+  key, status, job_name, dag_id, task_id, run_id, landed_at,
+  error_code, error_status, error_message, retryable, raw_line
+)
+SELECT
+  key, bucket, @job_name, @dag_id, @task_id, @run_id, @landed_at,
+  error_code,
+  error_status,
+  error_message,
+  CASE
+    WHEN bucket IN ('missing', 'malformed') THEN TRUE
+    WHEN bucket != 'failed' THEN FALSE
+    -- 4, 8, 13 and 14 are the gRPC codes of a deadline, of exhausted resources and of the service's own faults.
+    WHEN error_code IS NOT NULL THEN error_code IN (4, 8, 13, 14, 408, 429) OR error_code BETWEEN 500 AND 599
+    ELSE REGEXP_CONTAINS(
+      LOWER(error_message),
+      r'resource.?exhausted|too many requests|quota|deadline|timed? ?out|unavailable|internal|try again'
+    )
+  END,
+  raw_line
+FROM (
+  SELECT
+    key,
+    bucket,
+    raw_line,
+    SAFE_CAST(JSON_VALUE(error, '$.code') AS INT64) AS error_code,
+    CASE bucket
+      WHEN 'failed' THEN IFNULL(JSON_VALUE(error, '$.status'), finish_reason)
+      WHEN 'blocked' THEN IFNULL(block_reason, finish_reason)
+      WHEN 'truncated' THEN finish_reason
+    END AS error_status,
+    CASE bucket
+      WHEN 'failed' THEN COALESCE(
+        JSON_VALUE(error, '$.message'),
+        NULLIF(row_status, ''),
+        'The answer ended with ' || finish_reason,
+        'The output row holds neither an answer nor an error'
+      )
+      WHEN 'blocked' THEN IF(
+        block_reason IS NOT NULL,
+        'The prompt was blocked: ' || block_reason,
+        'The answer was blocked: ' || finish_reason
+      )
+      WHEN 'truncated' THEN 'The answer stops in the middle: ' || finish_reason
+      WHEN 'invalid' THEN 'The answer does not fit the response schema: ' || misfit
+      WHEN 'malformed' THEN IF(
+        way = 'count',
+        'The output line is not JSON. The key is that of a request without an answer, perhaps not of this line',
+        'The output line is not JSON'
+      )
+      WHEN 'missing' THEN 'The output has no line for this request'
+    END AS error_message
+  FROM (
+    SELECT
+      outcomes.key,
+      outcomes.bucket,
+      outcomes.way,
+      judged.raw_line,
+      judged.row_status,
+      judged.finish_reason,
+      judged.block_reason,
+      judged.misfit,
+      -- "Bad Request: {"error": {"code": 400, …}}": words, then JSON.
+      JSON_QUERY(SAFE.PARSE_JSON(REGEXP_EXTRACT(judged.row_status, r'(?s)\{.*\}')), '$.error') AS error
+    FROM outcomes
+    LEFT JOIN judged ON judged.answer_id = outcomes.answer_id
+    WHERE outcomes.bucket != 'succeeded'
+  )
+);
+
+COMMIT TRANSACTION;
+
+-- The last result is what the worker reads.
+SELECT * FROM counts;

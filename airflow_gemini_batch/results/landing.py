@@ -1,0 +1,223 @@
+"""Landing: raw lines → staging → typed rows, all inside BigQuery. No row passes through the worker."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.exceptions import RowCountError
+from airflow_gemini_batch.requests.keys import KEY_FIELD
+from airflow_gemini_batch.results import once
+from airflow_gemini_batch.results.buckets import Bucket
+from airflow_gemini_batch.results.columns import ERROR_COLUMNS, result_columns
+from airflow_gemini_batch.results.cost import LONG_PROMPT_TOKENS
+from airflow_gemini_batch.results.destination import check_locations, dataset_location, ensure_table
+from airflow_gemini_batch.results.outputs import JobTable, Objects, find_input, find_output
+from airflow_gemini_batch.results.staging import drop, stage
+from airflow_gemini_batch.results.statements import (
+    Landing,
+    count_script,
+    enum_parameters,
+    landing_script,
+    reason_parameters,
+)
+from airflow_gemini_batch.results.summary import Manifest, manifest
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery as bq
+    from google.cloud import storage as gcs
+
+    from airflow_gemini_batch.batch_job import BatchJob
+    from airflow_gemini_batch.jobs.identity import RunIdentity
+    from airflow_gemini_batch.requests.response_schema import ResponseSchema
+    from airflow_gemini_batch.results.table_name import TableName
+
+
+class WriteMode(str, Enum):
+    """What happens to the rows that are in the tables already."""
+
+    APPEND = "append"
+    """Rows of this job are replaced, those of other jobs stay."""
+    TRUNCATE = "truncate"
+    """All rows are replaced."""
+
+
+@dataclass(frozen=True)
+class LandingRequest:
+    """What to land, and where.
+
+    :param job: one that has ended, as just read from the service
+    :param key_field: member of an input line, or column of an input table, that holds a row's key
+    """
+
+    job: BatchJob
+    destination: TableName
+    error_table: TableName
+    run: RunIdentity
+    response_schema: ResponseSchema | None = None
+    write_mode: WriteMode = WriteMode.APPEND
+    key_field: str = KEY_FIELD
+
+
+def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -> Manifest:
+    """Land the output of a job as typed rows. Landing twice is landing once.
+
+    :raises OutputNotFoundError: the job has not ended, or left nothing
+    :raises ResponseSchemaError: a property has the name of a column that the table has anyway
+    :raises DatasetNotFoundError: the dataset of the destination does not exist
+    :raises LocationMismatchError: it cannot read the job's output from where it lies
+    :raises TableMismatchError: the destination exists with other columns
+    :raises LandingError: BigQuery refused
+    :raises RowCountError: the output answers what was not asked; the rows are in the table all the same
+    """
+    columns = result_columns(request.response_schema)
+    output = find_output(request.job, storage, bigquery)
+    given = find_input(request.job, storage, bigquery)
+    location = dataset_location(request.destination, bigquery, request.job.name.location)
+    check_locations(request.destination, location, output, bigquery, storage)
+    # A table that was dropped and made again is another table: what was landed in the old one is not in it.
+    made = (
+        ensure_table(request.destination, columns, bigquery),
+        ensure_table(request.error_table, ERROR_COLUMNS, bigquery),
+    )
+    plan = _plan(request, output, given, made)
+    counts = _run(plan, request, location, bigquery)
+    result = manifest(
+        request.job,
+        counts,
+        destination=request.destination,
+        errors=request.error_table,
+        input_known=plan.landing.requests is not None,
+    )
+    _check_count(result)
+    return result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What one landing does.
+
+    :param staged: the objects to load, by staging table
+    :param digest: stands for all that decides what is landed: equal plans are one landing
+    """
+
+    landing: Landing
+    staged: dict[TableName, Objects]
+    digest: str
+
+
+def _plan(
+    request: LandingRequest,
+    output: Objects | JobTable,
+    given: Objects | JobTable | None,
+    tables_made: tuple[datetime | None, ...],
+) -> _Plan:
+    settings = (request.destination, request.error_table, request.write_mode, request.key_field)
+    schema = request.response_schema and request.response_schema.columns
+    digest = _digest(str(request.job.name), output, given, settings, schema, tables_made)
+    staged: dict[TableName, Objects] = {}
+
+    def source(place: Objects | JobTable, role: str) -> TableName | JobTable:
+        if isinstance(place, JobTable):
+            return place
+        table = request.destination.sibling(f"gemini_batch_staging_{digest}_{role}")
+        staged[table] = place
+        return table
+
+    landing = Landing(
+        answers=source(output, "answers"),
+        requests=source(given, "requests") if given else None,
+        results=request.destination,
+        errors=request.error_table,
+        schema=request.response_schema,
+        key_field=request.key_field,
+    )
+    return _Plan(landing, staged, _digest(digest, landing_script(landing)))
+
+
+def _run(plan: _Plan, request: LandingRequest, location: str, bigquery: bq.Client) -> dict[str, Any]:
+    """Run the script, once, and return the counts that it ends with."""
+
+    def start(job_id: str) -> bq.QueryJob:
+        stage(bigquery, location, plan.staged)
+        return bigquery.query(
+            landing_script(plan.landing),
+            job_config=_query_config(request),
+            job_id=job_id,
+            location=location,
+            job_retry=None,
+        )
+
+    step = once.Step(f"gemini-batch-land-{plan.digest}", start, partial(_is_landed, bigquery, request))
+    (job,) = once.run(bigquery, location, [step])
+    counts = _counts(job)
+    drop(bigquery, plan.staged)
+    return counts
+
+
+def _query_config(request: LandingRequest) -> bq.QueryJobConfig:
+    from google.cloud import bigquery as bq
+
+    run = request.run
+    texts = {
+        "job_name": str(request.job.name),
+        "dag_id": run.dag_id,
+        "task_id": run.task_id,
+        "run_id": run.run_id,
+    }
+    lists = {**reason_parameters(), **enum_parameters(request.response_schema)}
+    parameters: list[Any] = [
+        bq.ScalarQueryParameter("landed_at", "TIMESTAMP", datetime.now(timezone.utc)),
+        bq.ScalarQueryParameter("truncate", "BOOL", request.write_mode is WriteMode.TRUNCATE),
+        bq.ScalarQueryParameter("long_prompt_tokens", "INT64", LONG_PROMPT_TOKENS),
+        *(bq.ScalarQueryParameter(name, "STRING", value) for name, value in texts.items()),
+        *(bq.ArrayQueryParameter(name, "STRING", values) for name, values in lists.items()),
+    ]
+    return bq.QueryJobConfig(query_parameters=parameters)
+
+
+def _counts(job: bq.QueryJob) -> dict[str, Any]:
+    (row,) = job.result(job_retry=None)
+    return dict(row.items())
+
+
+def _is_landed(bigquery: bq.Client, request: LandingRequest, job: bq.QueryJob) -> bool:
+    """Whether the rows of an earlier landing are all still there, and its counts too (kept for a day)."""
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.cloud import bigquery as bq
+
+    try:
+        counts = _counts(job)
+    except GoogleAPICallError:
+        return False
+    config = bq.QueryJobConfig(
+        query_parameters=[bq.ScalarQueryParameter("job_name", "STRING", str(request.job.name))]
+    )
+    tables = {
+        request.destination: sum(counts[bucket.value] for bucket in Bucket),
+        request.error_table: sum(counts[bucket.value] for bucket in Bucket if bucket is not Bucket.SUCCEEDED),
+    }
+    for table, expected in tables.items():
+        ((found,),) = bigquery.query(count_script(table), job_config=config).result()
+        if found != expected:
+            return False
+    return True
+
+
+def _check_count(result: Manifest) -> None:
+    if result.input_rows is None or result.rows == result.input_rows:
+        return
+    raise RowCountError(
+        f"The input of {result.job_name} has {result.input_rows:,} rows, and {result.rows:,} are accounted "
+        f"for: {result.unmatched:,} output rows answer what was not asked. Nothing is lost, all rows are in "
+        f"{result.destination_table}. Was the input replaced after the job was submitted?",
+        result.to_dict(),
+    )
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]

@@ -1,0 +1,141 @@
+"""Where the output of a job lies, and its input: objects in Cloud Storage, or a BigQuery table."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_gemini_batch.exceptions import OutputNotFoundError
+from airflow_gemini_batch.results.table_name import TableName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from google.cloud import bigquery as bq
+    from google.cloud.storage import Blob, Client  # type: ignore[import-untyped]
+
+    from airflow_gemini_batch.batch_job import BatchJob
+
+# `predictions.jsonl`, shards such as `predictions.jsonl-00000-of-00002`, `incremental_predictions.jsonl`.
+_PREDICTIONS = re.compile(r"(?:.*/)?(?:incremental_)?predictions[^/]*")
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Objects in Cloud Storage, each as ``gs://bucket/name`` with its generation."""
+
+    versions: tuple[tuple[str, int], ...]
+
+    @property
+    def uris(self) -> list[str]:
+        """``gs://…`` of each object."""
+        return [uri for uri, _ in self.versions]
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of the first object."""
+        return _split(self.versions[0][0])[0]
+
+
+@dataclass(frozen=True)
+class JobTable:
+    """A table that the job read or wrote.
+
+    :param column_types: type by column name, such as ``{"request": "JSON", "key": "STRING"}``
+    """
+
+    name: TableName
+    column_types: Mapping[str, str]
+    modified: datetime | None
+
+
+def find_output(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects | JobTable:
+    """Find what the job has written.
+
+    :raises OutputNotFoundError: when there is nothing to land
+    """
+    if not job.state.is_terminal:
+        raise OutputNotFoundError(
+            job,
+            f"Batch job {job.name} is {job.state.name} and still writes its output. Wait for it with "
+            "GeminiBatchJobSensor, then land.",
+        )
+    location = job.output_location or ""
+    if not location.startswith("gs://"):
+        return _output_table(job, bigquery)
+    bucket, prefix = _split(location.rstrip("/") + "/")
+    blobs = storage.list_blobs(bucket, prefix=prefix, fields="items(bucket,name,generation),nextPageToken")
+    found = _objects(blob for blob in blobs if _PREDICTIONS.fullmatch(blob.name))
+    if not found.versions:
+        raise OutputNotFoundError(
+            job,
+            f"Batch job {job.name} ended {job.state.name} ({job.stats}) and left no predictions in "
+            f"{location}. Nothing was landed. If it should have output, look there for objects of "
+            "other names; else submit again.",
+        )
+    return found
+
+
+def find_input(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects | JobTable | None:
+    """Find what the job was asked, or ``None`` when it is gone or has changed since the job read it."""
+    started = job.start_time
+    if not job.input_uris:
+        return None
+    if job.input_uris[0].startswith("bq://"):
+        table = _table(TableName.parse(job.input_uris[0], parameter="input_uri"), bigquery)
+        changed = table and started and table.modified and table.modified > started
+        return None if changed else table
+    blobs = [blob for uri in job.input_uris for blob in _matching(uri, storage)]
+    changed = started and any(blob.updated and blob.updated > started for blob in blobs)
+    return None if changed or not blobs else _objects(blobs)
+
+
+def _output_table(job: BatchJob, bigquery: bq.Client) -> JobTable:
+    for place in (job.output_location, job.output_uri):
+        if place and place.startswith("bq://") and place.count(".") >= 2:
+            table = _table(TableName.parse(place, parameter="output_uri"), bigquery)
+            if table:
+                return table
+            raise OutputNotFoundError(
+                job,
+                f"Batch job {job.name} ended {job.state.name} and its output table {place} does not exist. "
+                f"Rows: {job.stats}. Nothing was landed.",
+            )
+    raise OutputNotFoundError(
+        job,
+        f"Batch job {job.name} ended {job.state.name} and does not say where its output lies, so it has "
+        f"written none. Rows: {job.stats}. Nothing was landed; see the job's error, then submit again.",
+    )
+
+
+def _table(name: TableName, bigquery: bq.Client) -> JobTable | None:
+    from google.api_core.exceptions import NotFound
+
+    try:
+        table = bigquery.get_table(str(name))
+    except NotFound:
+        return None
+    return JobTable(name, {field.name: field.field_type for field in table.schema}, table.modified)
+
+
+def _matching(uri: str, storage: Client) -> Iterator[Blob]:
+    """The objects of a URI, which may hold ``*``. By listing, since that tells generation and time too."""
+    bucket, name = _split(uri)
+    pattern = re.compile(".*".join(re.escape(piece) for piece in name.split("*")), re.DOTALL)
+    fields = "items(bucket,name,generation,updated),nextPageToken"
+    for blob in storage.list_blobs(bucket, prefix=name.split("*")[0], fields=fields):
+        if pattern.fullmatch(blob.name):
+            yield blob
+
+
+def _objects(blobs: Iterable[Blob]) -> Objects:
+    return Objects(
+        tuple(sorted({(f"gs://{blob.bucket.name}/{blob.name}", int(blob.generation or 0)) for blob in blobs}))
+    )
+
+
+def _split(uri: str) -> tuple[str, str]:
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    return bucket, name

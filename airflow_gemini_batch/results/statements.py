@@ -1,0 +1,226 @@
+"""The script that lands a job: the .sql files beside this module, filled in.
+
+Placeholders, ``{{so}}``, hold names and fragments that we write ourselves; values are query parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_gemini_batch.requests.keys import KEY_LABEL
+from airflow_gemini_batch.results.buckets import FINISH_REASONS, Bucket
+from airflow_gemini_batch.results.table_name import TableName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
+    from airflow_gemini_batch.results.outputs import JobTable
+
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+
+
+@dataclass(frozen=True)
+class Landing:
+    """What the script reads and writes.
+
+    :param answers: a staging table of raw lines in a column ``line``, or the job's output table
+    :param requests: the same of the input; ``None`` when it cannot be read any more
+    :param key_field: the member or column beside ``request`` that holds the key
+    """
+
+    answers: TableName | JobTable
+    requests: TableName | JobTable | None
+    results: TableName
+    errors: TableName
+    schema: ResponseSchema | None
+    key_field: str
+
+
+def landing_script(landing: Landing) -> str:
+    """Return the whole script."""
+    return "\n".join(landing_parts(landing))
+
+
+def landing_parts(landing: Landing) -> list[str]:
+    """Return the script in its parts: read and judge, join in four ways, land and count."""
+    common = {"key_label": KEY_LABEL, "key_field": landing.key_field}
+    columns = landing.schema.columns if landing.schema else ()
+    label = f"JSON_VALUE(request, '$.labels.{KEY_LABEL}')"
+    # A line that is not JSON has no request, but its label may have been found in its text.
+    answer_label = f"IFNULL({label}, IF(raw_line IS NULL, NULL, JSON_VALUE(key, '$')))"
+    answer_number = "IF(STARTS_WITH(key, '\"'), NULL, SAFE_CAST(key AS NUMERIC))"
+    return [
+        _fill(
+            "read",
+            **common,
+            answers_source=_answers(landing.answers, common),
+            requests_source=_requests(landing.requests, common),
+            typed_values="".join(f"{_typed(c)} AS value_{i},\n      " for i, c in enumerate(columns)),
+            misfit=_misfit(columns),
+        ),
+        _join("key", "key", "key"),
+        _join("label", "name", answer_label),
+        # Text that looks like a number comes back as a number; 007 and 7 can then not be told apart.
+        _join("number", "number", answer_number, condition="peers = 1"),
+        _fill("digests"),
+        _join("request", "digest", "digest", asked_from="request_digests", answered_from="answer_digests"),
+        _fill(
+            "land",
+            **common,
+            results=landing.results.quoted,
+            errors=landing.errors.quoted,
+            schema_columns="".join(f"`{column.name}`, " for column in columns),
+            judged_columns="".join(f"judged.value_{index}, " for index in range(len(columns))),
+        ),
+    ]
+
+
+def count_script(table: TableName) -> str:
+    """Return the query that counts the rows of ``@job_name`` in a table."""
+    return _fill("count", table=table.quoted)
+
+
+def reason_parameters() -> dict[str, list[str]]:
+    """Return the parameters by which the script tells finish reasons apart."""
+    return {
+        "good_reasons": list(FINISH_REASONS[Bucket.SUCCEEDED]),
+        "truncated_reasons": list(FINISH_REASONS[Bucket.TRUNCATED]),
+        "blocked_reasons": list(FINISH_REASONS[Bucket.BLOCKED]),
+    }
+
+
+def enum_parameters(schema: ResponseSchema | None) -> dict[str, list[str]]:
+    """Return the parameters that hold the values of the schema's enums."""
+    columns = schema.columns if schema else ()
+    return {f"enum_{index}": list(column.enum) for index, column in enumerate(columns) if column.enum}
+
+
+@cache
+def _file(name: str) -> str:
+    return (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _fill(name: str, **values: str) -> str:
+    return _PLACEHOLDER.sub(lambda match: values[match.group(1)], _file(name))
+
+
+def _answers(source: TableName | JobTable, common: Mapping[str, str]) -> str:
+    if isinstance(source, TableName):
+        return _fill("answers_in_objects", **common, answers_table=source.quoted)
+    return _fill(
+        "answers_in_table",
+        answers_table=source.name.quoted,
+        key=_key(source, common["key_field"]),
+        row_status=_column(source, "status"),
+        processed_time=_column(source, "processed_time"),
+        request=_json(source, "request"),
+        response=_json(source, "response"),
+    )
+
+
+def _requests(source: TableName | JobTable | None, common: Mapping[str, str]) -> str:
+    if source is None:
+        return _fill("requests_unknown", **common)
+    if isinstance(source, TableName):
+        return _fill("requests_in_objects", **common, requests_table=source.quoted)
+    is_json = source.column_types.get("request") == "JSON"
+    return _fill(
+        "requests_in_table",
+        requests_table=source.name.quoted,
+        key=_key(source, common["key_field"]),
+        label=f"JSON_VALUE({_json(source, 'request')}, '$.labels.{KEY_LABEL}')",
+        request="TO_JSON_STRING(request)" if is_json else _column(source, "request"),
+    )
+
+
+def _column(table: JobTable, column: str) -> str:
+    return column if column in table.column_types else "CAST(NULL AS STRING)"
+
+
+def _json(table: JobTable, column: str) -> str:
+    """The service takes and gives JSON as well as STRING."""
+    if table.column_types.get(column) == "JSON":
+        return column
+    return f"SAFE.PARSE_JSON({_column(table, column)}, wide_number_mode => 'round')"
+
+
+def _key(table: JobTable, column: str) -> str:
+    """The key as JSON text, so that 7 and "7" differ."""
+    if column not in table.column_types:
+        return _column(table, column)
+    return f"NULLIF(TO_JSON_STRING({column}), 'null')"
+
+
+def _join(
+    way: str,
+    asked: str,
+    answered: str,
+    *,
+    condition: str = "TRUE",
+    asked_from: str = "requests",
+    answered_from: str = "answers",
+) -> str:
+    return _fill(
+        "join",
+        way=way,
+        asked=asked,
+        asked_from=asked_from,
+        answered=answered,
+        answered_from=answered_from,
+        condition=condition,
+    )
+
+
+def _convert(column: Column, item: str) -> str:
+    function = column.json_kind if column.json_kind in ("object", "array") else column.type.lower()
+    return f"as_{function}({item})"
+
+
+def _typed(column: Column) -> str:
+    path = f"'$.{column.name}'"
+    if column.mode != "REPEATED":
+        return _convert(column, f"JSON_QUERY(outputs.output, {path})")
+    item = _convert(column, "item")
+    items = f"UNNEST(JSON_QUERY_ARRAY(outputs.output, {path})) AS item WITH OFFSET AS position"
+    return f"ARRAY(SELECT {item} FROM {items} WHERE {item} IS NOT NULL ORDER BY position)"  # noqa: S608
+
+
+def _misfit(columns: tuple[Column, ...]) -> str:
+    if not columns:
+        return "CAST(NULL AS STRING)"
+    tests = ["WHEN IFNULL(JSON_TYPE(output), '') != 'object' THEN '$ is not a JSON object'"]
+    for index, column in enumerate(columns):
+        tests += _misfits(column, f"value_{index}", f"@enum_{index}")
+    return "CASE\n    " + "\n    ".join(tests) + "\n  END"
+
+
+def _misfits(column: Column, value: str, enum: str) -> list[str]:
+    path = f"$.{column.name}"
+    found = f"JSON_TYPE(JSON_QUERY(output, '{path}'))"
+    tests = []
+    if column.required:
+        tests.append(f"WHEN {found} IS NULL THEN '{path} is missing'")
+        if not column.nullable:
+            tests.append(f"WHEN {found} = 'null' THEN '{path} is null'")
+    kind = column.json_kind.upper() or column.type
+    if column.mode == "REPEATED":
+        length = f"IFNULL(ARRAY_LENGTH(JSON_QUERY_ARRAY(output, '{path}')), -1)"
+        wrong = f"IFNULL({found}, 'null') != 'null' AND ARRAY_LENGTH({value}) != {length}"
+        tests.append(f"WHEN {wrong} THEN '{path} is not an array of {kind}'")
+        other = f"{_text('item')} NOT IN UNNEST({enum})"
+        outside = f"EXISTS (SELECT 1 FROM UNNEST({value}) AS item WHERE {other})"  # noqa: S608
+    else:
+        tests.append(f"WHEN {value} IS NULL AND {found} != 'null' THEN '{path} is not {kind}'")
+        outside = f"{_text(value)} NOT IN UNNEST({enum})"
+    if column.enum:
+        tests.append(f"WHEN {outside} THEN '{path} is none of its enum'")
+    return tests
+
+
+def _text(value: str) -> str:
+    return f"CAST({value} AS STRING)"

@@ -1,0 +1,124 @@
+"""The manifest: what a landing did, small enough for XCom."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.results.buckets import Bucket
+from airflow_gemini_batch.results.cost import Tokens, cost_usd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from decimal import Decimal
+
+    from airflow_gemini_batch.batch_job import BatchJob
+    from airflow_gemini_batch.results.table_name import TableName
+
+WAYS = ("key", "label", "number", "request", "count")
+"""How an output row was joined to its input row: by its key; by the label in the echoed request; by a key
+that came back as a number; by the canonical request; by count alone, where it carries nothing else."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What became of the rows of one job.
+
+    :param buckets: rows by bucket; they add up to ``input_rows`` unless ``unmatched`` rows came on top
+    :param input_rows: ``None`` when the input had changed or was gone
+    :param output_rows: lines, or rows of the output table, duplicates included
+    :param duplicates: output rows that were left out, because their request has an answer already
+    :param unmatched: output rows, landed, that answer no row of the input
+    :param joined_by: rows by the way of :data:`WAYS` in which they were joined
+    :param cost_usd: estimated from the tokens; ``None`` for a model whose price is not known
+    """
+
+    job_name: str
+    state: str
+    destination_table: str
+    error_table: str
+    output_location: str
+    buckets: Mapping[Bucket, int]
+    input_rows: int | None
+    output_rows: int
+    duplicates: int
+    unmatched: int
+    joined_by: Mapping[str, int]
+    tokens: Tokens
+    cost_usd: Decimal | None
+    landed_at: datetime
+    create_time: datetime | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows in all buckets."""
+        return sum(self.buckets.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON types: times in ISO 8601, cost in US dollars."""
+        return {
+            "job_name": self.job_name,
+            "state": self.state,
+            "destination_table": self.destination_table,
+            "error_table": self.error_table,
+            "output_location": self.output_location,
+            "input_rows": self.input_rows,
+            "output_rows": self.output_rows,
+            "counts": {bucket.value: count for bucket, count in self.buckets.items()},
+            "duplicates": self.duplicates,
+            "unmatched": self.unmatched,
+            "joined_by": {way: count for way, count in self.joined_by.items() if count},
+            "tokens": asdict(self.tokens),
+            "cost_usd": None if self.cost_usd is None else float(self.cost_usd),
+            "landed_at": self.landed_at.isoformat(),
+            "create_time": self.create_time and self.create_time.isoformat(),
+            "start_time": self.start_time and self.start_time.isoformat(),
+            "end_time": self.end_time and self.end_time.isoformat(),
+        }
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} {bucket}" for bucket, count in self.buckets.items() if count)
+        cost = "cost unknown" if self.cost_usd is None else f"about ${self.cost_usd:.4f}"
+        return (
+            f"Landed {self.rows:,} rows in {self.destination_table}: {counts or 'none'}; "
+            f"{self.tokens.total:,} tokens, {cost}"
+        )
+
+
+def manifest(
+    job: BatchJob, counts: Mapping[str, Any], *, destination: TableName, errors: TableName, input_known: bool
+) -> Manifest:
+    """Make the manifest of a landing.
+
+    :param counts: the row of counts that the script of landing ends with
+    """
+    longer = _tokens(counts, "long_")
+    total = _tokens(counts, "")
+    when = job.end_time or job.start_time or job.create_time or counts["landed_at"]
+    return Manifest(
+        job_name=str(job.name),
+        state=job.state.value,
+        destination_table=str(destination),
+        error_table=str(errors),
+        output_location=job.output_location or job.output_uri or "",
+        buckets={bucket: counts[bucket.value] for bucket in Bucket},
+        input_rows=counts["input_rows"] if input_known else None,
+        output_rows=counts["output_rows"],
+        duplicates=counts["duplicates"],
+        unmatched=counts["unmatched"],
+        joined_by={way: counts[f"joined_by_{way}"] for way in WAYS},
+        tokens=total,
+        cost_usd=cost_usd(job.model, total, longer, when),
+        landed_at=counts["landed_at"],
+        create_time=job.create_time,
+        start_time=job.start_time,
+        end_time=job.end_time,
+    )
+
+
+def _tokens(counts: Mapping[str, Any], prefix: str) -> Tokens:
+    kinds = ("prompt", "cached", "output", "thought", "total")
+    return Tokens(**{kind: int(counts[f"{prefix}{kind}_tokens"]) for kind in kinds})

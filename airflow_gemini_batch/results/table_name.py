@@ -1,0 +1,65 @@
+"""The name of a BigQuery table, taken apart."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+
+_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]")
+_DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}")
+# BigQuery takes any letter, mark and digit of Unicode, connectors, dashes and spaces.
+_TABLE = re.compile(r"[\w\- ]{1,1024}")
+_FORM = "give 'project.dataset.table', or 'dataset.table' in the project of the connection"
+
+
+@dataclass(frozen=True)
+class TableName:
+    """``project.dataset.table``."""
+
+    project: str
+    dataset: str
+    table: str
+
+    @classmethod
+    def parse(
+        cls, name: str, default_project: str | None = None, parameter: str = "destination_table"
+    ) -> TableName:
+        """Take ``project.dataset.table``, ``dataset.table`` or either after ``bq://`` apart.
+
+        :param default_project: the project of a name that has none
+        :raises InvalidParameterError: when it is no such name
+        """
+        if not isinstance(name, str):
+            raise InvalidParameterError(parameter, name, _FORM)
+        parts = name.removeprefix("bq://").replace("`", "").rsplit(".", 2)
+        if len(parts) == 2 and default_project:
+            parts = [default_project, *parts]
+        if len(parts) != 3:
+            raise InvalidParameterError(parameter, name, _FORM)
+        if "$" in parts[2]:
+            raise InvalidParameterError(
+                parameter, name, "leave out the partition after '$'; rows go to the partition of their day"
+            )
+        for part, pattern in zip(parts, (_PROJECT, _DATASET, _TABLE), strict=True):
+            if not pattern.fullmatch(part):
+                raise InvalidParameterError(parameter, name, f"{part!r} cannot be part of a name; {_FORM}")
+        return cls(*parts)
+
+    @property
+    def dataset_id(self) -> str:
+        """``project.dataset``."""
+        return f"{self.project}.{self.dataset}"
+
+    @property
+    def quoted(self) -> str:
+        """The name as GoogleSQL reads it."""
+        return f"`{self}`"
+
+    def sibling(self, table: str) -> TableName:
+        """Name another table of the same dataset."""
+        return replace(self, table=table)
+
+    def __str__(self) -> str:
+        return f"{self.project}.{self.dataset}.{self.table}"
