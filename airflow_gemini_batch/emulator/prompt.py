@@ -17,7 +17,7 @@ _MEDIA_TOKENS = {"image": ("IMAGE", 258), "video": ("VIDEO", 1290), "audio": ("A
 _DOCUMENT_TOKENS = ("DOCUMENT", 258)
 
 # Long prompts are read in part: an answer needs only some of their words.
-_READ_CHARACTERS = 2000
+_READ_CHARACTERS = 1500
 _LABEL_LENGTH = 30
 _SENTENCES = 4
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\W?[A-Z0-9])")

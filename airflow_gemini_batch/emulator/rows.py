@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.answers import Plan, RowError, answer, check_request
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # As the service writes requests and responses: members sorted, text as it is.
 _write = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_write_name = lru_cache(maxsize=4096)(_write)
 _REMEMBERED = 256
 _NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?$")
 
@@ -170,7 +172,7 @@ def row_line(members: Mapping[str, str]) -> bytes:
 
 
 def _object(members: Mapping[str, str]) -> str:
-    return "{" + ",".join([f"{_write(name)}:{text}" for name, text in members.items()]) + "}"
+    return "{" + ",".join([f"{_write_name(name)}:{text}" for name, text in members.items()]) + "}"
 
 
 def _without_nulls(value: Any) -> Any:

@@ -76,7 +76,8 @@ class Tables:
         if not any(c.name == "request" and c.type in ("JSON", "STRING") for c in columns):
             raise errors.import_failed("The table has no column `request` of type JSON or STRING.")
         records = self._client.list_rows(table, page_size=_PAGE_ROWS, retry=self._retry)
-        rows = [_input_row(dict(record.items())) for record in records]
+        # Row.items() copies every value deeply, which takes longer than all the rest.
+        rows = [_input_row({column.name: record[column.name] for column in columns}) for record in records]
         if not rows:
             raise errors.import_failed("The input has no rows.")
         return columns, rows
