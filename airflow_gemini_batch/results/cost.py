@@ -66,7 +66,9 @@ def cost_usd(model: str, tokens: Tokens, long: Tokens, when: datetime) -> Decima
 def _cost(tokens: Tokens, rates: Rates) -> Decimal:
     uncached = (tokens.prompt - tokens.cached) * rates.prompt
     output = (tokens.output + tokens.thought) * rates.output
-    return (uncached + output) * _BATCH_SHARE + tokens.cached * rates.cached
+    # A model without a price for cached tokens has them at the price of others.
+    cached = tokens.cached * min(rates.cached, rates.prompt * _BATCH_SHARE)
+    return (uncached + output) * _BATCH_SHARE + cached
 
 
 def _rates(model: str, when: datetime) -> tuple[Rates, Rates] | None:
