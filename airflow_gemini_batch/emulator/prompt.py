@@ -18,9 +18,10 @@ _DOCUMENT_TOKENS = ("DOCUMENT", 258)
 
 # Long prompts are read in part: an answer needs only some of their words.
 _READ_CHARACTERS = 1500
-_LABEL_LENGTH = 30
+_LABEL = re.compile(r"[A-Za-z][\w .-]{0,40}$")
 _SENTENCES = 4
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\W?[A-Z0-9])")
+_SENTENCE_END = re.compile(r"(?<=[.!])\s+(?=\W?[A-Z0-9])|(?<=\?)\s+")
+_OPENING = tuple("\"'(“‘")
 _WORD = re.compile(r"[^\W\d_][\w'-]{2,}")
 
 
@@ -86,10 +87,15 @@ class Prompt:
 
     @cached_property
     def sentences(self) -> list[str]:
-        """The first sentences of the longest paragraph; the question itself is seldom the longest."""
-        longest = max(self.text.split("\n\n"), key=len)
-        text = " ".join(value for line in longest.split("\n") for value in _split_label(line)[1].split())
-        return [s for s in _SENTENCE_END.split(text, _SENTENCES)[:_SENTENCES] if s] or ["Nothing was asked."]
+        """The first sentences of what is asked about: of what follows the question, if anything does."""
+        question, *about = self.text.split("\n\n")
+        found: list[str] = []
+        for paragraph in about or [question]:
+            found += _sentences_of(paragraph)
+            if len(found) > _SENTENCES:
+                break
+        found = [sentence for sentence in found if not sentence.endswith("?")] or found
+        return found[:_SENTENCES] or [" ".join(self.text.split()) or "Nothing was asked."]
 
     @cached_property
     def words(self) -> list[str]:
@@ -106,6 +112,19 @@ def _split_label(line: str) -> tuple[str, str]:
     """Split ``Label: value``; the label is empty when the line has none."""
     label, colon, value = line.partition(": ")
     label = label.strip(" -*#")
-    if colon and len(label) <= _LABEL_LENGTH and label.replace(" ", "").replace("_", "").isalpha():
+    if colon and _LABEL.match(label):
         return label, value.strip()
     return "", line
+
+
+def _sentences_of(paragraph: str) -> list[str]:
+    """Return the sentences of a paragraph; lines with a label stand alone, lines of markup are left out."""
+    pieces = [""]
+    for line in paragraph.split("\n"):
+        label, value = _split_label(line)
+        if label:
+            pieces += [value, ""]
+        elif line[:1].isalnum() or line[:1] in _OPENING:
+            pieces[-1] += f" {line}"
+    sentences = [" ".join(s.split()) for piece in pieces if piece for s in _SENTENCE_END.split(piece)]
+    return [sentence for sentence in sentences if " " in sentence]
