@@ -45,7 +45,7 @@ def run() -> int:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             terminal.say("\n  Interrupted; everything is stopped.")
-        terminal.say(f"  The logs are in {directory}")
+        terminal.say(f"  The logs are in {report.short(directory)}")
         raise
     finally:
         _remove_data(directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.rest import query
@@ -10,13 +11,12 @@ from airflow_gemini_batch.emulator.rest import query
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from airflow_gemini_batch.batch_job import JobState
     from airflow_gemini_batch.emulator.stack import StackAddresses
     from airflow_gemini_batch.emulator.terminal import Terminal
 
-COLUMNS = ("key", "status", "category", "audience", "one_line_summary")
+COLUMNS = ("key", "category", "audience", "one_line_summary")
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,20 @@ def read_rows(addresses: StackAddresses, manifest: Mapping[str, Any], limit: int
     return [["" if value is None else value for value in row] for row in query(addresses, sql)]
 
 
+def short(path: Path) -> str:
+    """Return a path as somebody in the current directory would type it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def show(terminal: Terminal, facts: Facts) -> None:
     """Print the states of the job, the rows by bucket, tokens and cost, and rows of the table."""
     manifest = facts.manifest
     terminal.heading("The job")
     begun = facts.states[0][1]
-    terminal.pairs(
-        [
-            (state.name, f"{at.astimezone():%H:%M:%S}   {f'+{(at - begun).total_seconds():.1f} s':>8}")
-            for state, at in facts.states
-        ]
-    )
+    for state, at in facts.states:
+        later = f"+{(at - begun).total_seconds():.1f} s" if at > begun else ""
+        terminal.say(f"  {state.name:<12}{at.astimezone():%H:%M:%S}{later:>9}")
     terminal.heading("Its rows, each in one bucket")
     terminal.numbers({"input": manifest["input_rows"], **manifest["counts"]})
     terminal.heading("Tokens")
@@ -60,6 +63,8 @@ def show(terminal: Terminal, facts: Facts) -> None:
     terminal.text(f"The same from Gemini would cost {_cost(manifest['cost_usd'])} in batch.")
     terminal.heading(f"{manifest['destination_table']}, {len(facts.rows)} of {manifest['input_rows']:,} rows")
     terminal.table(COLUMNS, facts.rows)
+    terminal.say()
+    terminal.text(f"All of it took {facts.seconds:.0f} s, and everything that was started is stopped again.")
 
 
 def _cost(usd: float | None) -> str:
@@ -74,7 +79,7 @@ def show_where_next(terminal: Terminal, directory: Path) -> None:
             ("example_dags/gemini_batch_demo.py", "the DAG that has just run"),
             ("make up", "the same in Airflow's own page, with all the examples"),
             ("README.md", "how to point it at real Google Cloud"),
-            (str(directory), "the logs of this run"),
+            (short(directory), "the logs of this run"),
         ]
     )
     terminal.say()

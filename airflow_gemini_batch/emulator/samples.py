@@ -58,7 +58,8 @@ def sample() -> list[dict[str, Any]]:
 
 def _requests() -> Iterator[dict[str, Any]]:
     """Yield a request for each installed distribution, about the text it says of itself."""
-    about = {found.metadata["Name"]: found.metadata["Summary"] for found in metadata.distributions()}
+    said = [found.metadata for found in metadata.distributions()]
+    about = {each["Name"]: each["Summary"] for each in said if "Summary" in each}
     for name, summary in sorted(about.items()):
         prompt = f"Who needs this Python package, in one sentence? {name}: {summary}"
         yield {

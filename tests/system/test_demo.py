@@ -14,7 +14,7 @@ DEMO = [sys.executable, "-m", "airflow_gemini_batch.cli", "demo"]
 
 def left_behind(output: str) -> list[str]:
     """Processes that have the directory of the run on their command line."""
-    (directory,) = set(re.findall(r"\S+/\.local/demo/\S+", output))
+    (directory,) = set(re.findall(r"\.local/demo/\S+", output))
     processes = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
     return [process for process in processes.splitlines() if directory in process]
 
@@ -29,7 +29,7 @@ def test_the_demo_lands_a_row_for_every_installed_distribution() -> None:
     names, numbers = re.search(r"each in one bucket\n(.+)\n(.+)\n", said).groups()  # type: ignore[union-attr]
     rows = dict(zip(names.split(), map(int, numbers.replace(",", "").split()), strict=True))
     assert rows.pop("input") == sum(rows.values()) == rows["succeeded"] > 100
-    assert len(re.findall(r"^  dist-\S+ +succeeded ", said, re.MULTILINE)) == 10
+    assert len(re.findall(r"^  dist-\S+ +\w+ ", said, re.MULTILINE)) == 10
     assert not left_behind(said)
 
 
