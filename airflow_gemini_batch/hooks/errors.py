@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from airflow_gemini_batch.exceptions import (
@@ -18,7 +17,6 @@ from airflow_gemini_batch.exceptions import (
 # (requests, httpx, aiohttp, httpx2): they are told by where they come from.
 _TRANSPORTS = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "aiohttp", "requests", "urllib3", "ssl"})
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "NewConnectionError"})
-_MODEL_IN_MESSAGE = re.compile(r"[Mm]odel")
 
 
 @dataclass(frozen=True)
@@ -29,15 +27,18 @@ class Translated:
     credentials_refused: bool = False
 
 
-def from_sdk(error: Exception, *, project: str, location: str) -> Translated | None:
-    """Translate, or ``None`` for an error that is neither the service's nor the network's."""
+def from_sdk(error: Exception, *, project: str, location: str, creating: bool) -> Translated | None:
+    """Translate, or ``None`` for an error that is neither the service's nor the network's.
+
+    :param creating: the request was to create a job: what is not found is then the model
+    """
     from google.auth import exceptions as auth
     from google.genai import errors as genai_errors
 
     if isinstance(error, GeminiBatchError):
         return Translated(error)
     if isinstance(error, genai_errors.APIError):
-        return _from_api(error, project, location)
+        return _from_api(error, project, location, creating)
     if isinstance(error, auth.GoogleAuthError):
         if isinstance(error, auth.TransportError) or error.retryable:
             # No token, so no request.
@@ -55,11 +56,11 @@ def from_sdk(error: Exception, *, project: str, location: str) -> Translated | N
     return None
 
 
-def _from_api(error: object, project: str, location: str) -> Translated:
+def _from_api(error: object, project: str, location: str, creating: bool) -> Translated:
     code = int(getattr(error, "code", 0) or 0)
     status = str(getattr(error, "status", "") or "UNKNOWN")
     message = str(getattr(error, "message", "") or "no message").strip()
-    if code == 404 and _MODEL_IN_MESSAGE.search(message):
+    if code == 404 and creating:
         return Translated(
             ModelNotFoundError(
                 code,

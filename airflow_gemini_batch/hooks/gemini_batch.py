@@ -54,7 +54,7 @@ class GeminiBatchHook(GoogleBaseHook):
         :raises ApiError: the service refused it
         :raises ServiceUnreachableError: no answer; unless ``never_sent``, a job may exist
         """
-        with self._client(spec.project, spec.location) as client:
+        with self._client(spec.project, spec.location, creating=True) as client:
             from google.genai import types
 
             job = client.batches.create(
@@ -150,7 +150,7 @@ class GeminiBatchHook(GoogleBaseHook):
         return str(found.location) if found.location else None
 
     @contextmanager
-    def _client(self, project: str, location: str) -> Iterator[genai.Client]:
+    def _client(self, project: str, location: str, *, creating: bool = False) -> Iterator[genai.Client]:
         """Lend the client and turn what the SDK raises into our errors."""
         key = self._client_key(project, location)
         with _clients_lock:
@@ -159,7 +159,7 @@ class GeminiBatchHook(GoogleBaseHook):
             with _without_request_lines():
                 yield client
         except Exception as error:
-            translated = from_sdk(error, project=project, location=location)
+            translated = from_sdk(error, project=project, location=location, creating=creating)
             if translated is None:
                 raise
             if translated.credentials_refused:
