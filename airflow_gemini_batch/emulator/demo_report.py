@@ -55,7 +55,7 @@ def show(terminal: Terminal, facts: Facts) -> None:
     begun = facts.states[0][1]
     for state, at in facts.states:
         later = f"+{(at - begun).total_seconds():.1f} s" if at > begun else ""
-        terminal.say(f"  {state.name:<12}{at.astimezone():%H:%M:%S}{later:>9}")
+        terminal.say(f"  {state.name:<12}{at.astimezone():%H:%M:%S}{later:>9}".rstrip())
     terminal.heading("Its rows, each in one bucket")
     terminal.numbers({"input": manifest["input_rows"], **manifest["counts"]})
     terminal.heading("Tokens")

@@ -13,7 +13,7 @@ from airflow_gemini_batch.emulator.rows import InputRow, coerced
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from google.cloud.storage import Client  # type: ignore[import-untyped]
+    from google.cloud.storage import Client
 
     from airflow_gemini_batch.emulator.rows import Habits
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from google.cloud.bigquery import Client, Table
-    from google.cloud.storage import Client as StorageClient  # type: ignore[import-untyped]
+    from google.cloud.storage import Client as StorageClient
 
     from airflow_gemini_batch.requests.response_schema import Column
     from airflow_gemini_batch.results.outputs import JobTable

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from google.cloud import bigquery as bq
-    from google.cloud.storage import Blob, Client  # type: ignore[import-untyped]
+    from google.cloud.storage import Blob, Client
 
     from airflow_gemini_batch.batch_job import BatchJob
 
