@@ -32,11 +32,10 @@ def _isolate(home: Path) -> None:
     kept = isolated_environment()
     for name in set(os.environ) - set(kept):
         del os.environ[name]
-    (home / "dags").mkdir()
     os.environ |= {
         **kept,
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parents[1] / "example_dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         # Both silence warnings of Airflow 2.11 about its own defaults.
