@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import uuid
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +65,9 @@ def airflow_db(airflow_home: Path) -> Path:
     """An initialised metadata database, which ``dag.test()`` needs. Takes some seconds, once."""
     from airflow.utils.db import initdb
 
-    initdb()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Airflow 2.11 warns about libraries of its own.
+        initdb()
     return airflow_home / "airflow.db"
 
 

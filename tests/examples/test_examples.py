@@ -22,7 +22,8 @@ TABLES = {
     "gemini_batch_mapped": ("answers_mapped", 20),
     "gemini_batch_demo": ("python_distributions", None),
 }
-pytestmark = pytest.mark.xdist_group("examples")
+# The whole of Airflow runs here, with warnings of its own.
+pytestmark = [pytest.mark.xdist_group("examples"), pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture(scope="module")
