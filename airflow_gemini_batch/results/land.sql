@@ -99,9 +99,16 @@ LEFT JOIN (
 
 BEGIN TRANSACTION;
 
-DELETE FROM {{results}} WHERE @truncate OR job_name = @job_name;
-
-DELETE FROM {{errors}} WHERE @truncate OR job_name = @job_name;
+-- Asked first, because transactions that delete from the same table cancel each other, and most have nothing
+-- to delete: several jobs may land in one table at once.
+IF
+  @truncate
+  OR EXISTS (SELECT 1 FROM {{results}} WHERE job_name = @job_name)
+  OR EXISTS (SELECT 1 FROM {{errors}} WHERE job_name = @job_name)
+THEN
+  DELETE FROM {{results}} WHERE @truncate OR job_name = @job_name;
+  DELETE FROM {{errors}} WHERE @truncate OR job_name = @job_name;
+END IF;
 
 INSERT INTO {{results}} (
   key, status, text, output, finish_reason, model_version, prompt_tokens, cached_tokens, output_tokens,

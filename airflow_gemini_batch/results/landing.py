@@ -23,7 +23,6 @@ from airflow_gemini_batch.results.statements import (
     count_script,
     enum_parameters,
     landing_script,
-    reason_parameters,
 )
 from airflow_gemini_batch.results.summary import Manifest, manifest
 
@@ -169,7 +168,7 @@ def _query_config(request: LandingRequest) -> bq.QueryJobConfig:
         "task_id": run.task_id,
         "run_id": run.run_id,
     }
-    lists = {**reason_parameters(), **enum_parameters(request.response_schema)}
+    lists = enum_parameters(request.response_schema)
     parameters: list[Any] = [
         bq.ScalarQueryParameter("landed_at", "TIMESTAMP", datetime.now(timezone.utc)),
         bq.ScalarQueryParameter("truncate", "BOOL", request.write_mode is WriteMode.TRUNCATE),

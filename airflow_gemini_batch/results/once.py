@@ -6,6 +6,7 @@ that failed cannot be used again, so the next attempt has the next number.
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ _TRANSIENT = frozenset(
     {"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded"}
     | {"jobRateLimitExceeded", "tableUnavailable"}
 )
-_RETRIES = 2
+# Two transactions changed the same table; this one was cancelled and may be run again.
+_CONFLICT = re.compile(r"concurrent update|transaction conflict", re.IGNORECASE)
+_RETRIES = 5
 _QUOTED = re.compile(r'"[^"]{40,}"?')
 
 
@@ -90,8 +93,9 @@ def _finish(
             return job
         if error and is_ours:
             failures += 1
-            if error.get("reason") not in _TRANSIENT or failures > _RETRIES:
+            if not _is_transient(error) or failures > _RETRIES:
                 raise LandingError(_failure(job.job_id, error))
+            time.sleep(random.uniform(0.5, 1) * 2**failures)  # noqa: S311
         if attempt >= MAX_ATTEMPTS:
             raise LandingError(
                 f"BigQuery jobs {step.stem}-1 to -{attempt} have all failed; see the last one."
@@ -104,6 +108,10 @@ def _wait(job: Job) -> None:
     while not job.done():
         time.sleep(pause)
         pause = min(pause * 1.5, 5.0)
+
+
+def _is_transient(error: dict[str, str]) -> bool:
+    return error.get("reason") in _TRANSIENT or bool(_CONFLICT.search(error.get("message") or ""))
 
 
 def _failure(job_id: str, error: dict[str, str]) -> str:

@@ -60,6 +60,9 @@ def landing_parts(landing: Landing) -> list[str]:
             **common,
             answers_source=_answers(landing.answers, common),
             requests_source=_requests(landing.requests, common),
+            good_reasons=_reasons(Bucket.SUCCEEDED),
+            truncated_reasons=_reasons(Bucket.TRUNCATED),
+            blocked_reasons=_reasons(Bucket.BLOCKED),
             typed_values="".join(f"{_typed(c)} AS value_{i},\n      " for i, c in enumerate(columns)),
             misfit=_misfit(columns),
         ),
@@ -83,15 +86,6 @@ def landing_parts(landing: Landing) -> list[str]:
 def count_script(table: TableName) -> str:
     """Return the query that counts the rows of ``@job_name`` in a table."""
     return _fill("count", table=table.quoted)
-
-
-def reason_parameters() -> dict[str, list[str]]:
-    """Return the parameters by which the script tells finish reasons apart."""
-    return {
-        "good_reasons": list(FINISH_REASONS[Bucket.SUCCEEDED]),
-        "truncated_reasons": list(FINISH_REASONS[Bucket.TRUNCATED]),
-        "blocked_reasons": list(FINISH_REASONS[Bucket.BLOCKED]),
-    }
 
 
 def enum_parameters(schema: ResponseSchema | None) -> dict[str, list[str]]:
@@ -176,6 +170,10 @@ def _join(
     )
 
 
+def _reasons(bucket: Bucket) -> str:
+    return ", ".join(f"'{reason}'" for reason in FINISH_REASONS[bucket])
+
+
 def _convert(column: Column, item: str) -> str:
     function = column.json_kind if column.json_kind in ("object", "array") else column.type.lower()
     return f"as_{function}({item})"
@@ -186,8 +184,12 @@ def _typed(column: Column) -> str:
     if column.mode != "REPEATED":
         return _convert(column, f"JSON_QUERY(outputs.output, {path})")
     item = _convert(column, "item")
-    items = f"UNNEST(JSON_QUERY_ARRAY(outputs.output, {path})) AS item WITH OFFSET AS position"
+    items = f"UNNEST({_array('outputs.output', path)}) AS item WITH OFFSET AS position"
     return f"ARRAY(SELECT {item} FROM {items} WHERE {item} IS NOT NULL ORDER BY position)"  # noqa: S608
+
+
+def _array(output: str, path: str) -> str:
+    return f"JSON_QUERY_ARRAY(as_array(JSON_QUERY({output}, {path})))"
 
 
 def _misfit(columns: tuple[Column, ...]) -> str:
@@ -209,7 +211,8 @@ def _misfits(column: Column, value: str, enum: str) -> list[str]:
             tests.append(f"WHEN {found} = 'null' THEN '{path} is null'")
     kind = column.json_kind.upper() or column.type
     if column.mode == "REPEATED":
-        length = f"IFNULL(ARRAY_LENGTH(JSON_QUERY_ARRAY(output, '{path}')), -1)"
+        items = _array("output", f"'{path}'")
+        length = f"IFNULL(ARRAY_LENGTH({items}), -1)"
         wrong = f"IFNULL({found}, 'null') != 'null' AND ARRAY_LENGTH({value}) != {length}"
         tests.append(f"WHEN {wrong} THEN '{path} is not an array of {kind}'")
         other = f"{_text('item')} NOT IN UNNEST({enum})"
