@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "state lasts N seconds) (default: immediate)",
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other answers (default: 0)")
+    parser.add_argument(
+        "--faults", type=Path, help="JSON file that says what is to go wrong, see docs/emulator.md"
+    )
     parser.add_argument("--project", default="local-project", help="project of the credentials it offers")
     parser.set_defaults(run=run)
 
@@ -35,12 +39,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; return the exit code."""
     from airflow_gemini_batch.emulator.credentials import connection_json
+    from airflow_gemini_batch.emulator.fault_plan_json import plan_from_json
+    from airflow_gemini_batch.emulator.faults import NO_FAULTS
     from airflow_gemini_batch.emulator.pace import Pace
     from airflow_gemini_batch.emulator.server import Emulator
     from airflow_gemini_batch.exceptions import InvalidParameterError
 
     try:
-        emulator = Emulator(port=arguments.port, pace=Pace.parse(arguments.pace), seed=arguments.seed)
+        faults = plan_from_json(arguments.faults.read_bytes()) if arguments.faults else NO_FAULTS
+    except OSError as error:
+        print(f"--faults='{arguments.faults}': {error.strerror}", file=sys.stderr)
+        return 2
+    except InvalidParameterError as error:
+        print(f"--{error}", file=sys.stderr)
+        return 2
+    try:
+        emulator = Emulator(
+            port=arguments.port, pace=Pace.parse(arguments.pace), seed=arguments.seed, faults=faults
+        )
         emulator.start()
     except InvalidParameterError as error:
         print(f"--{error}", file=sys.stderr)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.batch_job import JobState
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,9 +55,11 @@ class CallError(Exception):
 class TokenError(CallError):
     """The answer to a request for a token is an error, in OAuth's own form."""
 
-    def __init__(self, error: str, description: str) -> None:
+    def __init__(
+        self, error: str, description: str, code: int = 400, status: str = "INVALID_ARGUMENT"
+    ) -> None:
         self.error = error
-        super().__init__(400, "INVALID_ARGUMENT", description)
+        super().__init__(code, status, description)
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body of the answer."""
@@ -144,6 +148,47 @@ def unknown_url(path: str) -> CallError:
     return CallError(404, "NOT_FOUND", f"The requested URL {path} was not found on this server.")
 
 
+_OF_STATUS = {
+    400: ("INVALID_ARGUMENT", "Request contains an invalid argument."),
+    401: (
+        "UNAUTHENTICATED",
+        "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie "
+        "or other valid authentication credential. See "
+        "https://developers.google.com/identity/sign-in/web/devconsole-project.",
+    ),
+    403: ("PERMISSION_DENIED", "The caller does not have permission"),
+    404: ("NOT_FOUND", "Requested entity was not found."),
+    408: ("DEADLINE_EXCEEDED", "The request timed out."),
+    409: ("ABORTED", "The operation was aborted."),
+    412: ("FAILED_PRECONDITION", "Precondition check failed."),
+    429: ("RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."),
+    499: ("CANCELLED", "The operation was cancelled."),
+    500: ("INTERNAL", "Internal error encountered."),
+    501: ("UNIMPLEMENTED", "Operation is not implemented, or supported, or enabled."),
+    502: ("UNAVAILABLE", "Bad gateway."),
+    503: ("UNAVAILABLE", "The service is currently unavailable."),
+    504: ("DEADLINE_EXCEEDED", "Deadline expired before operation could complete."),
+}
+
+BAD_GATEWAY_PAGE = """<!DOCTYPE html>
+<html lang=en>
+  <meta charset=utf-8>
+  <title>Error 502 (Server Error)!!1</title>
+  <p><b>502.</b> <ins>That’s an error.</ins>
+  <p>The server encountered a temporary error and could not complete your request.<p>Please try again in 30
+  seconds.  <ins>That’s all we know.</ins>
+"""
+
+
+def of_status(code: int, *, at_token_endpoint: bool = False) -> CallError:
+    """Return the error that goes with an HTTP status when there is nothing particular to say."""
+    status, message = _OF_STATUS[code]
+    if at_token_endpoint:
+        kind = "internal_failure" if code >= 500 else "invalid_grant"
+        return TokenError(kind, message, code, status)
+    return CallError(code, status, message)
+
+
 def quota_exceeded(metric: str) -> CallError:
     """Return the 429 of too many calls."""
     return CallError(
@@ -152,6 +197,13 @@ def quota_exceeded(metric: str) -> CallError:
         f"Quota exceeded for {metric}. Please submit a quota increase request. "
         "https://cloud.google.com/vertex-ai/docs/quotas.",
     )
+
+
+def of_state(state: JobState) -> JobFailedError | None:
+    """Return the error of a job that ends in a state for no fault of its own; EXPIRED has none."""
+    if state is JobState.FAILED:
+        return JobFailedError(INTERNAL, "System error. Please try this operation again.")
+    return JobFailedError(CANCELLED, "CANCELED") if state is JobState.CANCELLED else None
 
 
 def bucket_not_found(bucket: str) -> JobFailedError:

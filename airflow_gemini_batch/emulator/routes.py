@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections import deque
@@ -14,20 +12,20 @@ from urllib.parse import parse_qsl
 
 from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.checks import KNOWN_MODELS, ROOT, check_job, pace_of
+from airflow_gemini_batch.emulator.disturbance import REFUSED_TOKEN, JobPlan
 from airflow_gemini_batch.emulator.errors import Violation
+from airflow_gemini_batch.emulator.faults import Route
 from airflow_gemini_batch.emulator.list_filter import FilterError, compile_filter
+from airflow_gemini_batch.emulator.listing import page_size, page_token, read_mask, read_page_token
 from airflow_gemini_batch.emulator.pace import IMMEDIATE
 from airflow_gemini_batch.emulator.schema import Discovery, snake_case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
+    from airflow_gemini_batch.emulator.faults import CallFault
     from airflow_gemini_batch.emulator.pace import Pace
     from airflow_gemini_batch.emulator.state import Job, JobStore
-
-# The service's own numbers are not published; small pages make callers page.
-DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 100
 
 _COLLECTION = re.compile(r"/(v1|v1beta1)/(projects/[^/]+/locations/[^/]+)/batchPredictionJobs")
 _JOB = re.compile(_COLLECTION.pattern + r"/([^/:]+)(:cancel)?")
@@ -46,6 +44,7 @@ class Call:
     """An HTTP request, as it came in.
 
     :param headers: with their names in lower case
+    :param faults: what is to go wrong with it
     """
 
     method: str
@@ -53,6 +52,19 @@ class Call:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     content: bytes
+    faults: tuple[CallFault, ...] = ()
+
+    @property
+    def route(self) -> Route | None:
+        """What it asks for; ``None`` when that does not exist."""
+        if self.path == "/token":
+            return Route.TOKEN
+        if _COLLECTION.fullmatch(self.path):
+            return {"POST": Route.CREATE, "GET": Route.LIST}.get(self.method)
+        if match := _JOB.fullmatch(self.path):
+            verbs = {"GET": Route.GET, "POST:cancel": Route.CANCEL, "DELETE": Route.DELETE}
+            return verbs.get(f"{self.method}{match[4] or ''}")
+        return None
 
 
 @dataclass(frozen=True)
@@ -75,12 +87,20 @@ class Routes:
     """Answers calls from the jobs it holds.
 
     :param start: called with every new job, to have it run
+    :param next_job: tells what goes wrong with it
     """
 
-    def __init__(self, settings: Settings, jobs: JobStore, start: Callable[[Job], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: JobStore,
+        start: Callable[[Job], None],
+        next_job: Callable[[], JobPlan] = JobPlan,
+    ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._start = start
+        self._next_job = next_job
         self._creates: dict[str, deque[float]] = {}
 
     def answer(self, call: Call) -> dict[str, Any]:
@@ -96,6 +116,8 @@ class Routes:
             raise errors.unknown_url(call.path)
         if not re.match(r"Bearer \S", call.headers.get("authorization", "")):
             raise errors.unauthenticated()
+        if call.headers["authorization"].endswith(REFUSED_TOKEN):
+            raise errors.of_status(401)
         version, parent = match[1], match[2]
         if collection:
             methods = {"POST": self._create, "GET": self._list}
@@ -137,7 +159,7 @@ class Routes:
         check_job(request, parent, self._settings.models)
         pace = pace_of(request, self._settings.pace)
         self._count_create(parent)
-        job = self._jobs.create(parent, request, pace)
+        job = self._jobs.create(parent, request, pace, self._next_job())
         self._start(job)
         return job.as_created()
 
@@ -149,21 +171,21 @@ class Routes:
             matches = compile_filter(text)
         except FilterError as error:
             raise errors.invalid_argument(f'Invalid filter "{text}": {error}.') from None
-        size = _page_size(query.get("pageSize", "0"))
-        before = _read_page_token(query.get("pageToken", ""), parent, text)
-        keep = _read_mask(query.get("readMask", ""), version)
+        size = page_size(query.get("pageSize", "0"))
+        before = read_page_token(query.get("pageToken", ""), parent, text)
+        keep = read_mask(query.get("readMask", ""), version)
         shown: list[tuple[Job, dict[str, Any]]] = []
         for job in self._jobs.newest_first(parent):
             if before is None or job.number < before:
                 resource = job.look()
-                if matches(resource):
+                if matches(resource) and not job.is_hidden(call.faults):
                     shown.append((job, resource))
                 if len(shown) > size:
                     break
         answer: dict[str, Any] = {}
         if len(shown) > size:
             shown = shown[:size]
-            answer["nextPageToken"] = _page_token(shown[-1][0].number, parent, text)
+            answer["nextPageToken"] = page_token(shown[-1][0].number, parent, text)
         for job, _ in shown:
             job.count_read()
         if shown:
@@ -236,55 +258,3 @@ def _unknown_parameter(name: str) -> Violation:
         f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
         f"Field '{name}' could not be found in request message.",
     )
-
-
-def _page_size(text: str) -> int:
-    try:
-        size = int(text)
-    except ValueError:
-        size = -1
-    if size < 0:
-        problem = f"Invalid value at 'page_size' (TYPE_INT32), \"{text}\""
-        raise errors.bad_body([Violation("page_size", problem)])
-    return min(size, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
-
-
-def _page_token(number: int, parent: str, text: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([number, parent, text]).encode()).decode()
-
-
-def _read_page_token(token: str, parent: str, text: str) -> int | None:
-    """Return the number that the jobs of the page lie below; a token belongs to its parent and its filter."""
-    if not token:
-        return None
-    try:
-        number, *belongs = json.loads(base64.urlsafe_b64decode(token))
-    except (ValueError, binascii.Error, TypeError):
-        belongs = []
-    if belongs != [parent, text]:
-        raise errors.invalid_argument("The page token is invalid, or belongs to another parent or filter.")
-    return int(number)
-
-
-def _read_mask(mask: str, version: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    if mask in ("", "*"):
-        return lambda resource: resource
-    discovery = Discovery.load("aiplatform", version)
-    fields = discovery.fields(discovery.schema_named("BatchPredictionJob"))
-    paths = [[snake_case(name) for name in path.strip().split(".")] for path in mask.split(",")]
-    for path in paths:
-        if path[0] not in fields:
-            raise errors.invalid_argument(f'Invalid field mask "{mask}": no field "{".".join(path)}".')
-    return lambda resource: _pick(resource, paths)
-
-
-def _pick(value: Any, paths: Sequence[Sequence[str]]) -> Any:
-    """Keep the members of a JSON object that the paths lead to."""
-    if not isinstance(value, dict) or [] in paths:
-        return value
-    kept = {}
-    for name, item in value.items():
-        below = [path[1:] for path in paths if path[0] == snake_case(name)]
-        if below:
-            kept[name] = _pick(item, below)
-    return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import random
 import tempfile
@@ -13,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import CompletionStats, JobState
 from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.faults import JobFault, OutputFault, RowFaultKind
+from airflow_gemini_batch.emulator.row_faults import disturbed_lines, order
 from airflow_gemini_batch.emulator.rows import RowProcessor, prediction_line
 from airflow_gemini_batch.emulator.state import Abandoned, Outcome, rfc3339, utc_now
 from airflow_gemini_batch.emulator.storage import ObjectStorage, parse_line, read_lines
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _JOIN_SECONDS = 15.0
+_NO_FAULT = JobFault()
 
 
 class Runner:
@@ -99,9 +103,13 @@ class _Spool:
 
     def cut(self, rows: int) -> IO[bytes]:
         """Return the file with its first rows only, at its start."""
-        self._file.truncate(self._ends[rows - 1] if rows else 0)
+        self._file.truncate(self.size(rows))
         self._file.seek(0)
         return self._file
+
+    def size(self, rows: int) -> int:
+        """Return how many bytes the first rows take."""
+        return self._ends[rows - 1] if rows else 0
 
     def stats(self, rows: int) -> CompletionStats:
         succeeded = sum(self._succeeded[:rows])
@@ -156,14 +164,20 @@ class _Work:
             def write(output: OutputRow) -> bytes:
                 return table_line(output, columns)
 
-        items = list(source.items)
+        items = list(enumerate(source.items, 1))
         if self._habits.shuffles:
             random.Random(f"{self._seed}").shuffle(items)  # noqa: S311
         process = RowProcessor(_model_id(request["model"]), self._seed, self._habits).process
-        for item in items:
+        plan = self._job.plan
+        shuffled = [at for at, (row, _) in enumerate(items) if RowFaultKind.SHUFFLED in plan.of_row(row)]
+        for at in order(shuffled, len(items), plan.seed):
+            row, item = items[at]
             self._job.check_abandoned()
             output = process(source.parse(item))
-            self._spool.add(write(output), succeeded=not output.status)
+            lines = disturbed_lines(
+                write(output), plan.of_row(row), f"{plan.seed}/{row}", in_table=prefix is None
+            )
+            self._spool.add(lines, succeeded=not output.status)
 
     def end(self, share: float | None, failure: errors.JobFailedError | None = None) -> Outcome:
         """Write the output and return how the job ended.
@@ -171,19 +185,29 @@ class _Work:
         :param share: None for a job that ran to its end; for a cancelled one how much of it had run
         """
         rows = 0 if failure else len(self._spool)
+        state, error = JobState.SUCCEEDED, None
         if share is not None:
             rows = int(rows * share)
-            cancelled = errors.JobFailedError(errors.CANCELLED, "CANCELED")
+            state, error = JobState.CANCELLED, errors.JobFailedError(errors.CANCELLED, "CANCELED")
             if not rows:
-                return Outcome(JobState.CANCELLED, cancelled)
+                return Outcome(state, error)
+        elif fault := self._job.plan.fault:
+            rows = rows if fault.after_rows is None else min(rows, fault.after_rows)
+            state = fault.ends or state
+            error = errors.of_state(state)
         stats = self._spool.stats(rows)
         try:
-            output_info = self._write(self._spool.cut(rows))
-        except errors.JobFailedError as error:
-            return Outcome(JobState.FAILED, error, stats)
-        if share is not None:
-            return Outcome(JobState.CANCELLED, cancelled, stats, output_info)
-        return Outcome(JobState.SUCCEEDED, None, stats, output_info)
+            return Outcome(state, error, stats, self._export(rows))
+        except errors.JobFailedError as failed:
+            return Outcome(JobState.FAILED, failed, stats)
+
+    def _export(self, rows: int) -> dict[str, str] | None:
+        """Write the first rows, unless the fault of the job keeps it from that; return ``outputInfo``."""
+        fault = self._job.plan.fault or _NO_FAULT
+        if not fault.exports:
+            return None
+        output_info = self._write(self._spool.cut(rows), fault, rows)
+        return None if fault.output is OutputFault.NO_INFO else output_info
 
     def fail(self, failure: errors.JobFailedError) -> Outcome:
         """Return the end of a job whose input could not be imported."""
@@ -210,11 +234,12 @@ class _Work:
 
         return _Input(lines, parse, lambda: columns_of_lines(map(parse, lines)))
 
-    def _write(self, rows: IO[bytes]) -> dict[str, str]:
+    def _write(self, rows: IO[bytes], fault: JobFault, count: int) -> dict[str, str]:
         prefix = _output_prefix(self._job.request)
         if prefix is not None:
             directory = f"{prefix.rstrip('/')}/prediction-model-{rfc3339(self._begun)}"
-            self._storage().write(f"{directory}/predictions.jsonl", rows)
+            if fault.output is not OutputFault.EMPTY:
+                self._write_objects(directory, rows, fault, count)
             return {"gcsOutputDirectory": directory}
         tables = self._tables()
         uri = self._job.request["outputConfig"]["bigqueryDestination"]["outputUri"]
@@ -222,6 +247,20 @@ class _Work:
         tables.write(table, self._columns, rows)
         dataset, _, name = table.rpartition(".")
         return {"bigqueryOutputDataset": f"bq://{dataset}", "bigqueryOutputTable": name}
+
+    def _write_objects(self, directory: str, rows: IO[bytes], fault: JobFault, count: int) -> None:
+        storage = self._storage()
+        if fault.incremental:
+            half = io.BytesIO(rows.read(self._spool.size(count // 2)))
+            storage.write(f"{directory}/incremental_predictions.jsonl", half)
+            rows.seek(0)
+        if not fault.shards:
+            storage.write(f"{directory}/predictions.jsonl", rows)
+            return
+        ends = [self._spool.size(count * shard // fault.shards) for shard in range(fault.shards + 1)]
+        for shard in range(fault.shards):
+            part = io.BytesIO(rows.read(ends[shard + 1] - ends[shard]))
+            storage.write(f"{directory}/predictions.jsonl-{shard:05}-of-{fault.shards:05}", part)
 
 
 def _output_prefix(request: Mapping[str, Any]) -> str | None:

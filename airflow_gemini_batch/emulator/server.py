@@ -11,30 +11,36 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import socket
 import threading
 from collections import deque
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
 
 from airflow_gemini_batch.emulator.checks import KNOWN_MODELS
-from airflow_gemini_batch.emulator.errors import CallError
+from airflow_gemini_batch.emulator.disturbance import FaultBook, Reply, disturbed
+from airflow_gemini_batch.emulator.errors import CallError, invalid_argument, unknown_url
+from airflow_gemini_batch.emulator.fault_plan_json import plan_from_json, plan_to_json
+from airflow_gemini_batch.emulator.faults import NO_FAULTS
+from airflow_gemini_batch.emulator.http_server import LoopbackServer
 from airflow_gemini_batch.emulator.pace import IMMEDIATE
-from airflow_gemini_batch.emulator.routes import Call, Routes, Settings
+from airflow_gemini_batch.emulator.routes import Routes, Settings
 from airflow_gemini_batch.emulator.rows import Habits
 from airflow_gemini_batch.emulator.runner import Runner
-from airflow_gemini_batch.emulator.state import JobStore
+from airflow_gemini_batch.emulator.state import Abandoned, JobStore
+from airflow_gemini_batch.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
+    from airflow_gemini_batch.emulator.faults import FaultPlan
     from airflow_gemini_batch.emulator.pace import Pace
+    from airflow_gemini_batch.emulator.routes import Call
 
 log = logging.getLogger(__name__)
 
+FAULTS_PATH = "/_emulator/faults"
 _KEPT_REQUESTS = 100_000
 
 
@@ -43,8 +49,9 @@ class RecordedRequest:
     """A request that the emulator has answered.
 
     :param body: the parsed JSON; None when there was none, and for ``/token``, whose form is a secret
-    :param status: HTTP status of the answer
+    :param status: HTTP status of the answer; 0 when there was none, because of a fault
     :param answer: the JSON body of the answer
+    :param faults: kinds of the faults that hit it; with ``reset``, the caller has not seen the answer
     """
 
     method: str
@@ -53,6 +60,7 @@ class RecordedRequest:
     body: Any
     status: int
     answer: Any
+    faults: tuple[str, ...] = ()
 
 
 class Emulator:
@@ -68,6 +76,7 @@ class Emulator:
     :param habits: what the service does to rows
     :param projects: the only projects that may be used, others are a 403; None means any
     :param creates_per_minute: more creates in a project and location are a 429; None means no limit
+    :param faults: what goes wrong, and when
     """
 
     def __init__(
@@ -80,14 +89,18 @@ class Emulator:
         habits: Habits = Habits(),  # noqa: B008
         projects: Collection[str] | None = None,
         creates_per_minute: int | None = None,
+        faults: FaultPlan = NO_FAULTS,
     ) -> None:
         self._port = port
         self._jobs = JobStore()
         self._recorded: deque[RecordedRequest] = deque(maxlen=_KEPT_REQUESTS)
         self._runner = Runner(habits, seed)
         settings = Settings(pace, frozenset(models), projects, creates_per_minute)
-        self._routes = Routes(settings, self._jobs, self._runner.start)
-        self._server: _Server | None = None
+        self._first_plan = faults
+        self._book = FaultBook(faults)
+        self._cleared = threading.Event()
+        self._routes = Routes(settings, self._jobs, self._runner.start, self._book.next_job)
+        self._server: LoopbackServer | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -107,11 +120,29 @@ class Emulator:
         """The requests that were answered, oldest first."""
         return tuple(self._recorded)
 
+    @property
+    def faults(self) -> FaultPlan:
+        """What goes wrong; calls and jobs are counted from when it was set."""
+        return self._book.plan
+
+    @faults.setter
+    def faults(self, plan: FaultPlan) -> None:
+        self._book.plan = plan
+
     def clear(self) -> None:
-        """Forget all jobs and requests, and end the jobs that run."""
+        """Forget all jobs and requests, end the jobs that run and the calls that stall.
+
+        The fault plan is again the one that the emulator was made with.
+        """
+        self._end_stalls()
         self._jobs.clear()
         self._runner.join()
         self._recorded.clear()
+        self._book.plan = self._first_plan
+
+    def _end_stalls(self) -> None:
+        self._cleared.set()
+        self._cleared = threading.Event()
 
     def start(self) -> Emulator:
         """Start to serve.
@@ -119,7 +150,7 @@ class Emulator:
         :raises OSError: when the port is taken
         """
         if not self._server:
-            self._server = _Server(("127.0.0.1", self._port), self)
+            self._server = LoopbackServer(("127.0.0.1", self._port), self)
             self._thread = threading.Thread(
                 target=self._server.serve_forever, args=(0.02,), name="gemini-batch-emulator", daemon=True
             )
@@ -129,6 +160,7 @@ class Emulator:
     def stop(self) -> None:
         """Stop to serve and end all jobs; more than once does no harm."""
         server, self._server = self._server, None
+        self._end_stalls()
         if server:
             server.shutdown()
             server.close_connections()
@@ -147,93 +179,52 @@ class Emulator:
     ) -> None:
         self.stop()
 
-    def handle(self, call: Call) -> tuple[int, dict[str, Any]]:
-        """Answer a call and record it: HTTP status and JSON body."""
+    def handle(self, call: Call) -> Reply:
+        """Answer a call, disturbed as the fault plan says, and record it."""
+        if call.path == FAULTS_PATH:
+            return self._answered(partial(self._plan_of, call))
+        call = replace(call, faults=self._book.next_call(call.route))
+        answer = partial(self._answered, partial(self._routes.answer, call))
         try:
-            status, answer = 200, self._routes.answer(call)
-        except CallError as error:
-            status, answer = error.code, error.body()
-        except Exception:
-            log.exception("The emulator could not answer %s %s", call.method, call.path)
-            internal = CallError(500, "INTERNAL", "Internal error encountered.")
-            status, answer = internal.code, internal.body()
+            reply = disturbed(call.faults, call.route, answer, partial(_pause, self._cleared))
+        except Abandoned:
+            return Reply(0, None, resets=True)
         body = None if call.path == "/token" else _json_or_none(call.content)
-        self._recorded.append(RecordedRequest(call.method, call.path, call.query, body, status, answer))
-        return status, answer
+        kinds = tuple(fault.kind.value for fault in call.faults)
+        self._recorded.append(
+            RecordedRequest(call.method, call.path, call.query, body, reply.status, reply.answer, kinds)
+        )
+        return reply
+
+    def _answered(self, answer: Callable[[], dict[str, Any]]) -> Reply:
+        try:
+            return Reply(200, answer())
+        except CallError as error:
+            return Reply(error.code, error.body())
+        except Exception:
+            log.exception("The emulator could not answer")
+            return Reply(500, CallError(500, "INTERNAL", "Internal error encountered.").body())
+
+    def _plan_of(self, call: Call) -> dict[str, Any]:
+        """Read, set or drop the fault plan."""
+        if call.method == "PUT":
+            try:
+                self.faults = plan_from_json(call.content)
+            except InvalidParameterError as error:
+                raise invalid_argument(str(error)) from None
+        elif call.method == "DELETE":
+            self.faults = NO_FAULTS
+        elif call.method != "GET":
+            raise unknown_url(call.path)
+        return plan_to_json(self.faults)
+
+
+def _pause(cleared: threading.Event, seconds: float) -> None:
+    if cleared.wait(seconds):
+        raise Abandoned
 
 
 def _json_or_none(content: bytes) -> Any:
     with contextlib.suppress(ValueError):
         return json.loads(content)
     return None
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, address: tuple[str, int], emulator: Emulator) -> None:
-        self.emulator = emulator
-        self._connections: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        super().__init__(address, _Handler)
-
-    def server_bind(self) -> None:
-        # HTTPServer would look up the name of the host, which takes seconds without a network.
-        socket.socket.setsockopt(self.socket, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def close_connections(self) -> None:
-        """End the connections that clients keep open, and with them their threads."""
-        with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that goes away in the middle is no concern of ours.
-        log.debug("A connection ended early", exc_info=True)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        url = urlsplit(self.path)
-        call = Call(
-            method=self.command,
-            path=url.path,
-            query=dict(parse_qsl(url.query, keep_blank_values=True)),
-            headers={name.lower(): value for name, value in self.headers.items()},
-            content=self.rfile.read(length),
-        )
-        status, answer = self.server.emulator.handle(call)
-        content = json.dumps(answer, ensure_ascii=False).encode()
-        head = (
-            f"HTTP/1.1 {status} {self.responses.get(status, ('',))[0]}\r\n"
-            "Content-Type: application/json; charset=UTF-8\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n"
-        )
-        # One write, so one packet: a header of its own would wait for the client's acknowledgement.
-        self.wfile.write(head.encode("ascii") + content)
-
-    do_POST = do_DELETE = do_PUT = do_PATCH = do_GET  # noqa: N815
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        log.debug(format, *args)

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import CompletionStats, JobName, JobState
 from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.disturbance import JobPlan
 from airflow_gemini_batch.emulator.pace import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_gemini_batch.emulator.faults import CallFault
     from airflow_gemini_batch.emulator.pace import Pace
 
+NOTHING_WRONG = JobPlan()
 # How long a read of a job that is due waits for its output, when the pace promises that it does not depend
 # on the clock.
 PATIENCE_SECONDS = 10.0
@@ -59,14 +62,25 @@ class Job:
 
     :param number: grows with every job, so that lists have an order
     :param request: the body of the create call, camelCase
+    :param plan: what goes wrong with it
     """
 
-    def __init__(self, name: JobName, number: int, request: Mapping[str, Any], pace: Pace) -> None:
+    def __init__(
+        self,
+        name: JobName,
+        number: int,
+        request: Mapping[str, Any],
+        pace: Pace,
+        plan: JobPlan = NOTHING_WRONG,
+    ) -> None:
+        self.plan = plan
         self.name = name
         self.number = number
         self.request = request
         self.created = utc_now()
-        self._walk = Walk(pace, time.monotonic())
+        path = plan.fault.path if plan.fault else ()
+        self._walk = Walk(pace, time.monotonic(), path) if path else Walk(pace, time.monotonic())
+        self._lists = 0
         self._changed = threading.Condition()
         self._outcome: Outcome | None = None
         self._share_run: float | None = None
@@ -74,13 +88,13 @@ class Job:
         self._started_at: datetime | None = None
         self._ended_at: datetime | None = None
         self._updated_at = self.created
-        self._seen = JobState.PENDING
+        self._seen = self._walk.path[0]
 
     def as_created(self) -> dict[str, Any]:
         """Return the resource that the create call answers."""
         at = rfc3339(self.created)
         times = {"createTime": at, "updateTime": at}
-        return {"name": str(self.name), **self.request, "state": str(JobState.PENDING), **times}
+        return {"name": str(self.name), **self.request, "state": str(self._seen), **times}
 
     def look(self) -> dict[str, Any]:
         """Return the resource as it is now, without counting that as a read.
@@ -97,6 +111,14 @@ class Job:
         with self._changed:
             self._walk = self._walk.shown()
             self._changed.notify_all()
+
+    def is_hidden(self, faults: Sequence[CallFault]) -> bool:
+        """Whether the faults of a list keep the job out of it; counts that list."""
+        age = (utc_now() - self.created).total_seconds()
+        with self._changed:
+            hidden = any(fault.hides(age, self._lists) for fault in faults)
+            self._lists += 1
+            return hidden
 
     def cancel(self) -> None:
         """Begin to cancel.
@@ -212,7 +234,9 @@ class JobStore:
         self._jobs: dict[str, Job] = {}
         self._count = 0
 
-    def create(self, parent: str, request: Mapping[str, Any], pace: Pace) -> Job:
+    def create(
+        self, parent: str, request: Mapping[str, Any], pace: Pace, plan: JobPlan = NOTHING_WRONG
+    ) -> Job:
         """Add a job under a name of its own.
 
         Names are random, not seeded: the package derives ids of BigQuery jobs from them, and a BigQuery that
@@ -222,7 +246,7 @@ class JobStore:
         with self._lock:
             self._count += 1
             name = JobName(project, location, str(10**18 + secrets.randbelow(8 * 10**18)))
-            job = self._jobs[str(name)] = Job(name, self._count, request, pace)
+            job = self._jobs[str(name)] = Job(name, self._count, request, pace, plan)
             return job
 
     def get(self, name: str) -> Job:

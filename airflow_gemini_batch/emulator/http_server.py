@@ -1,0 +1,128 @@
+"""The emulator's HTTP server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import struct
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from airflow_gemini_batch.emulator.routes import Call
+
+if TYPE_CHECKING:
+    from airflow_gemini_batch.emulator.server import Emulator
+
+log = logging.getLogger(__name__)
+
+_PIECES = 20
+
+
+class LoopbackServer(ThreadingHTTPServer):
+    """Serves on 127.0.0.1, a thread a connection."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], emulator: Emulator) -> None:
+        self.emulator = emulator
+        self._connections: set[socket.socket] = set()
+        self._reset: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Bind without looking up a name."""
+        # HTTPServer would look up the name of the host, which takes seconds without a network.
+        socket.socket.setsockopt(self.socket, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin with a connection."""
+        with self._lock:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        with self._lock:
+            self._connections.discard(request)
+            was_reset = request in self._reset
+            self._reset.discard(request)
+        if was_reset:
+            # Without the farewell of an orderly shutdown.
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
+
+    def reset(self, request: Any) -> None:
+        """End a connection with a reset once its thread is done."""
+        request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with self._lock:
+            self._reset.add(request)
+
+    def close_connections(self) -> None:
+        """End the connections that clients keep open, and with them their threads."""
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Note what went wrong with a connection."""
+        # A client that goes away in the middle is no concern of ours.
+        log.debug("A connection ended early", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Turns requests into calls, and replies into answers."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: LoopbackServer
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        url = urlsplit(self.path)
+        call = Call(
+            method=self.command,
+            path=url.path,
+            query=dict(parse_qsl(url.query, keep_blank_values=True)),
+            headers={name.lower(): value for name, value in self.headers.items()},
+            content=self.rfile.read(length),
+        )
+        reply = self.server.emulator.handle(call)
+        if reply.resets:
+            self.close_connection = True
+            self.server.reset(self.request)
+            return
+        is_page = isinstance(reply.answer, str)
+        content = (reply.answer if is_page else json.dumps(reply.answer, ensure_ascii=False)).encode()
+        head = (
+            f"HTTP/1.1 {reply.status} {self.responses.get(reply.status, ('',))[0]}\r\n"
+            f"Content-Type: {'text/html' if is_page else 'application/json'}; charset=UTF-8\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        # One write, so one packet: a header of its own would wait for the client's acknowledgement.
+        self._write(head.encode("ascii") + content, reply.trickle)
+
+    def _write(self, content: bytes, seconds: float) -> None:
+        pieces = _PIECES if seconds else 1
+        size = -(-len(content) // pieces)
+        for start in range(0, len(content), size):
+            self.wfile.write(content[start : start + size])
+            if seconds:
+                time.sleep(seconds / pieces)
+
+    do_POST = do_DELETE = do_PUT = do_PATCH = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        log.debug(format, *args)

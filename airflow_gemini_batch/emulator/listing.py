@@ -1,0 +1,74 @@
+"""The pages of ``batchPredictionJobs.list``, and what of each job they show."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.errors import Violation
+from airflow_gemini_batch.emulator.schema import Discovery, snake_case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# The service's own numbers are not published; small pages make callers page.
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 100
+
+
+def page_size(text: str) -> int:
+    """Read ``pageSize``."""
+    try:
+        size = int(text)
+    except ValueError:
+        size = -1
+    if size < 0:
+        problem = f"Invalid value at 'page_size' (TYPE_INT32), \"{text}\""
+        raise errors.bad_body([Violation("page_size", problem)])
+    return min(size, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
+
+
+def page_token(number: int, parent: str, text: str) -> str:
+    """Return the token of the page that begins behind a job; ``text`` is the filter."""
+    return base64.urlsafe_b64encode(json.dumps([number, parent, text]).encode()).decode()
+
+
+def read_page_token(token: str, parent: str, text: str) -> int | None:
+    """Return the number that the jobs of the page lie below; a token belongs to its parent and its filter."""
+    if not token:
+        return None
+    try:
+        number, *belongs = json.loads(base64.urlsafe_b64decode(token))
+    except (ValueError, binascii.Error, TypeError):
+        belongs = []
+    if belongs != [parent, text]:
+        raise errors.invalid_argument("The page token is invalid, or belongs to another parent or filter.")
+    return int(number)
+
+
+def read_mask(mask: str, version: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return what leaves only the fields of ``readMask`` in a job."""
+    if mask in ("", "*"):
+        return lambda resource: resource
+    discovery = Discovery.load("aiplatform", version)
+    fields = discovery.fields(discovery.schema_named("BatchPredictionJob"))
+    paths = [[snake_case(name) for name in path.strip().split(".")] for path in mask.split(",")]
+    for path in paths:
+        if path[0] not in fields:
+            raise errors.invalid_argument(f'Invalid field mask "{mask}": no field "{".".join(path)}".')
+    return lambda resource: _pick(resource, paths)
+
+
+def _pick(value: Any, paths: Sequence[Sequence[str]]) -> Any:
+    """Keep the members of a JSON object that the paths lead to."""
+    if not isinstance(value, dict) or [] in paths:
+        return value
+    kept = {}
+    for name, item in value.items():
+        below = [path[1:] for path in paths if path[0] == snake_case(name)]
+        if below:
+            kept[name] = _pick(item, below)
+    return kept
