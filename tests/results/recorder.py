@@ -1,0 +1,79 @@
+"""A proxy that counts: every request that a client makes, and every byte that it gets."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request, and the size of its answer in bytes."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    body: Any
+    status: int
+    answer_bytes: int
+
+    @property
+    def is_download(self) -> bool:
+        """Whether it asked for the content of an object."""
+        return "media" in self.query.get("alt", []) or self.path.startswith("/download/")
+
+
+class Recorder:
+    """Stands before a server: ``with Recorder(url) as recorder``, then talk to ``recorder.url``."""
+
+    def __init__(self, target: str) -> None:
+        self.seen: list[Seen] = []
+        netloc, seen = urlsplit(target).netloc, self.seen
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _forward(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                headers = {
+                    k: v for k, v in self.headers.items() if k.lower() not in ("host", "accept-encoding")
+                }
+                connection = HTTPConnection(netloc)
+                connection.request(self.command, self.path, body, headers)
+                answer = connection.getresponse()
+                content = answer.read()
+                connection.close()
+                parts = urlsplit(self.path)
+                is_json = "json" in (self.headers.get("Content-Type") or "") and body
+                parsed = json.loads(body) if is_json else None
+                query = parse_qs(parts.query)
+                seen.append(Seen(self.command, parts.path, query, parsed, answer.status, len(content)))
+                self.send_response(answer.status)
+                self.send_header("Content-Type", answer.headers.get("Content-Type") or "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _forward  # noqa: N815
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Recorder:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,182 @@
+"""Landing twice is landing once, whoever dies in between."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from lines import answered, asked
+
+from airflow_gemini_batch.batch_job import JobName
+from airflow_gemini_batch.exceptions import LandingError
+from airflow_gemini_batch.results import once, staging
+from airflow_gemini_batch.results.landing import WriteMode
+
+if TYPE_CHECKING:
+    from conftest import Lander
+
+
+def put(lander: Lander, *keys: str) -> None:
+    lander.put_input(*(asked(key) for key in keys))
+    lander.put_output(*(answered(key) for key in keys))
+
+
+def jobs(lander: Lander, kind: str) -> list[str]:
+    """Ids of the BigQuery jobs of this lander's dataset, in order."""
+    found = [
+        each
+        for each in lander.bigquery.list_jobs(max_results=1000)
+        if each.job_id.startswith(f"gemini-batch-{kind}-")
+        and lander.dataset.split(".")[1] in repr(each._properties)
+    ]
+    return [each.job_id for each in reversed(found)]
+
+
+def test_landing_twice_adopts_what_is_there(lander: Lander) -> None:
+    put(lander, "a", "b")
+    first = lander.land()
+    assert lander.land() == first
+    assert set(lander.rows()) == {"a", "b"}
+    assert len(jobs(lander, "land")) == 1
+
+
+@pytest.mark.parametrize(
+    "accident", ["DELETE FROM {} WHERE key = 'a'", "DROP TABLE {}"], ids=["row deleted", "table dropped"]
+)
+def test_rows_that_were_removed_are_landed_again(lander: Lander, accident: str) -> None:
+    put(lander, "a", "b")
+    first = lander.land()
+    lander.query(accident.format(lander.destination.quoted))
+    second = lander.land()
+    assert set(lander.rows()) == {"a", "b"}
+    assert second.landed_at > first.landed_at
+
+
+def test_new_output_replaces_the_rows_of_the_job(lander: Lander) -> None:
+    put(lander, "a", "b")
+    lander.land()
+    put(lander, "b", "c", "d")
+    lander.land()
+    assert set(lander.rows()) == {"b", "c", "d"}
+
+
+def test_rows_of_other_jobs_stay_or_go_by_the_write_mode(lander: Lander) -> None:
+    other = replace(lander, job_id="other")
+    for each, keys in ((lander, "ab"), (other, "cd")):
+        put(each, *keys)
+        each.land()
+    assert set(lander.rows()) == {"a", "b", "c", "d"}
+    other.land(write_mode=WriteMode.TRUNCATE)
+    assert set(lander.rows()) == {"c", "d"}
+    assert {row["job_name"] for row in lander.rows().values()} == {str(other.job().name)}
+
+
+def test_several_jobs_land_in_one_table_at_once(lander: Lander) -> None:
+    landers = [replace(lander, job_id=f"job{number}") for number in range(3)]
+    for each in landers:
+        put(each, f"{each.job_id}-a", f"{each.job_id}-b")
+    landers[0].land()  # so that one of them has rows to replace
+    landers[0].put_output(answered("job0-a"))
+    with ThreadPoolExecutor(3) as pool:
+        manifests = list(pool.map(lambda each: each.land(), landers))
+    assert [manifest.rows for manifest in manifests] == [2, 2, 2]
+    assert set(lander.rows()) == {f"job{number}-{letter}" for number in range(3) for letter in "ab"}
+
+
+def test_one_job_landed_by_two_workers_at_once(lander: Lander) -> None:
+    put(lander, "a", "b")
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: lander.land(), range(2))
+    assert first.buckets == second.buckets
+    assert set(lander.rows()) == {"a", "b"}
+
+
+def test_a_worker_killed_after_the_loads(lander: Lander, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next try finds the staging tables filled and loads nothing again."""
+    put(lander, "a")
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lander.bigquery, "query", die)
+        with pytest.raises(KeyboardInterrupt):
+            lander.land()
+    staged = {name for name in lander.tables() if name.startswith("gemini_batch_staging_")}
+    assert len(staged) == 2
+    for name in staged:
+        expires = lander.bigquery.get_table(f"{lander.dataset}.{name}").expires
+        assert expires.timestamp() == pytest.approx(time.time() + staging.LIFE.total_seconds(), abs=300)
+    lander.land()
+    assert len(jobs(lander, "load")) == 2
+    assert lander.tables() == {"results", "results_errors"}
+
+
+def test_a_worker_killed_while_the_script_runs(lander: Lander, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script runs on without us; the next try waits for it and takes its counts."""
+    put(lander, "a", "b")
+    query = lander.bigquery.query
+
+    def start_and_die(*arguments: Any, **named: Any) -> None:
+        query(*arguments, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lander.bigquery, "query", start_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            lander.land()
+    assert lander.land().rows == 2
+    assert len(jobs(lander, "land")) == 1
+    assert set(lander.rows()) == {"a", "b"}
+
+
+def test_the_id_of_a_failed_job_is_not_used_again(lander: Lander) -> None:
+    stem = f"once-{lander.dataset.split('.')[1]}"
+
+    def start(sql: str) -> Any:
+        return lambda job_id: lander.bigquery.query(sql, job_id=job_id, job_retry=None)
+
+    with pytest.raises(LandingError, match=f"{stem}-1 failed, nothing was landed: "):
+        once.run(lander.bigquery, None, [once.Step(stem, start("SELECT * FROM nowhere.nothing"), bool)])
+    good = once.Step(stem, start("SELECT 1"), lambda _: True)
+    for _ in range(2):
+        (job,) = once.run(lander.bigquery, None, [good])
+        assert job.job_id == f"{stem}-2"
+
+
+def test_what_an_earlier_job_did_is_done_again_when_it_is_gone(lander: Lander) -> None:
+    stem = f"once-{lander.dataset.split('.')[1]}"
+    for attempt in (1, 2):
+        step = once.Step(
+            stem,
+            lambda job_id: lander.bigquery.query("SELECT 1", job_id=job_id, job_retry=None),
+            lambda _: False,
+        )
+        (job,) = once.run(lander.bigquery, None, [step])
+        assert job.job_id == f"{stem}-{attempt}"
+
+
+def test_data_that_bigquery_quotes_stays_out_of_the_error(lander: Lander) -> None:
+    secret = "the whole text of somebody's confidential prompt"
+    step = once.Step(
+        f"once-{lander.dataset.split('.')[1]}",
+        lambda job_id: lander.bigquery.query(
+            f"SELECT JSON_QUERY('{{\"{secret.replace(chr(39), '')}', '$.a')", job_id=job_id, job_retry=None
+        ),
+        bool,
+    )
+    with pytest.raises(LandingError) as caught:
+        once.run(lander.bigquery, None, [step])
+    assert "confidential" not in str(caught.value)
+
+
+def test_jobs_of_one_id_in_two_projects_are_two_jobs(lander: Lander) -> None:
+    """The same job id in another place is another job: its rows are not this one's to replace."""
+    put(lander, "a")
+    lander.land()
+    elsewhere = lander.job(name=JobName("other-project", "europe-west4", lander.job_id))
+    lander.land(job=elsewhere)
+    assert len(lander.query(f"SELECT key FROM {lander.destination.quoted}")) == 2

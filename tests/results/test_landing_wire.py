@@ -1,0 +1,95 @@
+"""What landing sends and receives, seen at the wire."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from lines import answered, asked
+from recorder import Recorder, Seen
+
+from airflow_gemini_batch.emulator.schema import Discovery
+from airflow_gemini_batch.requests.response_schema import ResponseSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Lander
+
+SCHEMA = ResponseSchema.of(
+    {"type": "object", "properties": {"label": {"type": "string", "enum": ["x"]}}, "required": ["label"]}
+)
+
+
+@pytest.fixture
+def watched(lander: Lander) -> Iterator[tuple[Lander, list[Seen], list[Seen]]]:
+    """A lander whose clients are watched; what BigQuery has seen; what Cloud Storage has seen."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import bigquery, storage
+
+    with (
+        Recorder(os.environ["BIGQUERY_EMULATOR_HOST"]) as queries,
+        Recorder(os.environ["STORAGE_EMULATOR_HOST"]) as objects,
+    ):
+        given = {"project": lander.bigquery.project, "credentials": AnonymousCredentials()}
+        clients = (
+            bigquery.Client(**given, client_options={"api_endpoint": queries.url}),
+            storage.Client(**given, client_options={"api_endpoint": objects.url}),
+        )
+        yield replace(lander, bigquery=clients[0], storage=clients[1]), queries.seen, objects.seen
+        for client in clients:
+            client.close()
+
+
+def put(lander: Lander, count: int) -> None:
+    lander.put_input(*(asked(f"k{n}") for n in range(count)))
+    lander.put_output(*(answered(f"k{n}", '{"label": "x"}') for n in range(count)))
+
+
+def test_every_body_is_what_the_api_takes(
+    lander: Lander, watched: tuple[Lander, list[Seen], list[Seen]]
+) -> None:
+    worker, queries, objects = watched
+    put(lander, 3)
+    worker.land(SCHEMA)
+    for api, version, seen in (("bigquery", "v2", queries), ("storage", "v1", objects)):
+        discovery = Discovery.load(api, version)
+        assert seen
+        for each in seen:
+            method = discovery.method(each.method, each.path)
+            assert method, f"{each.method} {each.path} is no method of {api} {version}"
+            # Google's own client adds `projection`, which the document does not know.
+            assert set(each.query) - {"projection"} <= set(method.query)
+            if each.body is not None:
+                assert method.request
+                assert discovery.violations(method.request, each.body) == []
+    kinds = {kind for each in queries if each.body for kind in each.body.get("configuration", {})}
+    assert kinds == {"load", "query"}
+
+
+def test_no_row_passes_through_the_worker(
+    lander: Lander, watched: tuple[Lander, list[Seen], list[Seen]]
+) -> None:
+    """The worker downloads nothing, and gets as many bytes for a thousand rows as for ten."""
+    worker, queries, objects = watched
+    received = []
+    for count in (10, 1000):
+        queries.clear()
+        objects.clear()
+        put(lander, count)
+        worker.land(SCHEMA)
+        assert not any(each.is_download for each in objects)
+        assert {each.method for each in objects} == {"GET"}
+        received.append(sum(each.answer_bytes for each in (*queries, *objects)))
+    # Polling a little longer is all that may differ.
+    assert abs(received[1] - received[0]) < 20_000, received
+
+
+def test_prompts_are_in_no_request(lander: Lander, watched: tuple[Lander, list[Seen], list[Seen]]) -> None:
+    worker, queries, objects = watched
+    lander.put_input(asked("a", "a secret prompt"))
+    lander.put_output(answered("a", "a secret answer", text="a secret prompt"))
+    manifest = worker.land()
+    assert "secret" not in repr((queries, objects, manifest.to_dict(), str(manifest)))
