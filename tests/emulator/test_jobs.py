@@ -310,7 +310,7 @@ class TestBigQuery:
     def test_a_request_column_of_text(
         self, emulator: Emulator, bigquery_client: bigquery.Client, table: str, dataset: str
     ) -> None:
-        select = f"SELECT key, TO_JSON_STRING(request) AS request FROM `{table}`"  # noqa: S608
+        select = f"SELECT key, TO_JSON_STRING(request) AS request FROM `{table}`"
         rows = "SELECT 'x', 'not json' UNION ALL SELECT 'y', NULL"
         bigquery_client.query(f"CREATE TABLE `{dataset}.text` AS {select} UNION ALL {rows}").result()
         job = run(emulator, f"bq://{dataset}.text", f"bq://{dataset}.output")
