@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -331,3 +333,11 @@ def test_clearing_brings_back_the_first_plan_and_counts_anew() -> None:
         assert [http("GET")[0] for _ in range(3)] == [200, 200, 200]
         emulator.clear()
         assert [http("GET")[0] for _ in range(3)] == [200, 503, 200]
+
+
+def test_the_plan_in_the_documentation_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    assert len(plan_from_json(example).calls) == 3
+    for kind in (*CallFaultKind, *RowFaultKind, *Route):
+        assert f"`{kind.value}`" in text

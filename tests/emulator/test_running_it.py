@@ -44,9 +44,26 @@ def test_the_command_serves_until_it_is_interrupted(process: subprocess.Popen[st
     assert process.wait(10) == 0
 
 
+def test_the_command_takes_a_fault_plan(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"calls": [{"route": "list", "kind": "status", "status": 429}]}')
+    with subprocess.Popen(
+        [*COMMAND, "--faults", str(plan)], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as started:
+        assert started.stdout
+        first = started.stdout.readline()
+        assert Http("http://" + first.split("http://")[1].split()[0])("GET")[0] == 429
+        started.kill()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [(["--pace", "soon"], "--pace='soon': give immediate"), (["--port", "http"], "invalid int value")],
+    [
+        (["--pace", "soon"], "--pace='soon': give immediate"),
+        (["--port", "http"], "invalid int value"),
+        (["--faults", "no-such-file.json"], "--faults='no-such-file.json': No such file"),
+        (["--faults", __file__], "--faults='…': it is not JSON"),
+    ],
 )
 def test_bad_arguments_are_explained(arguments: list[str], complaint: str) -> None:
     done = subprocess.run(
