@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.exceptions import RowCountError
+from airflow_gemini_batch.exceptions import InvalidParameterError, RowCountError
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results import once
 from airflow_gemini_batch.results.buckets import Bucket
@@ -65,6 +66,7 @@ class LandingRequest:
 def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -> Manifest:
     """Land the output of a job as typed rows. Landing twice is landing once.
 
+    :raises InvalidParameterError: ``key_field`` is no name
     :raises OutputNotFoundError: the job has not ended, or left nothing
     :raises ResponseSchemaError: a property has the name of a column that the table has anyway
     :raises DatasetNotFoundError: the dataset of the destination does not exist
@@ -73,6 +75,8 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     :raises LandingError: BigQuery refused
     :raises RowCountError: the output answers what was not asked; the rows are in the table all the same
     """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", request.key_field):
+        raise InvalidParameterError("key_field", request.key_field, "give letters, digits and _ only")
     columns = result_columns(request.response_schema)
     output = find_output(request.job, storage, bigquery)
     given = find_input(request.job, storage, bigquery)

@@ -9,7 +9,7 @@ import pytest
 from lines import answered, asked, failed, request, response
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.exceptions import OutputNotFoundError, RowCountError
+from airflow_gemini_batch.exceptions import InvalidParameterError, OutputNotFoundError, RowCountError
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.buckets import Bucket
@@ -300,6 +300,11 @@ def test_another_key_field(lander: Lander) -> None:
     lander.put_output(answered(None, custom_id="a"))
     assert lander.land(key_field="custom_id").joined_by["key"] == 1
     assert set(lander.rows()) == {"a"}
+
+
+def test_a_key_field_is_a_name(lander: Lander) -> None:
+    with pytest.raises(InvalidParameterError, match="key_field='a b'"):
+        lander.land(key_field="a b")
 
 
 def test_embeddings_are_good_answers(lander: Lander) -> None:

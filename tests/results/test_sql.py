@@ -1,0 +1,131 @@
+"""Every statement that landing runs, read by the real GoogleSQL analyzer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_gemini_batch.requests.response_schema import ResponseSchema
+from airflow_gemini_batch.results import statements
+from airflow_gemini_batch.results.columns import ERROR_COLUMNS, result_columns
+from airflow_gemini_batch.results.outputs import JobTable
+from airflow_gemini_batch.results.statements import Landing, count_script, enum_parameters, landing_script
+from airflow_gemini_batch.results.table_name import TableName
+
+pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
+
+OUTPUT, INPUT, RESULTS, ERRORS = (
+    TableName("my-project", "my_data", name) for name in ("output", "input", "results", "results_errors")
+)
+ALL_TYPES: dict[str, Any] = {
+    "text": {"type": "string"},
+    "choice": {"type": "string", "enum": ["a", "it's"]},
+    "grade": {"type": "integer", "enum": [1, 2]},
+    "count": {"type": "integer"},
+    "score": {"type": "number"},
+    "sure": {"type": "boolean"},
+    "day": {"type": "string", "format": "date"},
+    "at": {"type": "string", "format": "date-time"},
+    "detail": {"type": "object", "properties": {"a": {"type": "integer"}}},
+    "anything": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+    "grid": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+}
+PROPERTIES = {f"one_{name}": schema for name, schema in ALL_TYPES.items()} | {
+    f"many_{name}": {"type": "array", "items": schema} for name, schema in ALL_TYPES.items()
+}
+SCHEMA = ResponseSchema.of(
+    {"type": "object", "properties": PROPERTIES, "required": ["one_text", "many_text", "one_detail"]}
+)
+JSON_TABLE = {"key": "STRING", "request": "JSON"}
+TEXT_TABLE = {"key": "INTEGER", "request": "STRING"}
+STATUS = {"status": "STRING"}
+
+
+def table(name: TableName, **columns: str) -> JobTable:
+    return JobTable(name, columns, None)
+
+
+ANSWERS = {
+    "objects": OUTPUT,
+    "JSON columns": table(OUTPUT, **JSON_TABLE, **STATUS, response="JSON", processed_time="TIMESTAMP"),
+    "text columns": table(OUTPUT, **TEXT_TABLE, **STATUS, response="STRING"),
+    "few columns": table(OUTPUT, response="JSON"),
+}
+REQUESTS = {
+    "objects": INPUT,
+    "JSON columns": table(INPUT, **JSON_TABLE),
+    "text columns": table(INPUT, **TEXT_TABLE),
+    "no key": table(INPUT, request="JSON"),
+    "unknown": None,
+}
+VARIANTS = [
+    *(("objects", requests, SCHEMA) for requests in REQUESTS),
+    *((answers, "objects", None) for answers in ANSWERS),
+]
+
+
+def columns_of(source: TableName | JobTable | None) -> dict[str, dict[str, str]]:
+    if isinstance(source, JobTable):
+        return {str(source.name): dict(source.column_types)}
+    return {str(source): {"line": "STRING"}} if source else {}
+
+
+def flat(script: str) -> str:
+    """Without scripting: the analyzer takes statements, so a condition is analyzed as a query."""
+    script = re.sub(r"^IF$(.*?)^THEN$", r"SELECT (\1);", script, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^END IF;$", "", script, flags=re.MULTILINE)
+
+
+def test_bigquery_would_run_every_variant() -> None:
+    """In one test, since the analyzer takes long to start and a gigabyte to run."""
+    from google_sql import GoogleSql, sql_type
+
+    analyzer = GoogleSql()
+    text = sql_type("STRING")
+    parameters = dict.fromkeys(("job_name", "dag_id", "task_id", "run_id"), text)
+    parameters |= {"landed_at": sql_type("TIMESTAMP"), "truncate": sql_type("BOOL")}
+    parameters |= {"long_prompt_tokens": sql_type("INT64")}
+    for answers, requests, schema in VARIANTS:
+        landing = Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, schema, "key")
+        tables = {
+            name: {column: sql_type(kind) for column, kind in columns.items()}
+            for source in (landing.answers, landing.requests)
+            for name, columns in columns_of(source).items()
+        }
+        for name, made in ((RESULTS, result_columns(schema)), (ERRORS, ERROR_COLUMNS)):
+            tables[str(name)] = {column.name: sql_type(column.type, column.mode) for column in made}
+        enums = dict.fromkeys(enum_parameters(schema), sql_type("STRING", "REPEATED"))
+        checked = analyzer.check(flat(landing_script(landing)), tables, {**parameters, **enums})
+        kinds = [type(statement).__name__ for statement in checked]
+        assert kinds.count("ResolvedBeginStmt") == kinds.count("ResolvedCommitStmt") == 1
+        within = kinds[kinds.index("ResolvedBeginStmt") : kinds.index("ResolvedCommitStmt")]
+        assert not [kind for kind in within if "Create" in kind or "Drop" in kind]
+        assert kinds[-1] == "ResolvedQueryStmt"
+    results = {column.name: sql_type(column.type, column.mode) for column in result_columns(None)}
+    assert analyzer.check(count_script(RESULTS), {str(RESULTS): results}, {"job_name": text})
+    with pytest.raises(Exception, match="Unrecognized name: nothing"):
+        analyzer.check("SELECT nothing", {}, {})
+
+
+def test_the_variants_use_every_file() -> None:
+    """A statement that no variant runs would be checked by nobody."""
+    used = "".join(
+        landing_script(Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, schema, "key"))
+        for answers, requests, schema in VARIANTS
+    ) + count_script(RESULTS)
+    files = list(Path(statements.__file__).parent.glob("*.sql"))
+    assert files
+    for file in files:
+        first = file.read_text(encoding="utf-8").splitlines()[0].split("{{")[0]
+        assert first in used, file.name
+    assert "{{" not in used
+
+
+def test_values_are_parameters() -> None:
+    """Nothing that comes from a user's schema but its names stands in the script."""
+    script = landing_script(Landing(OUTPUT, INPUT, RESULTS, ERRORS, SCHEMA, "key"))
+    assert "it's" not in script
+    assert enum_parameters(SCHEMA)["enum_1"] == ["a", "it's"]
