@@ -12,6 +12,7 @@
     ├── ServiceUnreachableError    no answer: connection, time-out, token endpoint
     ├── SubmissionOutcomeUnknownError  nobody can say whether a job was created
     ├── JobConflictError           this task run already has a job, for other input
+    ├── RequestsError              the requests could not be built or stored; nothing was submitted
     ├── JobEndedError              the job is over and did not succeed
     ├── WaitTimeoutError           the job is not over and the deadline has passed
     └── LandingError               the results could not be landed
@@ -126,6 +127,10 @@ class JobConflictError(GeminiBatchError):
     def __init__(self, job: BatchJob, reason: str) -> None:
         self.job = job
         super().__init__(reason)
+
+
+class RequestsError(GeminiBatchError):
+    """The requests could not be built or stored. Nothing was submitted."""
 
 
 class JobEndedError(GeminiBatchError):

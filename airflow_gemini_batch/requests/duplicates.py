@@ -1,0 +1,73 @@
+"""Keys that come twice, found among any number of rows in bounded memory."""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from typing import IO, TYPE_CHECKING
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_KEYS_A_PASS = 200_000
+
+
+class Duplicates:
+    """Finds keys that come twice among any number, 200,000 in memory at a time.
+
+    Hashes of 64 bits stand for keys: among a million of them, two agree by chance once in 30 million files.
+    """
+
+    def __init__(self) -> None:
+        self._recent = array("q")
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._count = 0
+
+    def __enter__(self) -> Duplicates:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def add(self, key: str) -> None:
+        """See the key of the next row."""
+        self._recent.append(hash(key))
+        if len(self._recent) >= _KEYS_A_PASS:
+            self._spill()
+
+    def check(self) -> None:
+        """Raise if a key came twice.
+
+        :raises InvalidParameterError: says in which rows
+        """
+        self._spill()
+        passes = -(-self._count // _KEYS_A_PASS)
+        for turn in range(passes):
+            seen: set[int] = set()
+            for row, value in self._hashes():
+                if value % passes != turn:
+                    continue
+                if value in seen:
+                    first = next(earlier for earlier, other in self._hashes() if other == value)
+                    raise InvalidParameterError(
+                        "prompts",
+                        f"rows {first:,} and {row:,}",
+                        "they have the same key, and answers could not be told apart. Give other keys; rows "
+                        "without a key have the same one when their text is the same",
+                    )
+                seen.add(value)
+
+    def _spill(self) -> None:
+        self._count += len(self._recent)
+        self._file.write(self._recent.tobytes())
+        del self._recent[:]
+
+    def _hashes(self) -> Iterable[tuple[int, int]]:
+        self._file.seek(0)
+        row = 0
+        while block := self._file.read(8 * 65_536):
+            for value in array("q", block):
+                row += 1
+                yield row, value
