@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 class GeminiBatchError(Exception):
     """Root of every error that this package raises on purpose."""
 
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request to Vertex AI may succeed later."""
+        return False
+
 
 class InvalidParameterError(GeminiBatchError, ValueError):
     """A parameter has a value that cannot work."""
@@ -102,6 +107,11 @@ class ServiceUnreachableError(GeminiBatchError):
         self.reason = reason
         self.never_sent = never_sent
         super().__init__(f"Vertex AI did not answer: {reason}")
+
+    @property
+    def is_transient(self) -> bool:
+        """Always."""
+        return True
 
 
 class SubmissionOutcomeUnknownError(GeminiBatchError):

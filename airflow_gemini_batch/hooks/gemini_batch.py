@@ -6,7 +6,9 @@ import asyncio
 import json
 import logging
 import os
+import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +18,7 @@ from urllib.parse import urlencode
 from airflow.providers.google.common.hooks.base_google import GoogleBaseAsyncHook, GoogleBaseHook
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
-from airflow_gemini_batch.exceptions import InvalidParameterError, JobNotFoundError
+from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError, JobNotFoundError
 from airflow_gemini_batch.hooks.errors import from_sdk
 from airflow_gemini_batch.jobs.spec import table_of
 
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.jobs.spec import JobSpec
 
 _TIMEOUT_MS = 60_000
-_READ_ATTEMPTS = 4
+# Seconds between the tries of a read; chance adds up to half.
+_READ_WAITS = (1.0, 2.0, 4.0)
 _PAGE_SIZE = 100
 
 _T = TypeVar("_T")
@@ -69,27 +72,26 @@ class GeminiBatchHook(GoogleBaseHook):
             )
         return BatchJob.from_resource({"name": job.name, "state": job.state, "displayName": job.display_name})
 
-    def get_job(self, name: JobName, *, attempts: int = _READ_ATTEMPTS) -> BatchJob:
+    def get_job(self, name: JobName, *, retry: bool = True) -> BatchJob:
         """Read a job.
 
-        :param attempts: tries in all when the answer is a transient error
+        :param retry: try again, for some seconds, when the answer is a transient error
         :raises ApiError: :class:`JobNotFoundError` when there is no such job
         :raises ServiceUnreachableError: no answer
         """
-        with self._client(name.project, name.location) as client:
-            return BatchJob.from_resource(_read(client, str(name), {}, attempts))
+        waits = _READ_WAITS if retry else ()
+        return BatchJob.from_resource(self._read(name.project, name.location, str(name), {}, waits))
 
     def list_jobs(self, project: str, location: str, filter_: str) -> list[BatchJob]:
         """List the jobs that match a filter, to the last page, newest first."""
         jobs: list[BatchJob] = []
         query: dict[str, Any] = {"filter": filter_, "pageSize": _PAGE_SIZE}
-        with self._client(project, location) as client:
-            while True:
-                page = _read(client, "batchPredictionJobs", query, _READ_ATTEMPTS)
-                jobs += map(BatchJob.from_resource, page.get("batchPredictionJobs") or ())
-                if not page.get("nextPageToken"):
-                    return jobs
-                query["pageToken"] = page["nextPageToken"]
+        while True:
+            page = self._read(project, location, "batchPredictionJobs", query, _READ_WAITS)
+            jobs += map(BatchJob.from_resource, page.get("batchPredictionJobs") or ())
+            if not page.get("nextPageToken"):
+                return jobs
+            query["pageToken"] = page["nextPageToken"]
 
     def cancel_job(self, name: JobName) -> None:
         """Ask the service to cancel a job. Rows that are done stay, and are charged.
@@ -149,6 +151,25 @@ class GeminiBatchHook(GoogleBaseHook):
             return None
         return str(found.location) if found.location else None
 
+    def _read(
+        self, project: str, location: str, path: str, query: Mapping[str, Any], waits: Sequence[float]
+    ) -> dict[str, Any]:
+        """GET a resource; after a transient error again.
+
+        Not by the SDK's own retries: those let a connection that breaks while it is read pass as an error.
+        """
+        for wait in waits:
+            try:
+                with self._client(project, location) as client:
+                    return _get(client, path, query)
+            except GeminiBatchError as error:  # noqa: PERF203
+                if not error.is_transient:
+                    raise
+                self.log.debug("Reading %s again in %s s: %s", path, wait, error)
+                time.sleep(wait * random.uniform(1, 1.5))  # noqa: S311
+        with self._client(project, location) as client:
+            return _get(client, path, query)
+
     @contextmanager
     def _client(self, project: str, location: str, *, creating: bool = False) -> Iterator[genai.Client]:
         """Lend the client and turn what the SDK raises into our errors."""
@@ -200,7 +221,7 @@ class GeminiBatchAsyncHook(GoogleBaseAsyncHook):
     async def get_job(self, name: JobName) -> BatchJob:
         """Read a job once; a failure is the caller's to ride out."""
         hook: GeminiBatchHook = await self.get_sync_hook()
-        return await _in_thread(partial(hook.get_job, name, attempts=1))
+        return await _in_thread(partial(hook.get_job, name, retry=False))
 
     async def cancel_job(self, name: JobName) -> None:
         """Ask the service to cancel a job."""
@@ -244,7 +265,7 @@ def _source(uris: Sequence[str]) -> Any:
     return types.BatchJobSource(format="jsonl", gcs_uri=list(uris))
 
 
-def _read(client: genai.Client, path: str, query: Mapping[str, Any], attempts: int) -> dict[str, Any]:
+def _get(client: genai.Client, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
     """GET a resource as the service sends it.
 
     ``client.batches.get`` drops ``labels``, ``partialFailures`` and ``bigqueryOutputDataset``, and raises a
@@ -255,7 +276,7 @@ def _read(client: genai.Client, path: str, query: Mapping[str, Any], attempts: i
     options = types.HttpOptions(retry_options=types.HttpRetryOptions(attempts=attempts, max_delay=8.0))
     if query:
         path = f"{path}?{urlencode(query)}"
-    body = client._api_client.request("get", path, {}, options).body
+    body = client._api_client.request("get", path, {}).body
     resource: dict[str, Any] = json.loads(body) if body else {}
     if not resource and not query:
         raise JobNotFoundError(404, "NOT_FOUND", f"{path} has an empty description")

@@ -6,9 +6,12 @@ import random
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobState
-from airflow_gemini_batch.exceptions import ApiError, GeminiBatchError, ServiceUnreachableError
+
+if TYPE_CHECKING:
+    from airflow_gemini_batch.exceptions import GeminiBatchError
 
 DEFAULT_POLL_INTERVAL = 60.0
 # A job queues up to 72 h and runs up to 24 h.
@@ -75,7 +78,7 @@ class Watch:
     def failed(self, error: GeminiBatchError, now: datetime) -> tuple[Watch, Step]:
         """Take in a look that failed. One line a streak is logged, not one a try."""
         watch = replace(self, errors=self.errors + 1, errors_since=self.errors_since or now)
-        if not _is_transient(error) and watch.errors >= _PERMANENT_TRIES:
+        if not error.is_transient and watch.errors >= _PERMANENT_TRIES:
             return watch, Step(outcome=Outcome.ERROR, message=str(error), is_warning=True)
         message = f"{error} Looking again until the deadline." if watch.errors == 1 else ""
         back_off = min(_ERROR_WAIT * 2 ** min(watch.errors - 1, 10), self.poll_interval)
@@ -93,10 +96,6 @@ class Watch:
         if self.deadline:
             wait = min(wait, (self.deadline - now).total_seconds())
         return Step(wait=max(wait, 0.0), message=message)
-
-
-def _is_transient(error: GeminiBatchError) -> bool:
-    return isinstance(error, ServiceUnreachableError) or (isinstance(error, ApiError) and error.is_transient)
 
 
 def _state_line(job: BatchJob, now: datetime) -> str:
