@@ -271,9 +271,6 @@ def _get(client: genai.Client, path: str, query: Mapping[str, Any]) -> dict[str,
     ``client.batches.get`` drops ``labels``, ``partialFailures`` and ``bigqueryOutputDataset``, and raises a
     validation error on a job whose ``error`` has ``details``: just when its message is needed most.
     """
-    from google.genai import types
-
-    options = types.HttpOptions(retry_options=types.HttpRetryOptions(attempts=attempts, max_delay=8.0))
     if query:
         path = f"{path}?{urlencode(query)}"
     body = client._api_client.request("get", path, {}).body
