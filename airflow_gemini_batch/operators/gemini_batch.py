@@ -8,22 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.compat import Notebook, run_identity, was_stopped_by_user
-from airflow_gemini_batch.exceptions import (
-    DatasetNotFoundError,
-    JobConflictError,
-    LocationMismatchError,
-    OutputNotFoundError,
-    RowCountError,
-    TableMismatchError,
-)
+from airflow_gemini_batch.exceptions import JobConflictError
 from airflow_gemini_batch.faces import (
     choice,
     connect,
     ended_well,
     fail_without_retry,
     job_of_event,
+    land_results,
     seconds_of,
     trigger_for,
     wait_here,
@@ -38,21 +31,11 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_gemini_batch.batch_job import BatchJob
+    from airflow_gemini_batch.batch_job import BatchJob, JobName
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.jobs.submission import Policy
-
-
-# A retry of landing meets these again; what else BigQuery refuses may pass.
-_LASTING = (
-    DatasetNotFoundError,
-    LocationMismatchError,
-    OutputNotFoundError,
-    RowCountError,
-    TableMismatchError,
-)
 
 
 class GeminiBatchSubmitOperator(BaseOperator):
@@ -278,27 +261,13 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land, and return the manifest."""
-        from airflow_gemini_batch.requests.response_schema import ResponseSchema
-        from airflow_gemini_batch.results.landing import LandingRequest, WriteMode, land
-        from airflow_gemini_batch.results.table_name import TableName
-
-        with fail_without_retry(*_LASTING):
-            hook = connect(self)
-            name = JobName.parse(self.job_name)
-            project = hook.resolve_project(self.project_id)
-            destination = TableName.parse(self.destination_table, project)
-            error_table = self.error_table or f"{destination}_errors"
-            request = LandingRequest(
-                destination=destination,
-                error_table=TableName.parse(error_table, project, "error_table"),
-                write_mode=choice(WriteMode, "write_mode", self.write_mode),
-                response_schema=ResponseSchema.of(self.response_schema) if self.response_schema else None,
-                run=run_identity(context),
-                # Last: everything that can be checked without the service has been.
-                job=hook.get_job(name),
-            )
-            BatchJobLink.persist(context, name)
-            bigquery, storage = hook.bigquery_client(project), hook.storage_client(project)
-            manifest = land(request, bigquery=bigquery, storage=storage)
-        self.log.info("%s", manifest)
-        return manifest.to_dict()
+        return land_results(
+            self,
+            context,
+            job_name=self.job_name,
+            destination_table=self.destination_table,
+            error_table=self.error_table,
+            response_schema=self.response_schema,
+            write_mode=self.write_mode,
+            project_id=self.project_id,
+        )
