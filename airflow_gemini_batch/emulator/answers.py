@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.prompt import Prompt, count_tokens, elements, member, prompt_tokens
+from airflow_gemini_batch.emulator.prompt import (
+    Prompt,
+    count_tokens,
+    elements,
+    member,
+    parts_of,
+    prompt_tokens,
+)
 from airflow_gemini_batch.emulator.scalars import SchemaError
 from airflow_gemini_batch.emulator.schema_values import SchemaValues
 
@@ -45,6 +52,10 @@ def check_request(request: Mapping[str, Any]) -> None:
             raise RowError("Please use a valid role: user, model.")
         if not elements(member(content, "parts")):
             raise RowError("Unable to submit request because it must have at least one parts field.")
+    for part in parts_of(request):
+        file = member(part, "fileData")
+        if file is not None and not member(file, "mimeType"):
+            raise RowError("Unable to submit request because it has an empty mimeType parameter.")
 
 
 @dataclass(frozen=True)

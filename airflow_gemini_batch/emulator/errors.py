@@ -17,6 +17,8 @@ INVALID_ARGUMENT = 3
 FAILED_PRECONDITION = 9
 INTERNAL = 13
 
+DEEPEST_RECORD = 15
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -221,6 +223,14 @@ def import_failed(cause: str) -> JobFailedError:
         INVALID_ARGUMENT,
         "Failed to import data. Please check 'Prepare input' section of the batch predictions "
         f"documentation. {cause}",
+    )
+
+
+def nested_too_deeply(depth: int) -> JobFailedError:
+    """Return the failure of a job with a row of objects in objects in objects."""
+    return import_failed(
+        "Error while reading data, error message: Schema nested too deeply, at least "
+        f"{depth} compared to the maximum allowed level of {DEEPEST_RECORD}"
     )
 
 

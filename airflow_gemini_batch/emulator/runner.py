@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow_gemini_batch.batch_job import CompletionStats, JobState
 from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.faults import JobFault, OutputFault, RowFaultKind
+from airflow_gemini_batch.emulator.importer import check_import
 from airflow_gemini_batch.emulator.row_faults import disturbed_lines, order
 from airflow_gemini_batch.emulator.rows import RowProcessor, prediction_line
 from airflow_gemini_batch.emulator.state import Abandoned, Outcome, rfc3339, utc_now
@@ -228,6 +229,7 @@ class _Work:
             columns, rows = self._tables().read(config["bigquerySource"]["inputUri"])
             return _Input(rows, lambda row: row, lambda: columns)
         lines = read_lines(self._storage(), config["gcsSource"]["uris"])
+        check_import(lines)
 
         def parse(line: bytes) -> InputRow:
             return parse_line(line, self._habits)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.rows import Habits
 
 _TIMEOUT_SECONDS = 60.0
+MAX_FILE_BYTES = 1_000_000_000
 
 
 class ObjectStorage:
@@ -59,6 +60,8 @@ class ObjectStorage:
         found = sorted((blob for blob in blobs if names.fullmatch(blob.name)), key=lambda blob: blob.name)
         if not found:
             raise errors.import_failed(f"Not found: URI {uri}")
+        for blob in found:
+            check_size(int(blob.size or 0))
         contents = [blob.download_as_bytes(timeout=_TIMEOUT_SECONDS, retry=None) for blob in found]
         return b"\n".join(contents)
 
@@ -92,6 +95,12 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, name
 
 
+def check_size(size: int) -> None:
+    """Fail the job when one of its files is larger than the import takes."""
+    if size > MAX_FILE_BYTES:
+        raise errors.import_failed(f"The file has {size:,} bytes; the import takes {MAX_FILE_BYTES:,}.")
+
+
 def read_lines(storage: ObjectStorage, uris: Sequence[str]) -> list[bytes]:
     """Return the lines of all objects; empty ones are not counted.
 
@@ -114,6 +123,8 @@ def parse_line(line: bytes, habits: Habits) -> InputRow:
         members = json.loads(line.decode(), parse_constant=_refuse_constant)
     except ValueError:
         raise _line_error("JSON parsing error: Parser terminated before end of string") from None
+    except RecursionError:
+        raise errors.nested_too_deeply(errors.DEEPEST_RECORD + 1) from None
     if not isinstance(members, dict):
         raise _line_error("JSON parsing error: the row is not a JSON object")
     if not isinstance(members.get("request"), dict):
