@@ -21,7 +21,7 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.jobs.identity import Mark, RunIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from airflow_gemini_batch.batch_job import BatchJob, JobName
     from airflow_gemini_batch.jobs.spec import JobSpec
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # How long a new job may take to show in the list is nowhere documented: about two minutes are waited.
 LOOKUP_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+# A retry comes some time after the earlier try has died: a quarter of a minute more is waited.
+RETRY_WAITS = (1.0, 2.0, 4.0, 8.0)
 
 
 class OnChangedInput(str, Enum):
@@ -133,12 +135,15 @@ def submit(
     policy: Policy | None = None,
     *,
     remembered: JobName | None = None,
+    is_retry: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Submission:
     """Make sure that exactly one job of this run and this request exists, and return it.
 
     :param remembered: the job that an earlier try noted down, if any; it saves the look-up where it still
         fits, and is never relied on
+    :param is_retry: an earlier try may have created a job that lists do not show yet; so it is looked for
+        several times before another one is created
     :param sleep: waits the given seconds
     :raises ApiError: the service refused the job; nothing was created
     :raises JobConflictError: the policy forbids to replace the job that is there
@@ -148,7 +153,13 @@ def submit(
     policy = policy or Policy()
     if remembered and (job := _recall(jobs, remembered, mark, policy)):
         return Submission(job, created=False, reason="an earlier try noted it down")
-    decision = decide(_find(jobs, spec, mark), mark, policy)
+    found = _find(jobs, spec, mark)
+    for wait in RETRY_WAITS if is_retry else ():
+        if decide(found, mark, policy).action not in (Action.CREATE, Action.REPLACE):
+            break
+        sleep(wait)
+        found = _find(jobs, spec, mark)
+    decision = decide(found, mark, policy)
     if decision.action is Action.ATTACH and decision.job:
         return Submission(jobs.get_job(decision.job.name), created=False, reason=decision.reason)
     if decision.action is Action.REFUSE and decision.job:
@@ -161,7 +172,7 @@ def submit(
     for job in decision.to_cancel:
         log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
         _cancel(jobs, job)
-    return _create(jobs, mark.put_on(spec), mark, decision, sleep)
+    return _create(jobs, mark.put_on(spec), mark, decision, sleep, known={job.name for job in found})
 
 
 def cancel_run(jobs: Jobs, spec: JobSpec, run: RunIdentity) -> list[JobName]:
@@ -182,7 +193,12 @@ def _recall(jobs: Jobs, name: JobName, mark: Mark, policy: Policy) -> BatchJob |
 
 
 def _create(
-    jobs: Jobs, spec: JobSpec, mark: Mark, decision: Decision, sleep: Callable[[float], None]
+    jobs: Jobs,
+    spec: JobSpec,
+    mark: Mark,
+    decision: Decision,
+    sleep: Callable[[float], None],
+    known: Collection[JobName],
 ) -> Submission:
     try:
         return Submission(jobs.create_job(spec), created=True, reason=decision.reason)
@@ -190,7 +206,7 @@ def _create(
         if not _may_have_created(error):
             raise
         log.warning("The answer to the create was lost (%s). Looking whether the job is there.", error)
-        if job := _wait_for(jobs, spec, mark, sleep):
+        if job := _wait_for(jobs, spec, mark, sleep, known):
             return Submission(job, created=True, reason="its answer was lost; it was found by its name")
         raise SubmissionOutcomeUnknownError(spec.display_name, spec.parent, str(error)) from error
 
@@ -201,7 +217,10 @@ def _may_have_created(error: ApiError | ServiceUnreachableError) -> bool:
     return error.code == 408 or error.code >= 500
 
 
-def _wait_for(jobs: Jobs, spec: JobSpec, mark: Mark, sleep: Callable[[float], None]) -> BatchJob | None:
+def _wait_for(
+    jobs: Jobs, spec: JobSpec, mark: Mark, sleep: Callable[[float], None], known: Collection[JobName]
+) -> BatchJob | None:
+    """Look for a job that was not there before the create; a short one may have succeeded already."""
     for wait in LOOKUP_WAITS:
         sleep(wait)
         try:
@@ -209,9 +228,9 @@ def _wait_for(jobs: Jobs, spec: JobSpec, mark: Mark, sleep: Callable[[float], No
         except (ApiError, ServiceUnreachableError) as error:
             log.warning("Cannot look the job up yet: %s", error)
             continue
-        live = [job for job in found if Mark.read(job) == mark and not job.state.is_terminal]
-        if live:
-            return jobs.get_job(live[-1].name)
+        new = [job for job in found if Mark.read(job) == mark and job.name not in known]
+        if usable := [job for job in new if job.state.is_success or not job.state.is_terminal]:
+            return jobs.get_job(usable[-1].name)
     return None
 
 

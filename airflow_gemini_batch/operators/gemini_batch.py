@@ -137,7 +137,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
                 check_region(spec, hook.dataset_location(spec.input_table))
             run, notebook = run_identity(context), Notebook(context)
             self._to_cancel = partial(self._cancel_run, context["ti"], hook, spec, run)
-            submission = submit(hook, spec, run, policy, remembered=notebook.read())
+            submission = submit(
+                hook, spec, run, policy, remembered=notebook.read(), is_retry=context["ti"].try_number > 1
+            )
         job = submission.job
         notebook.write(job.name)
         BatchJobLink.persist(context, job.name)

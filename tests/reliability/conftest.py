@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.cloud import storage
+
+    from airflow_gemini_batch.emulator.server import Emulator
+
+ROW = '{"key": "%03d", "request": {"contents": [{"role": "user", "parts": [{"text": "Hello %d"}]}]}}\n'
+
+
+def _make_haste(patch: pytest.MonkeyPatch) -> None:
+    from airflow_gemini_batch.hooks import gemini_batch
+    from airflow_gemini_batch.jobs import submission
+
+    for waits in ("LOOKUP_WAITS", "RETRY_WAITS"):
+        patch.setattr(submission, waits, (0.001,) * len(getattr(submission, waits)))
+    patch.setattr(gemini_batch, "_READ_WAITS", (0.001,) * len(gemini_batch._READ_WAITS))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def haste() -> Iterator[None]:
+    """The waits of minutes take milliseconds; how often we look stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        _make_haste(patch)
+        yield
+
+
+def put_input(client: storage.Client, bucket: str, rows: int, name: str = "in.jsonl") -> str:
+    client.bucket(bucket).blob(name).upload_from_string("".join(ROW % (n, n) for n in range(rows)))
+    return f"gs://{bucket}/{name}"
+
+
+@pytest.fixture
+def submit_args(vertex: Emulator, storage_client: storage.Client, bucket: str) -> dict[str, Any]:
+    return {
+        "task_id": "submit",
+        "model": "gemini-2.5-flash",
+        "input_uri": put_input(storage_client, bucket, 3),
+        "output_uri": f"gs://{bucket}/out",
+        "location": "us-central1",
+    }

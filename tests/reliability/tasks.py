@@ -1,0 +1,108 @@
+"""Tasks as Airflow runs them: tried, retried, deferred and resumed, with the real operators and trigger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    TaskDeferred,
+)
+
+from airflow_gemini_batch.batch_job import BatchJob, JobState
+from airflow_gemini_batch.exceptions import GeminiBatchError
+from airflow_gemini_batch.jobs.identity import Mark, RunIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_gemini_batch.emulator.server import Emulator
+
+_T = TypeVar("_T")
+
+Context = Any
+TRIES = 6
+NOT_PAID_ON = (JobState.FAILED, JobState.CANCELLED, JobState.CANCELLING, JobState.EXPIRED)
+
+
+class TaskFailedError(Exception):
+    """The task is red: every try has failed, or one for good. The cause is what it failed of."""
+
+
+@dataclass
+class TaskInstance:
+    """What the faces ask of Airflow's task instance."""
+
+    task_id: str = "submit"
+    run_id: str = "run"
+    dag_id: str = "dag"
+    map_index: int = -1
+    try_number: int = 1
+    xcom: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcom[key] = value
+
+    @property
+    def identity(self) -> RunIdentity:
+        return RunIdentity(self.dag_id, self.task_id, self.run_id, self.map_index)
+
+
+@dataclass
+class Task:
+    """One run of one task.
+
+    :param make: makes the operator anew for every try, as a new process would
+    :param store: Airflow's ``task_state_store``, where there is one
+    """
+
+    make: Callable[[], Any]
+    ti: TaskInstance = field(default_factory=TaskInstance)
+    store: Mapping[str, Any] | None = None
+    failures: list[Exception] = field(default_factory=list)
+
+    def run(self, tries: int = TRIES) -> Any:
+        """Try until it succeeds; what is not an error of ours goes through.
+
+        :raises TaskFailedError: it does not
+        """
+        for _ in range(tries):
+            try:
+                return self._try()
+            except (AirflowFailException, AirflowSensorTimeout) as error:
+                self.failures.append(error)
+                if not isinstance(error.__cause__, GeminiBatchError):
+                    raise
+                raise TaskFailedError(self) from error.__cause__
+            except GeminiBatchError as error:
+                self.failures.append(error)
+            self.ti.try_number += 1
+        raise TaskFailedError(self) from self.failures[-1]
+
+    def _try(self) -> Any:
+        context: Context = {"ti": self.ti}
+        if self.store is not None:
+            context["task_state_store"] = self.store
+        try:
+            return self.make().execute(context)
+        except TaskDeferred as deferred:
+            event = asyncio.run(self._fired(deferred.trigger))
+            return getattr(self.make(), deferred.method_name)(context, event)
+
+    async def _fired(self, trigger: Any) -> dict[str, Any]:
+        """Run a trigger as the triggerer would: made again from what the database holds."""
+        _, kwargs = trigger.serialize()
+        async for event in type(trigger)(**kwargs).run():
+            return event.payload  # type: ignore[no-any-return]
+        raise AssertionError("the trigger ended without an event")
+
+
+def paid_twice(emulator: Emulator) -> list[str]:
+    """Name what more than one job of the emulator does: same run, same request, both paid for."""
+    jobs = [BatchJob.from_resource(resource) for resource in emulator.jobs]
+    counts = Counter(Mark.read(job) for job in jobs if job.state not in NOT_PAID_ON)
+    return [str(mark) for mark, count in counts.items() if count > 1]
