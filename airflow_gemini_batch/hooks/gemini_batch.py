@@ -20,7 +20,8 @@ from airflow.providers.google.common.hooks.base_google import GoogleBaseAsyncHoo
 from airflow_gemini_batch.batch_job import BatchJob, JobName
 from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError, JobNotFoundError
 from airflow_gemini_batch.hooks.errors import from_sdk
-from airflow_gemini_batch.jobs.spec import table_of
+from airflow_gemini_batch.jobs.spec import InputFacts, table_of
+from airflow_gemini_batch.objects import matching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,22 +135,40 @@ class GeminiBatchHook(GoogleBaseHook):
             project=project, credentials=self.get_credentials(), client_options=self.get_client_options()
         )
 
-    def dataset_location(self, table_uri: str) -> str | None:
-        """Where the dataset of a ``bq://`` table lies; ``None`` when these credentials may not see it.
+    def look_at_input(self, spec: JobSpec) -> InputFacts:
+        """Look at the input without reading it. What these credentials may not see is left out.
 
-        :raises InvalidParameterError: there is no such dataset
+        :raises InvalidParameterError: there is no such object or table
         """
         from google.api_core.exceptions import Forbidden, NotFound
 
-        project, dataset, _ = table_of(table_uri)
         try:
-            found = self.bigquery_client(project).get_dataset(f"{project}.{dataset}")
+            return self._table_facts(spec) if spec.input_table else self._object_facts(spec)
         except NotFound:
-            raise InvalidParameterError("input_uri", table_uri, "there is no such dataset") from None
+            raise InvalidParameterError("input_uri", list(spec.input_uris), "it does not exist") from None
         except Forbidden:
-            self.log.info("The region of %s is not checked: no permission to read its dataset", table_uri)
-            return None
-        return str(found.location) if found.location else None
+            self.log.info("The input is not checked before submitting: no permission to look at it")
+            return InputFacts()
+
+    def _object_facts(self, spec: JobSpec) -> InputFacts:
+        storage = self.storage_client(spec.project)
+        content: list[str] = []
+        for uri in spec.input_uris:
+            found = [
+                f"{blob.name} {blob.size} {blob.crc32c}"
+                for blob in matching(uri, storage, "bucket,name,size,crc32c")
+            ]
+            if not found:
+                raise InvalidParameterError("input_uri", uri, "there is no such object")
+            content += found
+        return InputFacts(content=tuple(content))
+
+    def _table_facts(self, spec: JobSpec) -> InputFacts:
+        project, dataset, table = table_of(spec.input_uris[0])
+        bigquery = self.bigquery_client(project)
+        found = bigquery.get_table(f"{project}.{dataset}.{table}")
+        location = bigquery.get_dataset(f"{project}.{dataset}").location
+        return InputFacts(content=(f"{found.num_rows} rows {found.num_bytes} bytes",), location=location)
 
     def _read(
         self, project: str, location: str, path: str, query: Mapping[str, Any], waits: Sequence[float]

@@ -82,6 +82,7 @@ class Mark:
 
 
 def fingerprint(spec: JobSpec) -> str:
-    """16 hex digits that stand for what is asked: place, model, input and output."""
-    asked = [spec.project, spec.location, spec.model, sorted(spec.input_uris), spec.output_uri]
+    """16 hex digits that stand for what is asked: place, model, input with its content, and output."""
+    inputs = [sorted(spec.input_uris), sorted(spec.input_content)]
+    asked = [spec.project, spec.location, spec.model, inputs, spec.output_uri]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]

@@ -33,6 +33,7 @@ class JobSpec:
 
     :param model: ``publishers/…/models/…``, or the resource name of a tuned model
     :param input_uris: objects in Cloud Storage, or one ``bq://`` table
+    :param input_content: what tells the content of the input apart, once it was looked at
     """
 
     project: str
@@ -42,6 +43,7 @@ class JobSpec:
     output_uri: str
     display_name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    input_content: tuple[str, ...] = ()
 
     @property
     def input_table(self) -> str | None:
@@ -78,6 +80,19 @@ def job_spec(
         display_name=_display_name(display_name),
         labels=_labels(labels or {}),
     )
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """What a look at the input tells, without reading it.
+
+    :param content: the same for the same content: checksum and size of each object, or rows and bytes of a
+        table
+    :param location: where the dataset of a table lies
+    """
+
+    content: tuple[str, ...] = ()
+    location: str | None = None
 
 
 def check_region(spec: JobSpec, dataset_location: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +134,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
             hook = connect(self)
             spec = self._spec(hook, context)
             policy = self._policy()
-            if spec.input_table:
-                check_region(spec, hook.dataset_location(spec.input_table))
+            facts = hook.look_at_input(spec)
+            check_region(spec, facts.location)
+            spec = replace(spec, input_content=facts.content)
             run, notebook = run_identity(context), Notebook(context)
             self._to_cancel = partial(self._cancel_run, context["ti"], hook, spec, run)
             submission = submit(

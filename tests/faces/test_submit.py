@@ -120,6 +120,30 @@ def test_a_changed_request_replaces_the_job_under_way(
     assert states[first] in ("JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
 
 
+def test_input_with_other_content_under_the_same_name_is_another_request(
+    submit_args: dict[str, Any], context: Context, storage_client: Any, bucket: str
+) -> None:
+    first = GeminiBatchSubmitOperator(**submit_args).execute(context)
+    blob = storage_client.bucket(bucket).blob("in/requests.jsonl")
+    same = blob.download_as_bytes()
+    blob.upload_from_string(same)
+    assert GeminiBatchSubmitOperator(**submit_args).execute(context) == first
+    blob.upload_from_string(same.replace(b"Hello", b"Howdy"))
+    assert GeminiBatchSubmitOperator(**submit_args).execute(context) != first
+
+
+@pytest.mark.parametrize(
+    "missing", ["gs://{bucket}/none.jsonl", "gs://{bucket}/none/*", "gs://no-bucket-here/x"]
+)
+def test_input_that_is_not_there_is_refused_before_anything_is_created(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context, bucket: str, missing: str
+) -> None:
+    submit_args["input_uri"] = missing.format(bucket=bucket)
+    with pytest.raises(AirflowFailException, match="input_uri="):
+        GeminiBatchSubmitOperator(**submit_args).execute(context)
+    assert vertex.jobs == ()
+
+
 def test_waiting_in_the_triggerer_carries_ids_only(submit_args: dict[str, Any], context: Context) -> None:
     slow = {**submit_args, "labels": {"emulator-pace": "reads-50"}}
     with pytest.raises(TaskDeferred) as caught:

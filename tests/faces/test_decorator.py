@@ -1,0 +1,214 @@
+"""``@task.gemini_batch`` and the task group, in whole DAG runs against the local stack."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowFailException,
+    AirflowSkipException,
+    TaskDeferred,
+    task,
+)
+
+from airflow_gemini_batch.decorators.gemini_batch import gemini_batch_task
+from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
+from airflow_gemini_batch.task_groups import gemini_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from google.cloud import bigquery, storage
+
+    from airflow_gemini_batch.emulator.server import Emulator
+    from tests.faces.conftest import TaskInstance
+
+Context = Any
+SCHEMA = {"type": "object", "properties": {"topic": {"type": "string"}}, "required": ["topic"]}
+# The whole of Airflow runs in some of these, with warnings of its own.
+pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture
+def settings(vertex: Emulator, bucket: str) -> dict[str, Any]:
+    return {
+        "model": "gemini-2.5-flash",
+        "staging_uri": f"gs://{bucket}/staging",
+        "location": "us-central1",
+        "poll_interval": 0.2,
+    }
+
+
+@pytest.fixture
+def operator(settings: dict[str, Any]) -> Callable[..., Any]:
+    """Makes the operator behind a decorated function."""
+
+    def make(function: Callable[..., Any], *args: Any, **changes: Any) -> Any:
+        with DAG("decorated", schedule=None):
+            return gemini_batch_task(function, **{**settings, **changes})(*args).operator
+
+    return make
+
+
+def sent(client: storage.Client, bucket: str) -> list[dict[str, Any]]:
+    blobs = client.list_blobs(bucket, prefix="staging/requests/")
+    data = b"".join(blob.download_as_bytes() for blob in blobs if blob.name.endswith(".jsonl"))
+    return [json.loads(line) for line in data.split(b"\n") if line]
+
+
+def texts(lines: list[dict[str, Any]]) -> list[str]:
+    return [line["request"]["contents"][0]["parts"][0]["text"] for line in lines]
+
+
+def test_airflow_offers_the_decorator() -> None:
+    assert callable(task.gemini_batch)
+
+
+def test_from_prompts_to_rows(
+    settings: dict[str, Any], airflow_db: Path, dataset: str, bigquery_client: bigquery.Client
+) -> None:
+    with DAG("prompts_to_rows", schedule=None) as dag:
+
+        @task.gemini_batch(**settings, response_schema=SCHEMA, results_table=f"{dataset}.answers")
+        def classify(words: list[str], run_id: str | None = None) -> Any:
+            assert run_id
+            for word in words:
+                yield f"row-{word}", f"Classify {word} {{{{ ds }}}}"
+
+        classify(["a", "b", "c"])
+    run = dag.test()
+    assert run.state == "success"
+    rows = list(bigquery_client.list_rows(f"{dataset}.answers"))
+    assert {row["key"] for row in rows} == {"row-a", "row-b", "row-c"}
+    assert all(row["status"] == "succeeded" and row["topic"] for row in rows)
+
+
+def test_the_task_group(
+    settings: dict[str, Any], airflow_db: Path, dataset: str, bigquery_client: bigquery.Client
+) -> None:
+    del settings["poll_interval"]
+    with DAG("grouped", schedule=None) as dag:
+        gemini_batch(
+            lambda ds: [f"About {ds} {number}" for number in range(5)],
+            **settings,
+            group_id="ask",
+            response_schema=SCHEMA,
+            results_table=f"{dataset}.answers",
+            wait={"poll_interval": 0.2},
+            requests={"system_instruction": "Be short"},
+        )
+    assert set(dag.task_ids) == {"ask.requests", "ask.submit", "ask.wait", "ask.land"}
+    assert dag.test().state == "success"
+    rows = list(bigquery_client.list_rows(f"{dataset}.answers"))
+    assert len(rows) == 5
+    assert {row["status"] for row in rows} == {"succeeded"}
+
+
+def test_prompts_are_no_templates(
+    operator: Callable[..., Any], context: Context, storage_client: storage.Client, bucket: str
+) -> None:
+    prompts = ["{{ 1 + 1 }}", "{% if x %}", "{not} {a} {{field}}", "x.sql"]
+    with pytest.raises(TaskDeferred):
+        operator(lambda: prompts).execute(context)
+    assert texts(sent(storage_client, bucket)) == prompts
+
+
+def test_waiting_carries_ids_only(operator: Callable[..., Any], context: Context) -> None:
+    with pytest.raises(TaskDeferred) as caught:
+        operator(lambda: ["secret"], labels={"emulator-pace": "reads-50"}).execute(context)
+    assert "secret" not in str(caught.value.trigger.serialize())
+    assert caught.value.method_name == "execute_complete"
+
+
+def test_without_deferral_and_without_a_table(
+    operator: Callable[..., Any], context: Context, vertex: Emulator
+) -> None:
+    name = operator(lambda: {"k1": "a", "k2": "b"}, deferrable=False).execute(context)
+    (job,) = vertex.jobs
+    assert (name, job["completionStats"]["successfulCount"]) == (job["name"], "2")
+
+
+def test_a_retry_attaches(operator: Callable[..., Any], context: Context, vertex: Emulator) -> None:
+    slow = {"labels": {"emulator-pace": "reads-50"}}
+    for _ in range(2):
+        with pytest.raises(TaskDeferred):
+            operator(lambda: ["a", "b"], **slow).execute(context)
+    assert len(vertex.jobs) == 1
+
+
+def test_a_retry_with_other_requests_says_so(
+    operator: Callable[..., Any], context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    counter = itertools.count(1)
+    face = operator(lambda: [f"Prompt {next(counter)}"])
+    face.log.propagate = True
+    for attempt in (1, 2):
+        with caplog.at_level(logging.WARNING), pytest.raises(TaskDeferred):
+            face.execute(context)
+        assert ("other keys or other text" in caplog.text) is (attempt == 2)
+    assert "not deterministic" in caplog.text
+    assert "Prompt 1" not in caplog.text
+
+
+def test_nothing_to_ask(operator: Callable[..., Any], context: Context, vertex: Emulator) -> None:
+    with pytest.raises(AirflowSkipException, match="nothing to ask"):
+        operator(list).execute(context)
+    assert vertex.jobs == ()
+
+
+@pytest.mark.parametrize(
+    ("returned", "changes", "message"),
+    [
+        (None, {}, "prompts='NoneType'"),
+        (["a", 7], {}, "row 2"),
+        (["a", "a"], {}, "rows 1 and 2.*same key"),
+        (["a"], {"staging_uri": "bucket"}, "staging_uri='bucket/requests"),
+        (["a"], {"staging_uri": None}, "GEMINI_BATCH_STAGING_URI"),
+        (["a"], {"results_table": "d.t", "wait_for_completion": False}, "wait_for_completion=False"),
+        (["a"], {"model": "a b"}, "model='a b'"),
+    ],
+)
+def test_what_cannot_work_fails_for_good(
+    operator: Callable[..., Any],
+    context: Context,
+    vertex: Emulator,
+    returned: Any,
+    changes: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GEMINI_BATCH_STAGING_URI", raising=False)
+    with pytest.raises(AirflowFailException, match=message):
+        operator(lambda: returned, **changes).execute(context)
+    assert vertex.jobs == ()
+
+
+def test_more_than_one_job_takes(
+    operator: Callable[..., Any], context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_gemini_batch.requests.upload.MAX_ROWS", 2)
+    with pytest.raises(AirflowFailException, match=r"over 2 requests.*task group gemini_batch\(\)"):
+        operator(lambda: ["a", "b", "c"]).execute(context)
+
+
+def test_the_requests_operator_returns_an_object_for_each_job(
+    settings: dict[str, Any], context: Context, monkeypatch: pytest.MonkeyPatch, ti: TaskInstance
+) -> None:
+    monkeypatch.setattr("airflow_gemini_batch.requests.upload.MAX_ROWS", 2)
+    build = GeminiBatchRequestsOperator(
+        task_id="build",
+        python_callable=lambda rows: rows,
+        op_args=[[{"n": 1}, {"n": 2}, {"n": 3}]],
+        template="Number {n}",
+        staging_uri=settings["staging_uri"],
+    )
+    uris = build.execute(context)
+    assert len(uris) == 2
+    assert all(uri.startswith(f"{settings['staging_uri']}/requests/{ti.identity.key}/") for uri in uris)
+    assert build.execute(context) == uris
