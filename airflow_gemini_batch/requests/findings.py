@@ -18,6 +18,8 @@ class Level(str, Enum):
     """All runs and is paid for, and what comes back is not what was meant."""
     ADVICE = "advice"
     """Works, and could be safer."""
+    REPAIRED = "repaired"
+    """Was wrong, and is right in the copy."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Finding:
     :param rule: name of the rule
     :param message: what the service says, in its own words where they are known
     :param fix: what to do about it
+    :param file: URI of the file, where the input is several
     """
 
     line: int
@@ -52,6 +55,7 @@ class Finding:
     level: Level
     message: str
     fix: str
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,10 +134,12 @@ class Place:
     """A line of the input.
 
     :param key: key of its row, if it has one
+    :param file: URI of the file, where the input is several
     """
 
     line: int
     key: str | None = None
+    file: str = ""
 
 
 class Findings:
@@ -158,10 +164,10 @@ class Findings:
         self._counts[kind] = self._counts.get(kind, 0) + count
         found = self._first.setdefault(kind, [])
         found.extend(
-            Finding(place.line, place.key, path, rule.name, rule.level, message, fix or rule.fix)
+            Finding(place.line, place.key, path, rule.name, rule.level, message, fix or rule.fix, place.file)
             for place in places
         )
-        found.sort(key=lambda finding: finding.line)
+        found.sort(key=lambda finding: (finding.file, finding.line))
         del found[self.KEPT_LINES :]
 
     def report(self, rows: int, size: int) -> Report:

@@ -101,8 +101,7 @@ def check(lines: Iterable[bytes], *, limits: Limits | None = None) -> Report:
     :param limits: of the service, unless told otherwise
     """
     checker = Check(limits)
-    for line in lines:
-        checker.add(line)
+    checker.add_all(lines)
     return checker.report()
 
 
@@ -117,21 +116,32 @@ class Check:
         self._row_rules = RowRules()
         self._shapes: dict[Hashable, _Shape] = {}
         self._keys = KeyTable(self._limits.rows)
+        self._file = ""
+        self._before = 0
+        self._file_size = 0
         self.lines = 0
         self.rows = 0
         self.size = 0
+
+    def start_file(self, name: str) -> None:
+        """Count lines and bytes from here on as those of another file of the same job."""
+        self._check_size()
+        self._file, self._file_size = name, 0
+        self._before += self.lines
+        self.lines = 0
 
     def add(self, line: bytes) -> None:
         """Check the next line."""
         self.lines += 1
         self.size += len(line)
+        self._file_size += len(line)
         if not line.strip():
             return
         self.rows += 1
         try:
             row = _parse(line)
         except _RefusedError as error:
-            self._findings.add(error.rule, "$", error.message, [Place(self.lines)])
+            self._findings.add(error.rule, "$", error.message, [Place(self.lines, None, self._file)])
             return
         key = _key(row)
         if key is not None:
@@ -142,11 +152,17 @@ class Check:
             if shape is None:
                 shape = self._learn(name, row)
         except RecursionError:
-            self._findings.add(TOO_DEEP, "$", _TOO_DEEP, [Place(self.lines, key)])
+            self._findings.add(TOO_DEEP, "$", _TOO_DEEP, [Place(self.lines, key, self._file)])
             return
         shape.lines += 1
         if shape.lines <= Findings.KEPT_LINES:
-            shape.first.append(Place(self.lines, key))
+            shape.first.append(Place(self.lines, key, self._file))
+
+    def add_all(self, lines: Iterable[bytes]) -> None:
+        """Check the next lines."""
+        add = self.add
+        for line in lines:
+            add(line)
 
     def report(self) -> Report:
         """What was found in all lines so far; to be asked for once, at the end."""
@@ -158,10 +174,13 @@ class Check:
         if self.rows > self._limits.rows:
             message = f"The input has {self.rows:,} rows; a job takes {self._limits.rows:,}."
             self._findings.add(TOO_MANY_ROWS, "$", message, whole)
-        if self.size > self._limits.size:
-            message = f"The file has {self.size:,} bytes; the import takes {self._limits.size:,}."
-            self._findings.add(TOO_LARGE, "$", message, whole)
+        self._check_size()
         return self._findings.report(self.rows, self.size)
+
+    def _check_size(self) -> None:
+        if self._file_size > self._limits.size:
+            message = f"The file has {self._file_size:,} bytes; the import takes {self._limits.size:,}."
+            self._findings.add(TOO_LARGE, "$", message, [Place(0, None, self._file)])
 
     def _learn(self, name: Hashable, row: dict[str, Any]) -> _Shape:
         """Check a row of a new shape."""
@@ -183,12 +202,15 @@ class Check:
         self._shapes.clear()
 
     def _check_key(self, key: str, row: dict[str, Any]) -> None:
-        place, path = Place(self.lines, key), f"$.{KEY_FIELD}"
+        place, path = Place(self.lines, key, self._file), f"$.{KEY_FIELD}"
         if isinstance(row.get(KEY_FIELD), str) and _LIKE_NUMBER.fullmatch(key):
             self._findings.add(NUMBER_LIKE_KEY, path, "The key comes back as a number.", [place])
-        earlier = self._keys.add(key, self.lines)
+        earlier = self._keys.add(key, self._before + self.lines)
         if earlier:
-            fix = f"{DUPLICATE_KEY.fix} Line {earlier:,} has it too."
+            where = (
+                f"Line {earlier - self._before:,}" if earlier > self._before else "A line of an earlier file"
+            )
+            fix = f"{DUPLICATE_KEY.fix} {where} has it too."
             self._findings.add(DUPLICATE_KEY, path, "The key is not the only one.", [place], fix=fix)
 
 

@@ -35,7 +35,7 @@ NOT_ALWAYS_ARRAY = Rule("not-always-array", Level.JOB, "Write an array in every 
 NULL_IN_ARRAY = Rule(
     "null-in-array",
     Level.JOB,
-    "Leave the null out. In the enum of a schema write `nullable: true` instead (--repair does this).",
+    "Leave the null out. In the enum of a schema write `nullable: true` instead.",
 )
 NULL_FOR_ARRAY = Rule("null-for-array", Level.JOB, "Leave the member out where it has no value.")
 MIXED_KINDS = Rule("mixed-kinds", Level.JOB, "Write the same kind of value in every line.")
@@ -161,7 +161,7 @@ class PathKinds:
                     continue
                 tally = tallies.setdefault(flag, _Tally(0, []))
                 tally.lines += lines
-                merged = sorted([*tally.first, *first], key=lambda place: place.line)
+                merged = sorted([*tally.first, *first], key=lambda place: (place.file, place.line))
                 tally.first = merged[: Findings.KEPT_LINES]
 
     def report(self, findings: Findings) -> None:

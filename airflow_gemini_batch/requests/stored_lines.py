@@ -1,0 +1,59 @@
+"""Lines of JSONL in Cloud Storage, read as a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.objects import matching
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from google.cloud.storage import Blob, Client
+
+_CHUNK = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class StoredLines:
+    """The objects that some URIs name.
+
+    :param size: of all of them, in bytes
+    """
+
+    objects: tuple[Blob, ...]
+    size: int
+
+    @classmethod
+    def find(cls, uris: Sequence[str], storage: Client) -> StoredLines:
+        """Find objects by their URIs, which may hold ``*``.
+
+        :raises InvalidParameterError: a URI names no object
+        """
+        from google.api_core.exceptions import Forbidden, NotFound
+
+        found: list[Blob] = []
+        for uri in uris:
+            try:
+                objects = list(matching(uri, storage, "bucket,name,generation,size"))
+            except NotFound:
+                raise InvalidParameterError("input_uri", uri, "there is no such bucket") from None
+            except Forbidden as error:
+                raise InvalidParameterError("input_uri", uri, f"may not be read: {error.message}") from None
+            if not objects:
+                raise InvalidParameterError("input_uri", uri, "there is no such object")
+            found.extend(sorted(objects, key=lambda blob: str(blob.name)))
+        return cls(tuple(found), sum(int(blob.size or 0) for blob in found))
+
+    def read(self, start_file: Callable[[str], None]) -> Iterator[bytes]:
+        """Yield the lines, each with a newline at its end.
+
+        :param start_file: is told the URI of each object before its first line
+        """
+        for blob in self.objects:
+            start_file(f"gs://{blob.bucket.name}/{blob.name}")
+            with blob.open("rb", chunk_size=_CHUNK) as file:
+                for line in file:
+                    yield line if line.endswith(b"\n") else line + b"\n"
