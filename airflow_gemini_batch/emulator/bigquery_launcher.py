@@ -10,6 +10,7 @@ import argparse
 import importlib.util
 import os
 import socket
+import threading
 from pathlib import Path
 
 
@@ -27,10 +28,14 @@ def _offer_extensions(home: Path) -> None:
 
 
 def _adapt() -> None:
-    """Make local-bigquery 0.4.0, written for DuckDB 2, run on DuckDB 1.4, whose extensions are on PyPI."""
+    """Make local-bigquery 0.4.0, written for DuckDB 2, run on DuckDB 1.4, whose extensions are on PyPI.
+
+    And make it refuse a job id that is used twice even when both jobs come at once.
+    """
     import duckdb
     from local_bigquery.catalog import tables
     from local_bigquery.engine import database
+    from local_bigquery.jobs import runner
 
     # Geography needs DuckDB's extension "spatial", which is only to be had by downloading.
     database.FUNCTIONS = [path for path in database.FUNCTIONS if path.name != "geography.sql"]
@@ -43,6 +48,14 @@ def _adapt() -> None:
         return found and (found[0], found[1] or 0)
 
     tables._lookup = look_up_with_a_count
+    submit, one_at_a_time = runner.submit, threading.Lock()
+
+    def submit_atomically(*args: object, **kwargs: object) -> object:
+        # Of two jobs with one id, sent at once, one must get a 409, as from BigQuery.
+        with one_at_a_time:
+            return submit(*args, **kwargs)
+
+    runner.submit = submit_atomically
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import textwrap
 import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +52,22 @@ def test_an_object_loads_into_a_table(
     load = bigquery_client.load_table_from_uri(f"gs://{bucket}/a/*.jsonl", f"{dataset}.t", job_config=config)
     load.result()
     assert sorted(row.n for row in bigquery_client.list_rows(f"{dataset}.t")) == [1, 2]
+
+
+def test_of_jobs_with_one_id_sent_at_once_one_is_taken(bigquery_client: bigquery.Client) -> None:
+    from google.api_core.exceptions import Conflict
+
+    def send(job_id: str) -> str:
+        try:
+            bigquery_client.query("SELECT 1", job_id=job_id, job_retry=None)
+        except Conflict:
+            return "409"
+        return "taken"
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(5):
+            answers = sorted(pool.map(send, [f"twice-{number}-{uuid.uuid4().hex}"] * 8))
+            assert answers == ["409"] * 7 + ["taken"]
 
 
 def test_a_service_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
