@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.exceptions import (
     ApiError,
     GeminiBatchError,
@@ -108,7 +109,7 @@ def decide(found: Iterable[BatchJob], mark: Mark, policy: Policy) -> Decision:
         job for job, theirs in mine if theirs and theirs.run == mark.run and theirs.request != mark.request
     ]
 
-    active = [job for job in same if not job.state.is_terminal]
+    active = [job for job in same if _goes_on(job)]
     if active:
         return Decision(
             Action.ATTACH, f"it is already {active[-1].state.name} from an earlier try", active[-1]
@@ -118,14 +119,19 @@ def decide(found: Iterable[BatchJob], mark: Mark, policy: Policy) -> Decision:
         return Decision(
             Action.ATTACH, "it already succeeded in an earlier try; nothing is paid again", succeeded[0]
         )
-    costing = tuple(job for job in other if not job.state.is_terminal)
+    costing = tuple(job for job in other if _goes_on(job))
     if costing and policy.on_changed_input is OnChangedInput.FAIL:
         return Decision(Action.REFUSE, "the request has changed since", costing[0])
     if costing:
         return Decision(Action.REPLACE, "the request has changed since", to_cancel=costing)
     if same:
-        return Decision(Action.CREATE, f"the job of an earlier try ended {same[0].state.name}")
+        return Decision(Action.CREATE, f"the job of an earlier try is {same[0].state.name}")
     return Decision(Action.CREATE, "this run has no job yet")
+
+
+def _goes_on(job: BatchJob) -> bool:
+    """Whether a job will do its work. One that somebody has cancelled is not waited for: it was not wanted."""
+    return not job.state.is_terminal and job.state is not JobState.CANCELLING
 
 
 def submit(
@@ -177,7 +183,7 @@ def submit(
 
 def cancel_run(jobs: Jobs, spec: JobSpec, run: RunIdentity) -> list[JobName]:
     """Cancel every job of this run that is under way, and name them."""
-    live = [job for job in _find(jobs, spec, Mark.of(run, spec)) if not job.state.is_terminal]
+    live = [job for job in _find(jobs, spec, Mark.of(run, spec)) if _goes_on(job)]
     for job in live:
         _cancel(jobs, job)
     return [job.name for job in live]
@@ -229,7 +235,7 @@ def _wait_for(
             log.warning("Cannot look the job up yet: %s", error)
             continue
         new = [job for job in found if Mark.read(job) == mark and job.name not in known]
-        if usable := [job for job in new if job.state.is_success or not job.state.is_terminal]:
+        if usable := [job for job in new if job.state.is_success or _goes_on(job)]:
             return jobs.get_job(usable[-1].name)
     return None
 

@@ -12,8 +12,8 @@ MINE = Mark("a" * 24, "1" * 16)
 CHANGED = Mark("a" * 24, "2" * 16)
 OTHER_RUN = Mark("b" * 24, "1" * 16)
 
-ACTIVE = [state for state in JobState if not state.is_terminal]
-DEAD = [JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED]
+DEAD = [JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED, JobState.CANCELLING]
+ACTIVE = [state for state in JobState if not state.is_terminal and state not in DEAD]
 
 
 def job(state: JobState, mark: Mark | None = MINE, job_id: str = "1") -> BatchJob:
@@ -47,10 +47,16 @@ def test_a_job_that_succeeded_is_paid_again_only_on_purpose(state: JobState) -> 
 
 
 @pytest.mark.parametrize("state", DEAD)
-def test_a_job_that_ended_badly_is_followed_by_a_new_one(state: JobState) -> None:
+def test_a_job_that_ended_badly_or_is_about_to_is_followed_by_a_new_one(state: JobState) -> None:
     decision = decide([job(state)], MINE, Policy())
     assert decision.action is Action.CREATE
     assert state.name in decision.reason
+
+
+def test_a_job_of_a_changed_request_that_is_cancelled_already_is_not_cancelled_again() -> None:
+    decision = decide([job(JobState.CANCELLING, CHANGED)], MINE, Policy(OnChangedInput.FAIL))
+    assert decision.action is Action.CREATE
+    assert not decision.to_cancel
 
 
 @pytest.mark.parametrize("state", DEAD)
