@@ -130,7 +130,7 @@ def decide(found: Iterable[BatchJob], mark: Mark, policy: Policy) -> Decision:
 
 
 def _goes_on(job: BatchJob) -> bool:
-    """Whether a job will do its work. One that somebody has cancelled is not waited for: it was not wanted."""
+    """Whether a job will do its work. One that somebody has cancelled was not wanted."""
     return not job.state.is_terminal and job.state is not JobState.CANCELLING
 
 
