@@ -139,8 +139,11 @@ class GeminiBatchHook(GoogleBaseHook):
         """Look at the input without reading it. What these credentials may not see is left out.
 
         :raises InvalidParameterError: there is no such object or table
+        :raises PermissionDeniedError: no access token is given
+        :raises ServiceUnreachableError: no access token can be had at the moment
         """
         from google.api_core.exceptions import Forbidden, NotFound
+        from google.auth.exceptions import GoogleAuthError
 
         try:
             return self._table_facts(spec) if spec.input_table else self._object_facts(spec)
@@ -149,6 +152,10 @@ class GeminiBatchHook(GoogleBaseHook):
         except Forbidden:
             self.log.info("The input is not checked before submitting: no permission to look at it")
             return InputFacts()
+        except GoogleAuthError as error:
+            # Not to be passed over: without its content, the same input would be taken for another one.
+            translated = from_sdk(error, project=spec.project, location=spec.location, creating=False)
+            raise (translated.error if translated else error) from error
 
     def _object_facts(self, spec: JobSpec) -> InputFacts:
         storage = self.storage_client(spec.project)
