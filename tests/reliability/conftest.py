@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,11 +16,15 @@ ROW = '{"key": "%03d", "request": {"contents": [{"role": "user", "parts": [{"tex
 
 
 def _make_haste(patch: pytest.MonkeyPatch) -> None:
+    from cryptography.hazmat.primitives import serialization
+
     from airflow_gemini_batch.hooks import gemini_batch
     from airflow_gemini_batch.jobs import submission
 
     for waits in ("LOOKUP_WAITS", "RETRY_WAITS"):
         patch.setattr(submission, waits, (0.001,) * len(getattr(submission, waits)))
+    # Every task of Airflow is a process that reads its key once; here they are all one process.
+    patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
     patch.setattr(gemini_batch, "_READ_WAITS", (0.001,) * len(gemini_batch._READ_WAITS))
 
 

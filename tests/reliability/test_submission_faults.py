@@ -255,6 +255,16 @@ def test_a_token_endpoint_that_refuses(vertex: Emulator) -> None:
         list_jobs()
 
 
+@pytest.mark.parametrize(("status", "kind"), [(400, PermissionDeniedError), (503, ServiceUnreachableError)])
+def test_a_look_at_the_input_without_a_token_is_explained(
+    vertex: Emulator, task: Task, status: int, kind: type[Exception]
+) -> None:
+    vertex.faults = fault(Route.TOKEN, CallFaultKind.STATUS, status=status)
+    with pytest.raises(TaskFailedError) as caught:
+        task.run(tries=1)
+    assert isinstance(caught.value.__cause__, kind)
+
+
 def test_a_cancel_that_is_lost_is_asked_again_by_the_next_try(
     vertex: Emulator, task: Task, submit_args: dict[str, Any]
 ) -> None:

@@ -1,0 +1,103 @@
+"""Mutated output through landing: each line of the output and each row of the input is accounted for."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
+from airflow_gemini_batch.exceptions import RowCountError
+from airflow_gemini_batch.jobs.identity import RunIdentity
+from airflow_gemini_batch.results.landing import LandingRequest, land
+from airflow_gemini_batch.results.table_name import TableName
+
+from .lines import MUTATIONS, answered, asked
+from .plans import seeds
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery, storage
+
+
+def landed(
+    given: list[bytes],
+    output: list[bytes],
+    bucket: str,
+    dataset: str,
+    bigquery_client: bigquery.Client,
+    storage_client: storage.Client,
+) -> tuple[dict[str, Any], list[Any]]:
+    """Land lines; return the manifest, also that of a count that is out, and the rows of the table."""
+    job_id = uuid.uuid4().hex[:12]
+    directory = f"{job_id}/prediction-model-2026-11-01T00:00:00.000000Z"
+    objects = {f"{job_id}/in.jsonl": given, f"{directory}/predictions.jsonl": output}
+    for name, content in objects.items():
+        storage_client.bucket(bucket).blob(name).upload_from_string(b"\n".join(content) + b"\n")
+    destination = TableName.parse(f"{dataset}.results_{job_id}")
+    job = BatchJob(
+        name=JobName("local-project", "us-central1", job_id),
+        state=JobState.SUCCEEDED,
+        model="publishers/google/models/gemini-2.5-flash",
+        input_uris=(f"gs://{bucket}/{job_id}/in.jsonl",),
+        output_uri=f"gs://{bucket}/{job_id}",
+        output_location=f"gs://{bucket}/{directory}",
+    )
+    errors = destination.sibling(f"{destination.table}_errors")
+    request = LandingRequest(job, destination, errors, RunIdentity("dag", "land", "run"))
+    try:
+        manifest = land(request, bigquery=bigquery_client, storage=storage_client).to_dict()
+    except RowCountError as error:
+        manifest = error.manifest
+    rows = bigquery_client.query_and_wait(f"SELECT key, status FROM {destination.quoted}")
+    return manifest, list(rows)
+
+
+def check(manifest: dict[str, Any], rows: list[Any], given: list[bytes], output: list[bytes]) -> None:
+    counts = manifest["counts"]
+    lines = sum(bool(line.strip(b"\r")) for line in output)
+    assert manifest["input_rows"] == len(given)
+    # Every row of the input is in one bucket, and what is beyond is counted as such.
+    assert sum(counts.values()) == len(given) + manifest["unmatched"]
+    # Every line of the output is an answer that was landed, or a duplicate that was not.
+    assert manifest["output_rows"] == lines
+    assert sum(counts.values()) - counts["missing"] + manifest["duplicates"] == lines
+    # And the table says the same as the manifest.
+    assert Counter(row["status"] for row in rows) == {name: count for name, count in counts.items() if count}
+    asked_for = {f"k{number:06}" for number in range(len(given))}
+    assert Counter(row["key"] for row in rows if row["key"] in asked_for) == dict.fromkeys(asked_for, 1)
+
+
+@pytest.mark.parametrize(("seed", "count"), seeds("RELIABILITY_LINES", default=1000, each=2500))
+def test_each_line_is_accounted_for(
+    bucket: str,
+    dataset: str,
+    bigquery_client: bigquery.Client,
+    storage_client: storage.Client,
+    seed: int,
+    count: int,
+) -> None:
+    chance = random.Random(seed)
+    given = [asked(number) for number in range(count)]
+    output: list[bytes] = []
+    for number in range(count):
+        mutate = MUTATIONS[chance.choice(list(MUTATIONS))]
+        output += [line for line in mutate(answered(number), chance) if b"\n" not in line]
+    chance.shuffle(output)
+    manifest, rows = landed(given, output, bucket, dataset, bigquery_client, storage_client)
+    check(manifest, rows, given, output)
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_mutation_harms_no_other_row(
+    bucket: str, dataset: str, bigquery_client: bigquery.Client, storage_client: storage.Client, name: str
+) -> None:
+    given = [asked(number) for number in range(5)]
+    output = [answered(number) for number in range(5)]
+    output[2:3] = MUTATIONS[name](output[2], random.Random(name))
+    manifest, rows = landed(given, output, bucket, dataset, bigquery_client, storage_client)
+    check(manifest, rows, given, output)
+    statuses = {row["key"]: row["status"] for row in rows}
+    assert [statuses[f"k{number:06}"] for number in (0, 1, 3, 4)] == ["succeeded"] * 4
