@@ -75,7 +75,9 @@ class Service:
 
     def wait(self) -> int:
         """Wait until it ends by itself, and return its exit code."""
-        return self._process.wait() if self._process else 0
+        code = self._process.wait() if self._process else 0
+        self.stop()
+        return code
 
     def wait_for(self, line: str, timeout: float = START_SECONDS) -> str:
         """Wait until the log has a line that contains ``line`` and a URL on loopback.

@@ -80,8 +80,14 @@ def main(command: list[str]) -> int:
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     _adopt_orphans()
-    leader = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True).pid  # noqa: S603
+    # Kept, because a Popen that is thrown away collects the exit code of a command that ends at once.
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+    process.returncode = _stop_with_us(process.pid, wake)
+    return process.returncode
 
+
+def _stop_with_us(leader: int, wake: int) -> int:
+    """Wait until the command ends, or has to; return its exit code."""
     code = None
     while code is None:
         ready, _, _ = select.select([0, wake], [], [])

@@ -124,6 +124,14 @@ def test_a_service_that_fails_says_what_it_said(tmp_path: Path) -> None:
     service.stop()
 
 
+def test_the_exit_code_of_a_service_that_ends_at_once_is_not_lost(tmp_path: Path) -> None:
+    codes = list(range(30))
+    services = [Service("Brief", ["/bin/sh", "-c", f"exit {code}"], tmp_path / f"{code}") for code in codes]
+    for service in services:
+        service.start()
+    assert [service.wait() for service in services] == codes
+
+
 def test_a_missing_bigquery_environment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_BATCH_BIGQUERY_PYTHON", str(tmp_path / "nowhere"))
     with pytest.raises(StackError, match=r"GEMINI_BATCH_BIGQUERY_PYTHON=.*nowhere does not exist"):
