@@ -79,7 +79,7 @@ def test_a_run_through_real_processes_lands_every_row(running: Running) -> None:
     (job,) = call(f"{running.addresses.vertex_url}/{jobs}")["batchPredictionJobs"]
     assert job["state"] == "JOB_STATE_SUCCEEDED"
     table = f"{running.addresses.project}.{samples.DATASET}.answers_gcs_gcs"
-    rows = query(running.addresses, f"SELECT key, status FROM `{table}` ORDER BY key")  # noqa: S608
+    rows = query(running.addresses, f"SELECT key, status FROM `{table}` ORDER BY key")
     assert rows == sorted([request["key"], "succeeded"] for request in samples.sample())
 
 
