@@ -5,10 +5,10 @@ SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint types unit airflow2 bench bigquery lock clean
+.PHONY: help demo up down test lint types unit airflow2 bench bigquery lock clean crash-test load-test
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo:  ## run the main example DAG on this machine and show the table that it lands
 	$(SETUP) airflow3 bigquery
@@ -43,6 +43,14 @@ airflow2:  ## the unit tests on Airflow 2.11
 bench:  ## measure the speed and memory of landing, and the cost of importing the operators
 	$(SETUP) airflow3 bigquery
 	@for script in tests/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+crash-test:  ## kill what runs jobs at every boundary; keep the matrix in docs/reliability.md
+	$(SETUP) airflow3 bigquery
+	$(BIN)/python -m tests.crash --write docs/reliability.md
+
+load-test:  ## 300 jobs in flight at once while calls go wrong
+	$(SETUP) airflow3 bigquery
+	$(BIN)/python -m tests.crash.load
 
 bigquery:  ## make only the environment of the BigQuery stand-in
 	$(SETUP) bigquery

@@ -1,0 +1,59 @@
+"""What the crash matrix runs: a job from submitting to its rows, in the two ways to wait for it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_gemini_batch.operators.gemini_batch import (
+    GeminiBatchResultsToBigQueryOperator,
+    GeminiBatchSubmitOperator,
+)
+from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
+
+# The name of a run is the name of its folder and of its table.
+FOLDER = "gs://crash/{{ run_id }}"
+ARGUMENTS = {"retries": 6, "retry_delay": timedelta(0)}
+
+
+def submit(**arguments):
+    return GeminiBatchSubmitOperator(
+        task_id="submit",
+        model="gemini-2.5-flash",
+        input_uri=f"{FOLDER}/requests.jsonl",
+        output_uri=f"{FOLDER}/output",
+        location="us-central1",
+        poll_interval=1,
+        **arguments,
+    )
+
+
+def land(job_name):
+    return GeminiBatchResultsToBigQueryOperator(
+        task_id="land", job_name=job_name, destination_table="crash.{{ run_id }}"
+    )
+
+
+def dag(name):
+    return DAG(
+        name,
+        schedule=None,
+        start_date=datetime(2026, 1, 1),
+        catchup=False,
+        max_active_runs=64,
+        default_args=ARGUMENTS,
+    )
+
+
+with dag("crash_short"):
+    # The first look at the job shows its end.
+    land(submit(labels={"emulator-pace": "immediate"}).output)
+
+with dag("crash_sensor"):
+    job = submit()
+    wait = GeminiBatchJobSensor(task_id="wait", job_name=job.output, poll_interval=1)
+    wait >> land(job.output)
+
+with dag("crash_waiting"):
+    land(submit(wait_for_completion=True).output)

@@ -1,0 +1,113 @@
+"""Which process is behind a connection, and how to end it as the kernel does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_TITLE = re.compile(r"airflow worker -- ([0-9a-f-]{36})")
+_WORKER = "LocalExecutor"
+
+
+@dataclass(frozen=True)
+class Client:
+    """A process of Airflow.
+
+    :param task: the id of the task instance that it runs, if it runs one
+    """
+
+    pid: int
+    title: str
+
+    @property
+    def task(self) -> str | None:
+        match = _TITLE.search(self.title)
+        return match[1] if match else None
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it is the process that supervises a task."""
+        return _WORKER in self.title
+
+
+def client_of(port: int) -> Client:
+    """The process that has a connection from ``port``.
+
+    A forked task inherits the connections of its supervisor; the one that opened it is the elder.
+    """
+    inode = _inode(port)
+    owners = sorted(_owners(inode)) if inode else []
+    return Client(owners[0], title(owners[0])) if owners else Client(0, "")
+
+
+def title(pid: int) -> str:
+    """What a process says of itself."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return ""
+
+
+def parent_of(pid: int) -> int:
+    """The parent of a process; 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process."""
+    return [
+        int(each.name)
+        for each in Path("/proc").iterdir()
+        if each.name.isdigit() and parent_of(int(each.name)) == pid
+    ]
+
+
+def family_of(pid: int) -> list[int]:
+    """A process and all that descend from it, elders first."""
+    found = [pid]
+    for each in found:
+        found += children_of(each)
+    return found
+
+
+def kill(pids: list[int]) -> None:
+    """End processes at once, none of them able to do a thing in between, and wait until they are gone."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+    while any(_is_alive(pid) for pid in pids):
+        time.sleep(0.01)
+
+
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def _inode(port: int) -> str | None:
+    """The inode of the socket on this machine that is bound to ``port`` and connected."""
+    wanted = f":{port:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        columns = line.split()
+        if columns[1].endswith(wanted) and columns[9] != "0" and columns[3] == "01":
+            return columns[9]
+    return None
+
+
+def _owners(inode: str) -> list[int]:
+    wanted, found = f"socket:[{inode}]", []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            if any(os.readlink(handle) == wanted for handle in (process / "fd").iterdir()):
+                found.append(int(process.name))
+    return found

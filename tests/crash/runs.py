@@ -1,0 +1,140 @@
+"""One run of a DAG, and what must be true when it has ended, whatever was done to it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+
+from airflow_gemini_batch.emulator.rest import call, query
+from airflow_gemini_batch.emulator.stack import LOCATION
+from airflow_gemini_batch.jobs.identity import RUN_LABEL, RunIdentity
+
+if TYPE_CHECKING:
+    from .airflow_processes import Airflow
+
+BUCKET = DATASET = "crash"
+ROWS = 6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run has come to.
+
+    :param jobs: that were created for it
+    :param rows: in the table
+    :param retries: of all its tasks
+    :param wrong: what should not be; empty when all is well
+    """
+
+    state: str
+    jobs: int
+    rows: int
+    retries: int
+    wrong: tuple[str, ...] = field(default_factory=tuple)
+
+
+def lay_out(airflow: Airflow) -> None:
+    """Make the bucket and the dataset."""
+    where = airflow.addresses
+    call(f"{where.storage_url}/storage/v1/b?project={where.project}", {"name": BUCKET})
+    dataset = {"projectId": where.project, "datasetId": DATASET}
+    url = f"{where.bigquery_url}/bigquery/v2/projects/{where.project}/datasets"
+    call(url, {"datasetReference": dataset, "location": LOCATION})
+
+
+def keys(count: int = ROWS) -> list[str]:
+    """The keys of a run's requests."""
+    return [f"row-{number}" for number in range(count)]
+
+
+class Run:
+    """A run of one of the DAGs, with requests of its own.
+
+    :param name: of the run, its folder and its table
+    """
+
+    def __init__(self, airflow: Airflow, dag_id: str, name: str) -> None:
+        self.airflow, self.dag_id, self.name = airflow, dag_id, name
+        self._path = f"dags/{dag_id}/dagRuns"
+
+    def start(self) -> None:
+        """Upload the requests and start."""
+        lines = "".join(
+            json.dumps({"key": key, "request": {"contents": [{"role": "user", "parts": [{"text": key}]}]}})
+            + "\n"
+            for key in keys()
+        )
+        upload = f"{self.airflow.addresses.storage_url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media"
+        call(f"{upload}&name={self.name}%2Frequests.jsonl", raw=lines.encode())
+        deadline = time.monotonic() + 60
+        while not self._is_accepted() and time.monotonic() < deadline:
+            time.sleep(1)
+
+    def _is_accepted(self) -> bool:
+        """Ask for the run. SQLite lets one write at a time, and a write that waited too long answers 500."""
+        try:
+            self.airflow.call(self._path, {"dag_run_id": self.name, "logical_date": None})
+        except HTTPError as error:
+            if error.code not in (409, 500):
+                raise
+            return error.code == 409
+        return True
+
+    @property
+    def state(self) -> str:
+        """The state of the run in Airflow."""
+        return str(self.airflow.call(f"{self._path}/{self.name}")["state"])
+
+    def wait(self, seconds: float, pause: float = 1.0) -> None:
+        """Wait until it has ended, however."""
+        deadline = time.monotonic() + seconds
+        while self.state not in ("success", "failed") and time.monotonic() < deadline:
+            time.sleep(pause)
+
+    def check(self) -> Verdict:
+        """Look at Airflow, at Vertex AI and at the table."""
+        tasks = self.airflow.call(f"{self._path}/{self.name}/taskInstances")["task_instances"]
+        state, wrong = self.state, []
+        if state != "success":
+            told = ", ".join(f"{task['task_id']} {task['state']}" for task in tasks)
+            wrong.append(f"the run is {state}: {told}")
+        run = RunIdentity(self.dag_id, "submit", self.name)
+        jobs = self.airflow.jobs(f"labels.{RUN_LABEL}={run.key}")
+        if len(jobs) != 1:
+            wrong.append(f"{len(jobs)} jobs: {', '.join(job['state'] for job in jobs)}")
+        rows = self._rows()
+        wrong += _wrong_rows(rows, {job["name"] for job in jobs})
+        if state == "success":
+            wrong += self._wrong_counts()
+        retries = sum(task["try_number"] - 1 for task in tasks)
+        return Verdict(state, len(jobs), len(rows), retries, tuple(wrong))
+
+    def _rows(self) -> list[list[str | None]]:
+        table = f"`{self.airflow.addresses.project}.{DATASET}.{self.name}`"
+        try:
+            return query(self.airflow.addresses, f"SELECT key, job_name, status FROM {table}")
+        except HTTPError:
+            return []
+
+    def _wrong_counts(self) -> list[str]:
+        entry = f"{self._path}/{self.name}/taskInstances/land/xcomEntries/return_value"
+        manifest: Any = self.airflow.call(entry)["value"]
+        manifest = json.loads(manifest) if isinstance(manifest, str) else manifest
+        counted = sum(manifest["counts"].values())
+        if counted == manifest["input_rows"] == manifest["counts"]["succeeded"] == ROWS:
+            return []
+        return [f"the manifest counts {manifest['counts']} of {manifest['input_rows']}"]
+
+
+def _wrong_rows(rows: list[list[str | None]], jobs: set[str]) -> list[str]:
+    found = Counter(key for key, _, _ in rows)
+    wrong = [f"{key} is {count} times in the table" for key, count in found.items() if count > 1]
+    if lost := [key for key in keys() if key not in found]:
+        wrong.append(f"not in the table: {', '.join(lost)}")
+    if foreign := {name for _, name, _ in rows} - jobs:
+        wrong.append(f"rows of other jobs: {foreign}")
+    return wrong
