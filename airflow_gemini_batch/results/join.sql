@@ -2,9 +2,19 @@
 -- is a duplicate: it is settled without a request. Of several, the best and then the latest is kept.
 INSERT INTO settled (answer_id, request_id, way)
 WITH
+  unanswered AS (
+    SELECT answer_id, processed_at, {{answered}} AS identity
+    FROM {{answered_from}}
+    WHERE answer_id NOT IN (SELECT answer_id FROM settled)
+  ),
+  -- Empty, and so for nothing, when every answer is settled.
   asked AS (
     SELECT request_id, identity, COUNT(*) OVER (PARTITION BY identity) AS peers
-    FROM (SELECT request_id, {{asked}} AS identity FROM {{asked_from}})
+    FROM (
+      SELECT request_id, {{asked}} AS identity
+      FROM {{asked_from}}
+      WHERE EXISTS (SELECT 1 FROM unanswered)
+    )
     WHERE identity IS NOT NULL
   ),
   open_requests AS (
@@ -14,20 +24,16 @@ WITH
   ),
   open_answers AS (
     SELECT
-      given.answer_id,
-      given.identity,
+      unanswered.answer_id,
+      unanswered.identity,
       ROW_NUMBER() OVER (
-        PARTITION BY given.identity
-        ORDER BY judged.bucket = 'succeeded' DESC, judged.bucket = 'malformed', given.processed_at DESC,
-          given.answer_id
+        PARTITION BY unanswered.identity
+        ORDER BY judged.bucket = 'succeeded' DESC, judged.bucket = 'malformed', unanswered.processed_at DESC,
+          unanswered.answer_id
       ) AS turn
-    FROM (
-      SELECT answer_id, processed_at, {{answered}} AS identity
-      FROM {{answered_from}}
-      WHERE answer_id NOT IN (SELECT answer_id FROM settled)
-    ) AS given
-    JOIN judged ON judged.answer_id = given.answer_id
-    WHERE given.identity IS NOT NULL
+    FROM unanswered
+    JOIN judged ON judged.answer_id = unanswered.answer_id
+    WHERE unanswered.identity IS NOT NULL
   )
 SELECT open_answers.answer_id, open_requests.request_id, '{{way}}'
 FROM open_answers

@@ -42,11 +42,13 @@ class Step(Generic[Job]):
     :param stem: its id without the number of the attempt
     :param start: starts the job under the id given
     :param is_usable: whether what a finished job of an earlier time has done is still there
+    :param loss: what a failure means
     """
 
     stem: str
     start: Callable[[str], Job]
     is_usable: Callable[[Job], bool]
+    loss: str = "nothing was landed"
 
 
 def run(bigquery: Client, location: str | None, steps: Sequence[Step[Job]]) -> list[Job]:
@@ -56,6 +58,21 @@ def run(bigquery: Client, location: str | None, steps: Sequence[Step[Job]]) -> l
     """
     running = [_begin(bigquery, location, step, 1) for step in steps]
     return [_finish(bigquery, location, step, *begun) for step, begun in zip(steps, running, strict=True)]
+
+
+def find(bigquery: Client, location: str | None, step: Step[Job]) -> Job | None:
+    """Find the job that an earlier time has run, if what it has done is still there."""
+    from google.api_core.exceptions import NotFound
+
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            job = _get(bigquery, f"{step.stem}-{attempt}", location)
+        except NotFound:
+            return None
+        if job.done() and not job.error_result and step.is_usable(job):
+            found: Job = job
+            return found
+    return None
 
 
 def _begin(bigquery: Client, location: str | None, step: Step[Job], attempt: int) -> tuple[Job, int, bool]:
@@ -94,7 +111,7 @@ def _finish(
         if error and is_ours:
             failures += 1
             if not _is_transient(error) or failures > _RETRIES:
-                raise LandingError(_failure(job.job_id, error))
+                raise LandingError(_failure(job.job_id, error, step.loss))
             time.sleep(random.uniform(0.5, 1) * 2**failures)  # noqa: S311
         if attempt >= MAX_ATTEMPTS:
             raise LandingError(
@@ -114,7 +131,7 @@ def _is_transient(error: dict[str, str]) -> bool:
     return error.get("reason") in _TRANSIENT or bool(_CONFLICT.search(error.get("message") or ""))
 
 
-def _failure(job_id: str, error: dict[str, str]) -> str:
+def _failure(job_id: str, error: dict[str, str], loss: str) -> str:
     # BigQuery may quote the data that it stumbled over, and prompts stay out of logs.
     message = _QUOTED.sub('"…"', error.get("message") or "")
-    return f"BigQuery job {job_id} failed, nothing was landed: {error.get('reason')}: {message}"
+    return f"BigQuery job {job_id} failed, {loss}: {error.get('reason')}: {message}"

@@ -131,7 +131,7 @@ CREATE TEMP TABLE requests AS
 SELECT
   GENERATE_UUID() AS request_id,
   key,
-  IFNULL(JSON_VALUE(key, '$'), label) AS name,
+  IFNULL(JSON_VALUE(key, '$'), JSON_VALUE(request, '$.labels.{{key_label}}')) AS name,
   IF(STARTS_WITH(key, '"'), SAFE_CAST(JSON_VALUE(key, '$') AS NUMERIC), NULL) AS number,
   request
 FROM ({{requests_source}});

@@ -1,6 +1,5 @@
 -- The job's input table.
 SELECT
   {{key}} AS key,
-  {{label}} AS label,
-  {{request}} AS request
+  NULLIF(TO_JSON_STRING({{request}}), 'null') AS request
 FROM {{requests_table}}

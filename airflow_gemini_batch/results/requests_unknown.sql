@@ -1,9 +1,9 @@
 -- The input is gone: the answers themselves tell what was asked.
-SELECT key, CAST(NULL AS STRING) AS label, ANY_VALUE(TO_JSON_STRING(request)) AS request
+SELECT key, ANY_VALUE(TO_JSON_STRING(request)) AS request
 FROM answers
 WHERE key IS NOT NULL
 GROUP BY key
 UNION ALL
-SELECT CAST(NULL AS STRING), JSON_VALUE(request, '$.labels.{{key_label}}'), TO_JSON_STRING(request)
+SELECT CAST(NULL AS STRING), TO_JSON_STRING(request)
 FROM answers
 WHERE key IS NULL

@@ -67,7 +67,7 @@ def landing_parts(landing: Landing) -> list[str]:
             misfit=_misfit(columns),
         ),
         _join("key", "key", "key"),
-        _join("label", "name", answer_label),
+        _join("label", label, answer_label),
         # Text that looks like a number comes back as a number; 007 and 7 can then not be told apart.
         _join("number", "number", answer_number, condition="peers = 1"),
         _fill("digests"),
@@ -122,13 +122,11 @@ def _requests(source: TableName | JobTable | None, common: Mapping[str, str]) ->
         return _fill("requests_unknown", **common)
     if isinstance(source, TableName):
         return _fill("requests_in_objects", **common, requests_table=source.quoted)
-    is_json = source.column_types.get("request") == "JSON"
     return _fill(
         "requests_in_table",
         requests_table=source.name.quoted,
         key=_key(source, common["key_field"]),
-        label=f"JSON_VALUE({_json(source, 'request')}, '$.labels.{KEY_LABEL}')",
-        request="TO_JSON_STRING(request)" if is_json else _column(source, "request"),
+        request=_json(source, "request"),
     )
 
 

@@ -199,11 +199,14 @@ def test_numbers_that_two_keys_share_are_told_apart_by_the_request(lander: Lande
 
 
 def test_a_key_that_did_not_come_back(lander: Lander) -> None:
-    """The label in the echoed request does its work."""
-    lander.put_input(*(asked(key, labels={KEY_LABEL: key}) for key in ("a", "b")))
-    lander.put_output(*(answered(None, key, request=request(labels={KEY_LABEL: key})) for key in ("b", "a")))
+    """The label in the echoed request does its work, also where it is not the key itself."""
+    labels = {"a": "a", "Row B": "h-123"}
+    lander.put_input(*(asked(key, labels={KEY_LABEL: label}) for key, label in labels.items()))
+    lander.put_output(
+        *(answered(None, label, request=request(labels={KEY_LABEL: label})) for label in ("h-123", "a"))
+    )
     manifest = lander.land()
-    assert {key: row["text"] for key, row in lander.rows().items()} == {"a": "a", "b": "b"}
+    assert {key: row["text"] for key, row in lander.rows().items()} == labels
     assert manifest.joined_by["label"] == 2
 
 

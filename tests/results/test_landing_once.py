@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,11 +87,24 @@ def test_several_jobs_land_in_one_table_at_once(lander: Lander) -> None:
     assert set(lander.rows()) == {f"job{number}-{letter}" for number in range(3) for letter in "ab"}
 
 
-def test_one_job_landed_by_two_workers_at_once(lander: Lander) -> None:
+def test_one_job_landed_by_two_workers_at_once(lander: Lander, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second finds the first's script running, waits for it and reports the same."""
     put(lander, "a", "b")
+    started = Event()
+    query = lander.bigquery.query
+
+    def start_and_tell(*arguments: Any, **named: Any) -> Any:
+        job = query(*arguments, **named)
+        started.set()
+        return job
+
+    monkeypatch.setattr(lander.bigquery, "query", start_and_tell)
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: lander.land(), range(2))
-    assert first.buckets == second.buckets
+        first = pool.submit(lander.land)
+        assert started.wait(60)
+        second = pool.submit(lander.land)
+        assert first.result() == second.result()
+    assert len(jobs(lander, "land")) == 1
     assert set(lander.rows()) == {"a", "b"}
 
 

@@ -62,8 +62,11 @@ REQUESTS = {
     "unknown": None,
 }
 VARIANTS = [
-    *(("objects", requests, SCHEMA) for requests in REQUESTS),
-    *((answers, "objects", None) for answers in ANSWERS),
+    ("objects", "objects", SCHEMA),
+    ("JSON columns", "JSON columns", None),
+    ("text columns", "text columns", None),
+    ("few columns", "no key", None),
+    ("objects", "unknown", None),
 ]
 
 
