@@ -181,7 +181,7 @@ def look(
     """
     job = None
     try:
-        job = hook.get_job(name, attempts=1)
+        job = hook.get_job(name, retry=False)
         watch, step = watch.saw(job, utc_now())
     except GeminiBatchError as error:
         watch, step = watch.failed(error, utc_now())

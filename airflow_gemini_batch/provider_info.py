@@ -21,16 +21,22 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["gcp"],
             }
         ],
-        "operators": [_modules("operators")],
+        "operators": [_modules("operators", "requests")],
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
         "triggers": [_modules("triggers")],
+        "task-decorators": [
+            {
+                "name": "gemini_batch",
+                "class-name": "airflow_gemini_batch.decorators.gemini_batch.gemini_batch_task",
+            }
+        ],
         "extra-links": ["airflow_gemini_batch.links.BatchJobLink"],
     }
 
 
-def _modules(kind: str) -> dict[str, Any]:
+def _modules(kind: str, *more: str) -> dict[str, Any]:
     return {
         "integration-name": _INTEGRATION,
-        "python-modules": [f"airflow_gemini_batch.{kind}.gemini_batch"],
+        "python-modules": [f"airflow_gemini_batch.{kind}.{module}" for module in ("gemini_batch", *more)],
     }

@@ -34,10 +34,11 @@ def test_every_path_that_the_provider_names_can_be_imported() -> None:
     info = get_provider_info()
     kinds = ("operators", "sensors", "hooks", "triggers")
     modules = [module for kind in kinds for entry in info[kind] for module in entry["python-modules"]]
-    assert len(modules) == 4
+    assert len(modules) == 5
     for module in modules:
         importlib.import_module(module)
-    for path in info["extra-links"]:
+    decorators = [each["class-name"] for each in info["task-decorators"]]
+    for path in (*info["extra-links"], *decorators):
         module, _, name = path.rpartition(".")
         assert hasattr(importlib.import_module(module), name)
 

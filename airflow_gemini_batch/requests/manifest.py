@@ -73,7 +73,7 @@ def difference(before: RequestsManifest, now: RequestsManifest) -> str | None:
     if before.content == now.content and before.rows == now.rows:
         return "the same requests come in another order"
     if before.rows != now.rows:
-        return f"there were {before.rows:,} requests, now there are {now.rows:,}"
+        return f"{before.rows:,} requests before, {now.rows:,} now"
     if before.keys == now.keys:
         return "the keys are the same, but requests under them have changed"
-    return f"there are {now.rows:,} requests as before, but with other keys or other text"
+    return "as many requests as before, but with other keys or other text"

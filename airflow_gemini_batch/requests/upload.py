@@ -38,8 +38,9 @@ def upload(
     storage: Client,
     *,
     inspect: Callable[[], Inspector] | None = None,
-    max_rows: int = MAX_ROWS,
-    max_bytes: int = MAX_BYTES,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    max_objects: int | None = None,
 ) -> RequestsManifest:
     """Write lines to objects of a folder, each within the limits of one job, in constant memory.
 
@@ -47,11 +48,14 @@ def upload(
     second upload of the same lines changes nothing, not even a time.
 
     :param folder: ``gs://bucket/prefix`` that is this run's alone
+    :param max_objects: refuse what needs more jobs than that
     :param inspect: makes what looks at the lines of an object and refuses it by raising
     :raises InvalidParameterError: two requests have the same key, or one does not fit into a job
     :raises RequestsError: what lies in storage is not what was sent
     """
-    uploader = _Uploader(*_place(folder, storage), inspect, max_rows, max_bytes)
+    uploader = _Uploader(
+        *_place(folder, storage), inspect, max_rows or MAX_ROWS, max_bytes or MAX_BYTES, max_objects
+    )
     keys = content = 0
     with Duplicates() as duplicates:
         try:
@@ -114,6 +118,7 @@ class _Uploader:
     inspect: Callable[[], Inspector] | None
     max_rows: int
     max_bytes: int
+    max_objects: int | None
     done: list[RequestsObject] = field(default_factory=list)
     _current: _Object | None = None
 
@@ -127,6 +132,13 @@ class _Uploader:
         if current and (current.rows >= self.max_rows or current.size + size > self.max_bytes):
             self.finish()
         if self._current is None:
+            if len(self.done) == self.max_objects:
+                raise InvalidParameterError(
+                    "prompts",
+                    f"over {sum(each.rows for each in self.done):,} requests",
+                    f"a job takes {self.max_rows:,} requests and {self.max_bytes:,} bytes; the task group "
+                    "gemini_batch() makes several jobs",
+                )
             self._current = _Object(self.bucket, self.prefix, len(self.done), self.inspect)
         self._current.add(line)
 

@@ -154,7 +154,7 @@ def test_the_manifest_is_kept_for_the_next_try(storage_client: storage.Client, f
     [
         ([("a", "1"), ("b", "2")], None),
         ([("b", "2"), ("a", "1")], "another order"),
-        ([("a", "1")], "there were 2 requests, now there are 1"),
+        ([("a", "1")], "2 requests before, 1 now"),
         ([("a", "1"), ("b", "9")], "the keys are the same"),
         ([("a", "1"), ("c", "2")], "other keys or other text"),
     ],

@@ -1,0 +1,148 @@
+"""``@task.gemini_batch``: a function returns prompts, the task returns their answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.faces import fail_without_retry, land_results
+from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
+from airflow_gemini_batch.request_faces import staging_folder, store_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+_SUBMIT_FIELDS = tuple(name for name in GeminiBatchSubmitOperator.template_fields if name != "input_uri")
+
+
+class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator):
+    """Builds requests from what a function returns or yields, submits them, waits, and lands the answers.
+
+    What the function gives is never rendered as a template; its arguments are, as everywhere in Airflow.
+    Takes the parameters of :class:`GeminiBatchSubmitOperator` but ``input_uri``, and these.
+
+    :param staging_uri: ``gs://bucket/prefix`` for requests and output; default ``GEMINI_BATCH_STAGING_URI``
+        (templated)
+    :param output_uri: default ``results`` in ``staging_uri`` (templated)
+    :param template: text with ``{fields}``, filled from each row that the function gives
+    :param system_instruction: text
+    :param generation_config: temperature, token limits, thinking …
+    :param response_schema: pydantic model or JSON Schema of an answer
+    :param safety_settings: list of ``SafetySetting``
+    :param tools: list of ``Tool``
+    :param results_table: land the answers there; the task then returns the manifest, else the job's name
+        (templated)
+    :param error_table: default ``results_table`` with ``_errors`` behind it (templated)
+    :param write_mode: ``append`` to what other jobs have landed, or ``truncate``
+    """
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *_SUBMIT_FIELDS,
+        "staging_uri",
+        "results_table",
+        "error_table",
+    )
+    custom_operator_name = "@task.gemini_batch"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        model: str,
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        staging_uri: str | None = None,
+        output_uri: str | None = None,
+        template: Any = None,
+        system_instruction: str | None = None,
+        generation_config: Any = None,
+        response_schema: Any = None,
+        safety_settings: Sequence[Any] | None = None,
+        tools: Sequence[Any] | None = None,
+        results_table: str | None = None,
+        error_table: str | None = None,
+        write_mode: str = "append",
+        wait_for_completion: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            model=model,
+            input_uri=(),
+            output_uri=output_uri,
+            wait_for_completion=wait_for_completion,
+            **kwargs,
+        )
+        self.staging_uri = staging_uri
+        self.template = template
+        self.system_instruction = system_instruction
+        self.generation_config = generation_config
+        self.response_schema = response_schema
+        self.safety_settings = safety_settings
+        self.tools = tools
+        self.results_table = results_table
+        self.error_table = error_table
+        self.write_mode = write_mode
+        self._has_begun = False
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render, once: the arguments hold what upstream tasks gave by then, which is no template.
+
+        ``dag.test()`` of Airflow 2.11 resumes a deferred task with the object that was rendered before.
+        """
+        if not self._has_begun:
+            super().render_template_fields(context, jinja_env)
+
+    def execute(self, context: Context) -> Any:
+        """Build, upload, submit; wait in the triggerer unless told otherwise; land."""
+        self._has_begun = True
+        with fail_without_retry():
+            if self.results_table and not self.wait_for_completion:
+                raise InvalidParameterError(
+                    "wait_for_completion",
+                    False,
+                    "answers can be landed only when the job has ended; leave it out",
+                )
+            self.output_uri = self.output_uri or f"{staging_folder(self.staging_uri)}/results"
+        self.input_uri = store_requests(self, context, max_objects=1).uris
+        return self._land(GeminiBatchSubmitOperator.execute(self, context), context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """The job has ended: land."""
+        return self._land(super().execute_complete(context, event), context)
+
+    def _land(self, job_name: str, context: Context) -> Any:
+        if not self.results_table:
+            return job_name
+        return land_results(
+            self,
+            context,
+            job_name=job_name,
+            destination_table=self.results_table,
+            error_table=self.error_table,
+            response_schema=self.response_schema,
+            write_mode=self.write_mode,
+            project_id=self.project_id,
+        )
+
+
+def gemini_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Turn a function that returns or yields prompts into a batch job.
+
+    :param python_callable: the function
+    :param kwargs: the parameters of :class:`GeminiBatchDecoratedOperator`
+    """
+    # Airflow would take a function annotated as returning a dict for one with several outputs.
+    return task_decorator_factory(
+        python_callable,
+        multiple_outputs=False,
+        decorated_operator_class=GeminiBatchDecoratedOperator,
+        **kwargs,
+    )

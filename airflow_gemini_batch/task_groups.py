@@ -1,0 +1,85 @@
+"""``gemini_batch(...)``: the steps of ``@task.gemini_batch`` as tasks to be seen, cleared and retried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import TaskGroup
+
+from airflow_gemini_batch.operators.gemini_batch import (
+    GeminiBatchResultsToBigQueryOperator,
+    GeminiBatchSubmitOperator,
+)
+from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
+from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+
+def gemini_batch(
+    python_callable: Callable[..., Any],
+    *,
+    model: str,
+    staging_uri: str,
+    group_id: str = "gemini_batch",
+    op_args: Collection[Any] | None = None,
+    op_kwargs: Mapping[str, Any] | None = None,
+    output_uri: str | None = None,
+    response_schema: Any = None,
+    results_table: str | None = None,
+    location: str | None = None,
+    project_id: str | None = None,
+    gcp_conn_id: str = "google_cloud_default",
+    impersonation_chain: str | Sequence[str] | None = None,
+    requests: Mapping[str, Any] | None = None,
+    submit: Mapping[str, Any] | None = None,
+    wait: Mapping[str, Any] | None = None,
+    land: Mapping[str, Any] | None = None,
+) -> TaskGroup:
+    """Make the tasks ``requests`` → ``submit`` → ``wait`` → ``land``, the last three mapped over jobs.
+
+    As many jobs as the requests need: one for each 200,000 requests or gigabyte.
+
+    :param python_callable: returns or yields prompts
+    :param staging_uri: ``gs://bucket/prefix`` for requests and output
+    :param output_uri: default ``results`` in ``staging_uri``
+    :param results_table: without it there is no task ``land``
+    :param requests: further parameters of :class:`GeminiBatchRequestsOperator`
+    :param submit: further parameters of :class:`GeminiBatchSubmitOperator`
+    :param wait: further parameters of :class:`GeminiBatchJobSensor`
+    :param land: further parameters of :class:`GeminiBatchResultsToBigQueryOperator`
+    """
+    connection = {"gcp_conn_id": gcp_conn_id, "impersonation_chain": impersonation_chain}
+    with TaskGroup(group_id) as group:
+        built = GeminiBatchRequestsOperator(
+            task_id="requests",
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            staging_uri=staging_uri,
+            response_schema=response_schema,
+            project_id=project_id,
+            **{**connection, **(requests or {})},
+        )
+        jobs = GeminiBatchSubmitOperator.partial(
+            task_id="submit",
+            model=model,
+            output_uri=output_uri or f"{staging_uri.rstrip('/')}/results",
+            location=location,
+            project_id=project_id,
+            **{**connection, **(submit or {})},
+        ).expand(input_uri=built.output)
+        ended = GeminiBatchJobSensor.partial(task_id="wait", **{**connection, **(wait or {})}).expand(
+            job_name=jobs.output
+        )
+        if results_table:
+            landed = GeminiBatchResultsToBigQueryOperator.partial(
+                task_id="land",
+                destination_table=results_table,
+                response_schema=response_schema,
+                project_id=project_id,
+                **{**connection, **(land or {})},
+            ).expand(job_name=jobs.output)
+            ended >> landed
+    return group
