@@ -163,11 +163,13 @@ class Findings:
             return
         self._counts[kind] = self._counts.get(kind, 0) + count
         found = self._first.setdefault(kind, [])
+        if len(found) == self.KEPT_LINES and _order(places[0]) > _order(found[-1]):
+            return
         found.extend(
             Finding(place.line, place.key, path, rule.name, rule.level, message, fix or rule.fix, place.file)
             for place in places
         )
-        found.sort(key=lambda finding: (finding.file, finding.line))
+        found.sort(key=_order)
         del found[self.KEPT_LINES :]
 
     def report(self, rows: int, size: int) -> Report:
@@ -179,6 +181,10 @@ class Findings:
         worst = list(Level)
         groups.sort(key=lambda group: (worst.index(group.level), group.first[0].line, group.path))
         return Report(rows, size, tuple(groups), self._unlisted)
+
+
+def _order(place: Place | Finding) -> tuple[str, int]:
+    return place.file, place.line
 
 
 def _without_places(path: str) -> str:

@@ -186,19 +186,23 @@ class PathKinds:
             findings.add(TOO_MANY_PATHS, "$", message, self._untracked)
 
     def _mixed(self, findings: Findings, column: str, tallies: dict[int, _Tally]) -> None:
-        kinds = sorted((f for f in tallies if f in _KINDS), key=lambda flag: tallies[flag].lines)
-        if len(kinds) < 2:
-            return
         # The words are BigQuery's own; from batch jobs only "import error" is known.
-        message = (
-            f"JSON object specified for non-record field: {column}"
-            if STRUCT in kinds
-            else f"Could not convert value. Field: {column.rpartition('.')[2]}"
-        )
-        usual = kinds[-1]
-        counts = ", ".join(f"{_KINDS[flag]} in {tallies[flag].lines:,} lines" for flag in reversed(kinds))
+        scalars = [flag for flag in (STRING, NUMBER, BOOLEAN) if flag in tallies]
+        if STRUCT in tallies and scalars:
+            message = f"JSON object specified for non-record field: {column}"
+            self._differing(findings, column, tallies, [STRUCT, *scalars], message)
+        if len(scalars) > 1:
+            message = f"Could not convert value. Field: {column.rpartition('.')[2]}"
+            self._differing(findings, column, tallies, scalars, message)
+
+    def _differing(
+        self, findings: Findings, column: str, tallies: dict[int, _Tally], kinds: list[int], message: str
+    ) -> None:
+        """Report the lines that have another kind of value than most."""
+        *fewer, usual = sorted(kinds, key=lambda flag: tallies[flag].lines)
+        counts = ", ".join(f"lines with {_KINDS[flag]}: {tallies[flag].lines:,}" for flag in (usual, *fewer))
         fix = f"{MIXED_KINDS.fix} Here {counts}{_example(tallies[usual])}."
-        for flag in kinds[:-1]:
+        for flag in fewer:
             findings.add(MIXED_KINDS, f"$.{column}", message, tallies[flag].first, tallies[flag].lines, fix)
 
 

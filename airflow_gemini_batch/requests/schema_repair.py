@@ -114,6 +114,9 @@ class SchemaRepair:
 
     def _drop_empty(self, schema: dict[str, Any], path: str) -> None:
         for name, value in list(schema.items()):
+            # An object without members would be refused as well.
+            if len(schema) == 1:
+                return
             if value is None and name != "const":
                 self._changed("null-keyword", child(path, name))
                 del schema[name]
