@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import OutputNotFoundError
+from airflow_gemini_batch.objects import matching, split_uri
 from airflow_gemini_batch.results.table_name import TableName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from google.cloud import bigquery as bq
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # `predictions.jsonl`, shards such as `predictions.jsonl-00000-of-00002`, `incremental_predictions.jsonl`.
 _PREDICTIONS = re.compile(r"(?:.*/)?(?:incremental_)?predictions[^/]*")
+
+
+_FIELDS = "bucket,name,generation,updated"
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Objects:
     @property
     def bucket(self) -> str:
         """The bucket of the first object."""
-        return _split(self.versions[0][0])[0]
+        return split_uri(self.versions[0][0])[0]
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def find_output(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects 
     location = job.output_location or ""
     if not location.startswith("gs://"):
         return _output_table(job, bigquery)
-    bucket, prefix = _split(location.rstrip("/") + "/")
+    bucket, prefix = split_uri(location.rstrip("/") + "/")
     blobs = storage.list_blobs(bucket, prefix=prefix, fields="items(bucket,name,generation),nextPageToken")
     found = _objects(blob for blob in blobs if _PREDICTIONS.fullmatch(blob.name))
     if not found.versions:
@@ -87,7 +91,7 @@ def find_input(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects |
         table = _table(TableName.parse(job.input_uris[0], parameter="input_uri"), bigquery)
         changed = table and started and table.modified and table.modified > started
         return None if changed else table
-    blobs = [blob for uri in job.input_uris for blob in _matching(uri, storage)]
+    blobs = [blob for uri in job.input_uris for blob in matching(uri, storage, _FIELDS)]
     changed = started and any(blob.updated and blob.updated > started for blob in blobs)
     return None if changed or not blobs else _objects(blobs)
 
@@ -120,22 +124,7 @@ def _table(name: TableName, bigquery: bq.Client) -> JobTable | None:
     return JobTable(name, {field.name: field.field_type for field in table.schema}, table.modified)
 
 
-def _matching(uri: str, storage: Client) -> Iterator[Blob]:
-    """The objects of a URI, which may hold ``*``. By listing, since that tells generation and time too."""
-    bucket, name = _split(uri)
-    pattern = re.compile(".*".join(re.escape(piece) for piece in name.split("*")), re.DOTALL)
-    fields = "items(bucket,name,generation,updated),nextPageToken"
-    for blob in storage.list_blobs(bucket, prefix=name.split("*")[0], fields=fields):
-        if pattern.fullmatch(blob.name):
-            yield blob
-
-
 def _objects(blobs: Iterable[Blob]) -> Objects:
     return Objects(
         tuple(sorted({(f"gs://{blob.bucket.name}/{blob.name}", int(blob.generation or 0)) for blob in blobs}))
     )
-
-
-def _split(uri: str) -> tuple[str, str]:
-    bucket, _, name = uri.removeprefix("gs://").partition("/")
-    return bucket, name
