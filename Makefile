@@ -5,7 +5,7 @@ SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint types unit airflow2 bench bigquery lock clean crash-test load-test
+.PHONY: help demo up down test lint types unit airflow2 reliability bench bigquery lock clean crash-test load-test
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,11 @@ unit:  ## all tests on Airflow 3
 airflow2:  ## the unit tests on Airflow 2.11
 	$(SETUP) airflow2 bigquery
 	.venv-airflow2/bin/python -m pytest -n $(WORKERS) --dist loadgroup -m "not system and not analyzer"
+
+reliability:  ## random faults: 2,000 plans between operators and service, 100 to landing, 20,000 lines
+	$(SETUP) airflow3 bigquery
+	RELIABILITY_PLANS=2000 RELIABILITY_LANDINGS=100 RELIABILITY_LINES=20000 \
+		$(BIN)/python -m pytest -n $(WORKERS) tests/reliability
 
 bench:  ## measure the speed and memory of landing, and the cost of importing the operators
 	$(SETUP) airflow3 bigquery

@@ -66,8 +66,12 @@ def check(manifest: dict[str, Any], rows: list[Any], given: list[bytes], output:
     assert sum(counts.values()) - counts["missing"] + manifest["duplicates"] == lines
     # And the table says the same as the manifest.
     assert Counter(row["status"] for row in rows) == {name: count for name, count in counts.items() if count}
+    # What carries no key, and no request by which to find one, is landed without a key: it is not guessed.
     asked_for = {f"k{number:06}" for number in range(len(given))}
-    assert Counter(row["key"] for row in rows if row["key"] in asked_for) == dict.fromkeys(asked_for, 1)
+    keys = Counter(row["key"] for row in rows)
+    assert [key for key in asked_for if keys[key] > 1] == []
+    unknown = sum(count for key, count in keys.items() if key not in asked_for) - manifest["unmatched"]
+    assert len(asked_for - set(keys)) == unknown <= manifest["joined_by"].get("count", 0)
 
 
 @pytest.mark.parametrize(("seed", "count"), seeds("RELIABILITY_LINES", default=1000, each=2500))
@@ -90,14 +94,17 @@ def test_each_line_is_accounted_for(
     check(manifest, rows, given, output)
 
 
-@pytest.mark.parametrize("name", MUTATIONS)
-def test_a_mutation_harms_no_other_row(
-    bucket: str, dataset: str, bigquery_client: bigquery.Client, storage_client: storage.Client, name: str
+def test_no_mutation_harms_another_row(
+    bucket: str, dataset: str, bigquery_client: bigquery.Client, storage_client: storage.Client
 ) -> None:
-    given = [asked(number) for number in range(5)]
-    output = [answered(number) for number in range(5)]
-    output[2:3] = MUTATIONS[name](output[2], random.Random(name))
+    """Each mutation once, between two lines that are left as they are."""
+    chance = random.Random(0)
+    output: list[bytes] = []
+    for number, mutate in enumerate(MUTATIONS.values()):
+        hit, whole = 2 * number, 2 * number + 1
+        output += [*mutate(answered(hit), chance), answered(whole)]
+    given = [asked(number) for number in range(2 * len(MUTATIONS))]
     manifest, rows = landed(given, output, bucket, dataset, bigquery_client, storage_client)
     check(manifest, rows, given, output)
     statuses = {row["key"]: row["status"] for row in rows}
-    assert [statuses[f"k{number:06}"] for number in (0, 1, 3, 4)] == ["succeeded"] * 4
+    assert {statuses[f"k{number:06}"] for number in range(1, len(given), 2)} == {"succeeded"}
