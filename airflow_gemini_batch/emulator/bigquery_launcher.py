@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 
 def _offer_extensions(home: Path) -> None:
@@ -58,6 +59,38 @@ def _adapt() -> None:
     runner.submit = submit_atomically
 
 
+def _read_odd_lines() -> None:
+    """Load lines of text that DuckDB's CSV reader refuses and BigQuery takes.
+
+    What is not UTF-8 becomes U+FFFD, and only some lines may end in a carriage return.
+    """
+    from local_bigquery.jobs import load
+
+    read = load._reader
+
+    def read_leniently(cur: Any, files: str, config: Any, fields: list[Any]) -> str:
+        if config.sourceFormat == "CSV" and config.quote == "" and len(fields) == 1:
+            contents = cur.sql(f"SELECT content FROM read_blob({files})")  # noqa: S608
+            blobs = [blob for (blob,) in contents.fetchall()]
+            if any(map(_is_odd, blobs)):
+                texts = (blob.decode("utf-8", "replace").replace("\r\n", "\n") for blob in blobs)
+                lines = [line for text in texts for line in text.split("\n") if line]
+                values = [line.split(config.fieldDelimiter, 1)[0] for line in lines]
+                cur.register("_load_source", load.pa.table({fields[0].name: values}))
+                return "_load_source"
+        return str(read(cur, files, config, fields))
+
+    load._reader = read_leniently
+
+
+def _is_odd(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return True
+    return b"\r" in content
+
+
 def main() -> None:
     """Serve until told to stop."""
     parser = argparse.ArgumentParser()
@@ -66,6 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     _offer_extensions(arguments.data_dir.parent / "bigquery-home")
     _adapt()
+    _read_odd_lines()
 
     import uvicorn
     from local_bigquery.engine import database
