@@ -26,7 +26,8 @@ from .wire import AIRFLOW, BIGQUERY, STORAGE, VERTEX, Proxy, Wire
 if TYPE_CHECKING:
     from types import TracebackType
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
+_READS = 5
 DAGS = Path(__file__).parent / "dags"
 _SDKS = (
     "google.genai.types",
@@ -59,6 +60,7 @@ class Airflow:
         self._heartbeat_timeout = timeout
         self._cleanup = ExitStack()
         self._lock = threading.Lock()
+        self.writing = threading.Lock()
         self._services: dict[str, Service] = {}
         self._settings: dict[str, str] = {}
         self.addresses: StackAddresses
@@ -79,7 +81,11 @@ class Airflow:
         self._cleanup.close()
 
     def call(self, path: str, body: object = None) -> dict[str, Any]:
-        """Call Airflow's public API."""
+        """Call Airflow's public API; what only reads is tried again."""
+        for _ in range(0 if body else _READS):
+            with contextlib.suppress(OSError):
+                return call(f"{self._api}/{path}", token=self._token)
+            time.sleep(1)
         return call(f"{self._api}/{path}", body, token=self._token)
 
     def jobs(self, filter_: str) -> list[dict[str, Any]]:
@@ -133,7 +139,7 @@ class Airflow:
             **airflow_home.server_settings(port),
             **seen.environment(),
             **self._impatience(),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.directory}/airflow/airflow.db?timeout=60",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.directory}/airflow/airflow.db?timeout=10",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{front[AIRFLOW]}/execution/",
             "AIRFLOW__CORE__PARALLELISM": str(self._parallelism),
             "PYTHONUNBUFFERED": "1",
@@ -204,7 +210,7 @@ class Airflow:
                     missing.discard("health")
                 self._token = self._token or call(f"{url}/auth/token")["access_token"]
                 for dag_id in missing - {"health"}:
-                    self.call(f"dags/{dag_id}")
+                    call(f"{self._api}/dags/{dag_id}", token=self._token)
                     missing.discard(dag_id)
             if time.monotonic() > deadline:
                 raise TimeoutError(

@@ -63,7 +63,7 @@ class Boundary:
             (exchange.server, exchange.method) == (self.server, self.method)
             and bool(re.search(self.path, exchange.path))
             and bool(re.search(self.body.encode(), exchange.body))
-            and self.by in exchange.client.title
+            and (not self.by or self.by in exchange.client.title)
         )
 
 
@@ -210,7 +210,9 @@ def _at(key: str, boundary: Boundary) -> Iterator[tuple[str, Cell]]:
     is_airflow = boundary.server == AIRFLOW
     # What reads is read again; one way to die is enough there.
     blow = Blow.WORKER if is_airflow else Blow.TASK
-    whens: Iterable[When] = (When.AFTER,) if boundary.answer else _BOTH
+    # Before one read of landing is after the one before it.
+    is_one_of_many = boundary.method == "GET" and boundary.step == "land"
+    whens: Iterable[When] = (When.AFTER,) if boundary.answer or is_one_of_many else _BOTH
     for when in whens:
         yield key, Cell(boundary, when, blow)
     if boundary.method == "GET":

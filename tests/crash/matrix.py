@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .cells import Blow, Cell, When
+from .cells import Blow, Boundary, Cell, When
 from .processes import children_of, family_of, kill, parent_of
 from .runs import Run, Verdict
 from .wire import AnswerLost
@@ -88,23 +89,39 @@ def run_cells(
     chosen: Mapping[str, Cell],
     *,
     lanes: int,
+    minutes: float = 600,
     told: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
-    """Run cells, several at once.
+    """Run cells, several at once, every boundary once before any twice.
 
-    Those that kill the triggerer, which all share, come last: each lives through the blows of the others too.
+    All share one triggerer: a run that waits lives through the blows to it that are meant for others, too.
+
+    :param minutes: after which no further cell is begun
     """
-    last = [key for key, cell in chosen.items() if cell.blow is Blow.TRIGGERER]
     results = {}
+    deadline = time.monotonic() + minutes * 60
 
     def run(key: str) -> None:
+        if time.monotonic() > deadline:
+            return
         results[key] = run_cell(airflow, key, chosen[key])
         told(results[key])
 
-    for keys in ([key for key in chosen if key not in last], last):
-        with ThreadPoolExecutor(lanes) as pool:
-            list(pool.map(run, keys))
-    return [results[key] for key in chosen]
+    with ThreadPoolExecutor(lanes) as pool:
+        list(pool.map(run, in_turn(chosen)))
+    return [results[key] for key in chosen if key in results]
+
+
+def in_turn(chosen: Mapping[str, Cell]) -> list[str]:
+    """The cells, first those that may do most harm: it was done, and who asked for it does not know."""
+    blows = (Blow.LOST, Blow.TASK, Blow.TRIGGERER, Blow.WORKER)
+    ranked = sorted(chosen, key=lambda key: (chosen[key].when is When.BEFORE, blows.index(chosen[key].blow)))
+    turns: Counter[Boundary] = Counter()
+    order = {}
+    for key in ranked:
+        turns[chosen[key].boundary] += 1
+        order[key] = turns[chosen[key].boundary]
+    return sorted(ranked, key=order.__getitem__)
 
 
 def run_cell(airflow: Airflow, key: str, cell: Cell) -> Result:

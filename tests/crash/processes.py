@@ -105,7 +105,7 @@ def _inode(port: int) -> str | None:
 def _owners(inode: str) -> list[int]:
     wanted, found = f"socket:[{inode}]", []
     for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
+        if not process.name.isdigit() or "airflow" not in title(int(process.name)):
             continue
         with contextlib.suppress(OSError):
             if any(os.readlink(handle) == wanted for handle in (process / "fd").iterdir()):

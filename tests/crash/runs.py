@@ -70,18 +70,25 @@ class Run:
         )
         upload = f"{self.airflow.addresses.storage_url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media"
         call(f"{upload}&name={self.name}%2Frequests.jsonl", raw=lines.encode())
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not self._is_accepted() and time.monotonic() < deadline:
             time.sleep(1)
 
     def _is_accepted(self) -> bool:
-        """Ask for the run. SQLite lets one write at a time, and a write that waited too long answers 500."""
+        """Ask for the run; False to ask again.
+
+        A request that writes holds SQLite's one lock while it waits for the api-server's one event loop, on
+        which another may wait for the lock: both go wrong then, and never when they come one by one.
+        """
         try:
-            self.airflow.call(self._path, {"dag_run_id": self.name, "logical_date": None})
+            with self.airflow.writing:
+                self.airflow.call(self._path, {"dag_run_id": self.name, "logical_date": None})
         except HTTPError as error:
             if error.code not in (409, 500):
                 raise
             return error.code == 409
+        except OSError:
+            return False
         return True
 
     @property
@@ -89,7 +96,7 @@ class Run:
         """The state of the run in Airflow."""
         return str(self.airflow.call(f"{self._path}/{self.name}")["state"])
 
-    def wait(self, seconds: float, pause: float = 1.0) -> None:
+    def wait(self, seconds: float, pause: float = 2.0) -> None:
         """Wait until it has ended, however."""
         deadline = time.monotonic() + seconds
         while self.state not in ("success", "failed") and time.monotonic() < deadline:

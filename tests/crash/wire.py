@@ -48,16 +48,16 @@ class Exchange:
     method: str
     path: str
     body: bytes
-    client: Client
+    find: Callable[[], Client]
     task: str | None
     run: str | None = None
     status: int = 0
     answer: bytes = b""
 
     @property
-    def line(self) -> str:
-        """The request in one line, without what differs from run to run."""
-        return f"{self.server}: {self.method} {self.path}"
+    def client(self) -> Client:
+        """The process that sent it, while it lives."""
+        return self.find()
 
 
 class AnswerLost(Exception):  # noqa: N818  # the outcome of a blow, not an error
@@ -180,12 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._client: Client | None = None
 
     def do_GET(self) -> None:
-        if self._client is None:
-            self._client = client_of(self.client_address[1])
         proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        task = _subject(self.headers) if proxy.server == AIRFLOW else self._client.task
-        exchange = Exchange(proxy.server, self.command, self.path, body, self._client, task)
+        task = _subject(self.headers) if proxy.server == AIRFLOW else self._find().task
+        exchange = Exchange(proxy.server, self.command, self.path, body, self._find, task)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
         kept: list[tuple[str, str]] = []
 
@@ -204,6 +202,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"HTTP/1.1 {exchange.status} -\r\n{head}\r\n".encode("latin-1") + exchange.answer)
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET  # noqa: N815
+
+    def _find(self) -> Client:
+        # Once a connection, and only when asked: it takes a look at every process of Airflow.
+        self._client = self._client or client_of(self.client_address[1])
+        return self._client
 
     def _reset(self) -> None:
         self.close_connection = True
