@@ -58,6 +58,7 @@ def store_requests(face: BuildingFace, context: Context, max_objects: int | None
     :raises AirflowSkipException: there is nothing to ask
     """
     from airflow_gemini_batch.requests.build import Defaults, build_lines
+    from airflow_gemini_batch.requests.built_check import BuiltCheck
     from airflow_gemini_batch.requests.manifest import difference
     from airflow_gemini_batch.requests.upload import previous, remember, upload
 
@@ -74,7 +75,7 @@ def store_requests(face: BuildingFace, context: Context, max_objects: int | None
         storage = hook.storage_client(hook.resolve_project(face.project_id))
         before = previous(folder, storage)
         lines = build_lines(_prompts(face, context), defaults, template=face.template)
-        manifest = upload(lines, folder, storage, max_objects=max_objects)
+        manifest = upload(lines, folder, storage, inspect=BuiltCheck, max_objects=max_objects)
         if before and (reason := difference(before, manifest)):
             face.log.warning(
                 "This try built other requests than the one before: %s. If the data did not change, the "

@@ -16,6 +16,7 @@ from airflow_gemini_batch.exceptions import (
     TableMismatchError,
 )
 from airflow_gemini_batch.jobs.spec import GCS_PREFIX, JobSpec, check_region
+from airflow_gemini_batch.requests.importer_rules import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.table_columns import RequestColumns, TableColumn
 from airflow_gemini_batch.requests.table_counts import check_counts
 from airflow_gemini_batch.requests.table_statements import (
@@ -27,7 +28,6 @@ from airflow_gemini_batch.requests.table_statements import (
     parameters,
     stage_statement,
 )
-from airflow_gemini_batch.requests.upload import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.results import once
 from airflow_gemini_batch.results.destination import dataset_location
 

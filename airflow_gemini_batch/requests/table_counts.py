@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.requests.upload import MAX_ROWS
+from airflow_gemini_batch.requests.importer_rules import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 from airflow_gemini_batch.exceptions import InvalidParameterError, RequestsError
 from airflow_gemini_batch.jobs.spec import GCS_PREFIX
 from airflow_gemini_batch.requests.duplicates import Duplicates
+from airflow_gemini_batch.requests.importer_rules import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.manifest import RequestsManifest, RequestsObject
 
 if TYPE_CHECKING:
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.requests.build import Line
 
-MAX_ROWS = 200_000
-"""Requests in one job."""
-MAX_BYTES = 1_000_000_000
-"""Bytes in one file."""
 MAX_LINE = 100_000_000
 """Bytes in one line: more do not fit into a row of BigQuery, through which the service imports."""
 

@@ -175,6 +175,7 @@ def test_nothing_to_ask(operator: Callable[..., Any], context: Context, vertex: 
         (["a"], {"staging_uri": "bucket"}, "staging_uri='bucket/requests"),
         (["a"], {"staging_uri": None}, "GEMINI_BATCH_STAGING_URI"),
         (["a"], {"results_table": "d.t", "wait_for_completion": False}, "wait_for_completion=False"),
+        (["a"], {"tools": [{"googleSearch": {}}]}, r"whole job would fail.*no fields"),
         (["a"], {"model": "a b"}, "model='a b'"),
     ],
 )
