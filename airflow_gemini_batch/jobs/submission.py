@@ -165,6 +165,11 @@ def submit(
             break
         sleep(wait)
         found = _find(jobs, spec, mark)
+    for wait in LOOKUP_WAITS:
+        if not _may_yet_succeed(found, mark, policy):
+            break
+        sleep(wait)
+        found = _find(jobs, spec, mark)
     decision = decide(found, mark, policy)
     if decision.action is Action.ATTACH and decision.job:
         return Submission(jobs.get_job(decision.job.name), created=False, reason=decision.reason)
@@ -215,6 +220,13 @@ def _create(
         if job := _wait_for(jobs, spec, mark, sleep, known):
             return Submission(job, created=True, reason="its answer was lost; it was found by its name")
         raise SubmissionOutcomeUnknownError(spec.display_name, spec.parent, str(error)) from error
+
+
+def _may_yet_succeed(found: Sequence[BatchJob], mark: Mark, policy: Policy) -> bool:
+    """Whether what would be paid for again is just being cancelled: the cancel may come too late."""
+    if decide(found, mark, policy).action is Action.ATTACH:
+        return False
+    return any(Mark.read(job) == mark and job.state is JobState.CANCELLING for job in found)
 
 
 def _may_have_created(error: ApiError | ServiceUnreachableError) -> bool:

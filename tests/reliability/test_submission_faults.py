@@ -188,6 +188,20 @@ def test_a_job_that_failed_hides_no_newer_one(vertex: Emulator, submit_args: dic
     assert paid_twice(vertex) == []
 
 
+@pytest.mark.parametrize(("ends", "jobs"), [(JobState.SUCCEEDED, 1), (JobState.CANCELLED, 2)])
+def test_a_cancel_that_came_too_late_is_not_paid_for_again(
+    vertex: Emulator, submit_args: dict[str, Any], ends: JobState, jobs: int
+) -> None:
+    args = {**submit_args, "labels": {"emulator-pace": "reads-8"}}
+    task = Task(lambda: GeminiBatchSubmitOperator(**args))
+    vertex.faults = FaultPlan(jobs=[JobFault(path=(JobState.CANCELLING,), ends=ends, nth=(1,))])
+    task.run(tries=1)
+    task.ti.try_number = 2
+    task.run(tries=1)
+    assert len(vertex.jobs) == jobs
+    assert paid_twice(vertex) == []
+
+
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
