@@ -90,6 +90,7 @@ def run_cells(
     *,
     lanes: int,
     minutes: float = 600,
+    seconds: float = CELL_SECONDS,
     told: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
     """Run cells, several at once, every boundary once before any twice.
@@ -97,6 +98,7 @@ def run_cells(
     All share one triggerer: a run that waits lives through the blows to it that are meant for others, too.
 
     :param minutes: after which no further cell is begun
+    :param seconds: after which a run that has not ended is wrong
     """
     results = {}
     deadline = time.monotonic() + minutes * 60
@@ -104,7 +106,7 @@ def run_cells(
     def run(key: str) -> None:
         if time.monotonic() > deadline:
             return
-        results[key] = run_cell(airflow, key, chosen[key])
+        results[key] = run_cell(airflow, key, chosen[key], seconds)
         told(results[key])
 
     with ThreadPoolExecutor(lanes) as pool:
@@ -124,13 +126,13 @@ def in_turn(chosen: Mapping[str, Cell]) -> list[str]:
     return sorted(ranked, key=order.__getitem__)
 
 
-def run_cell(airflow: Airflow, key: str, cell: Cell) -> Result:
+def run_cell(airflow: Airflow, key: str, cell: Cell, seconds: float) -> Result:
     """Run one cell."""
     run = Run(airflow, cell.boundary.dag_id, re.sub(r"\W", "_", key.lower()))
     strike = airflow.wire.watchers[run.name] = Strike(cell, airflow)
     began = time.monotonic()
     run.start()
-    run.wait(CELL_SECONDS)
+    run.wait(seconds)
     verdict = run.check()
     if not strike.has_hit:
         verdict = Verdict(**{**vars(verdict), "wrong": (*verdict.wrong, "the request never came")})

@@ -29,7 +29,12 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 
 @pytest.fixture(scope="module")
 def results(airflow: Airflow) -> dict[str, Result]:
-    return {result.key: result for result in run_cells(airflow, CHOSEN, lanes=len(CHOSEN))}
+    return {result.key: result for result in run_cells(airflow, CHOSEN, lanes=len(CHOSEN), seconds=240)}
+
+
+@pytest.mark.system
+def test_airflow_talks_over_the_wire(airflow: Airflow) -> None:
+    assert airflow.call("monitor/health")["triggerer"]["status"] == "healthy"
 
 
 @pytest.mark.system
