@@ -142,6 +142,7 @@ def submit(
     *,
     remembered: JobName | None = None,
     is_retry: bool = False,
+    before_create: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Submission:
     """Make sure that exactly one job of this run and this request exists, and return it.
@@ -150,6 +151,7 @@ def submit(
         fits, and is never relied on
     :param is_retry: an earlier try may have created a job that lists do not show yet; so it is looked for
         several times before another one is created
+    :param before_create: called when no job can be attached to; what it raises keeps one from being created
     :param sleep: waits the given seconds
     :raises ApiError: the service refused the job; nothing was created
     :raises JobConflictError: the policy forbids to replace the job that is there
@@ -180,6 +182,8 @@ def submit(
             f"made for another model, input or output. It goes on and costs money. Cancel it, or set "
             f"on_changed_input='{OnChangedInput.CANCEL_AND_REPLACE.value}'.",
         )
+    if before_create:
+        before_create()
     for job in decision.to_cancel:
         log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
         _cancel(jobs, job)

@@ -23,7 +23,7 @@ from airflow_gemini_batch.faces import (
     wait_here,
 )
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
-from airflow_gemini_batch.jobs.spec import check_region
+from airflow_gemini_batch.jobs.spec import check_region, table_of
 from airflow_gemini_batch.links import BatchJobLink
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
     :param on_changed_input: this run has a job under way and the request has changed since:
         ``cancel_and_replace`` it, or ``fail``
     :param force_new: pay again on purpose: a job of this run that has succeeded is not used again
+    :param preflight: before a job is created, read the input and refuse what would fail the job; see
+        docs/validate.md. Default: files of up to 64 MB, no tables
     :param wait_for_completion: also wait until the job has ended; see :class:`GeminiBatchJobSensor`
     :param cancel_on_kill: cancel the job when a user marks this task, or clears it, while it runs or waits
         in the triggerer (there, Airflow 3.3 on); a worker or triggerer that restarts cancels nothing
@@ -96,6 +98,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         labels: Mapping[str, str] | None = None,
         on_changed_input: str = "cancel_and_replace",
         force_new: bool = False,
+        preflight: bool | None = None,
         wait_for_completion: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
@@ -116,6 +119,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self.labels = labels
         self.on_changed_input = on_changed_input
         self.force_new = force_new
+        self.preflight = preflight
         self.wait_for_completion = wait_for_completion
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
@@ -140,7 +144,13 @@ class GeminiBatchSubmitOperator(BaseOperator):
             run, notebook = run_identity(context), Notebook(context)
             self._to_cancel = partial(self._cancel_run, context["ti"], hook, spec, run)
             submission = submit(
-                hook, spec, run, policy, remembered=notebook.read(), is_retry=context["ti"].try_number > 1
+                hook,
+                spec,
+                run,
+                policy,
+                remembered=notebook.read(),
+                is_retry=context["ti"].try_number > 1,
+                before_create=partial(self._check_input, hook, spec),
             )
         job = submission.job
         notebook.write(job.name)
@@ -161,6 +171,16 @@ class GeminiBatchSubmitOperator(BaseOperator):
         """The running task is told to end: cancel its job if a user wanted that, not if a worker stops."""
         if self._to_cancel:
             self._to_cancel()
+
+    def _check_input(self, hook: GeminiBatchHook, spec: JobSpec) -> None:
+        from airflow_gemini_batch.requests.preflight import preflight
+        from airflow_gemini_batch.requests.preflight_table import preflight_table
+
+        if self.preflight is not False and not spec.input_table:
+            preflight(spec.input_uris, hook.storage_client(spec.project), asked_for=bool(self.preflight))
+        elif self.preflight and spec.input_table:
+            # Not unless asked for: a query is paid for.
+            preflight_table(".".join(table_of(spec.input_table)), hook.bigquery_client(spec.project))
 
     def _cancel_run(self, ti: Any, hook: GeminiBatchHook, spec: JobSpec, run: RunIdentity) -> None:
         from airflow_gemini_batch.jobs.submission import cancel_run

@@ -11,8 +11,8 @@ from airflow_gemini_batch.requests.keys import KEY_FIELD
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_RESERVED = ("response", "status")
-_REFUSED = ("STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
+RESERVED_COLUMNS = ("response", "status")
+REFUSED_TYPES = ("STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
 _OPTIONAL = ("system_instruction", "media_uri", "media_mime_type")
 
 
@@ -88,11 +88,11 @@ def _check_type(column: TableColumn, types: tuple[str, ...], *, arrays: bool) ->
 def _check_passed(columns: list[TableColumn]) -> None:
     for column in columns:
         name = column.name
-        if name.lower() in _RESERVED:
+        if name.lower() in RESERVED_COLUMNS:
             raise InvalidParameterError(
                 "sql", name, f"the output has a column of that name; give it another, such as 'input_{name}'"
             )
-        if column.is_array or column.type in _REFUSED:
+        if column.is_array or column.type in REFUSED_TYPES:
             raise InvalidParameterError(
                 "sql",
                 f"{name} {_kind(column)}",
