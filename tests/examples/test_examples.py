@@ -20,6 +20,7 @@ TABLES = {
     "gemini_batch_bigquery_to_gcs": ("answers_bigquery_gcs", 20),
     "gemini_batch_bigquery_to_bigquery": ("answers_bigquery_bigquery", 20),
     "gemini_batch_mapped": ("answers_mapped", 20),
+    "gemini_batch_from_bigquery": ("tickets", 3),
     "gemini_batch_decorator": ("reviews", 3),
     "gemini_batch_task_group": ("reviews_of_group", 3),
     "gemini_batch_demo": ("python_distributions", None),
