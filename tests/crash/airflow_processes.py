@@ -39,6 +39,7 @@ _SDKS = (
     "googleapiclient.discovery",
     "genai_prices",
 )
+LANDING_POOL = "landing"
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
@@ -153,6 +154,8 @@ class Airflow:
             self._run(part)
         self._cleanup.callback(self._stop)
         self._wait_until_healthy(url)
+        # In BigQuery's stand-in, transactions on different tables fail each other, and many at once end it.
+        self.call("pools", {"name": LANDING_POOL, "slots": 1})
 
     def _impatience(self) -> dict[str, str]:
         """What died is noticed in seconds, as it would be in minutes."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 _TITLE = re.compile(r"airflow worker -- ([0-9a-f-]{36})")
 _WORKER = "LocalExecutor"
+_LOOKS = 25
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,13 @@ def client_of(port: int) -> Client:
 
     A forked task inherits the connections of its supervisor; the one that opened it is the elder.
     """
-    inode = _inode(port)
-    owners = sorted(_owners(inode)) if inode else []
-    return Client(owners[0], title(owners[0])) if owners else Client(0, "")
+    for _ in range(_LOOKS):
+        # The kernel's list is read in pieces and may pass over a connection when others come and go.
+        inode = _inode(port)
+        if inode and (owners := sorted(_owners(inode))):
+            return Client(owners[0], title(owners[0]))
+        time.sleep(0.02)
+    return Client(0, "")
 
 
 def title(pid: int) -> str:

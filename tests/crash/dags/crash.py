@@ -31,7 +31,7 @@ def submit(**arguments):
 
 def land(job_name):
     return GeminiBatchResultsToBigQueryOperator(
-        task_id="land", job_name=job_name, destination_table="crash.{{ run_id }}"
+        task_id="land", job_name=job_name, destination_table="crash.{{ run_id }}", pool="landing"
     )
 
 

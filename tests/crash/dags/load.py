@@ -35,6 +35,5 @@ with DAG(
         task_id="land",
         job_name=submit.output,
         destination_table="crash.{{ run_id }}",
-        # Transactions on different tables fail each other in the BigQuery stand-in, unlike in BigQuery.
-        max_active_tis_per_dag=2,
+        pool="landing",
     )
