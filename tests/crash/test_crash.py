@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from .airflow_processes import Airflow
 from .cells import DAG_IDS, cells, representative
 from .matrix import Result, run_cells
+from .processes import Client
 from .runs import lay_out
-from .wire import AIRFLOW
+from .wire import AIRFLOW, VERTEX, Exchange, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +51,26 @@ def test_one_job_is_paid_and_no_row_is_lost_or_doubled(key: str, results: dict[s
 @pytest.mark.parametrize("key", [key for key in CHOSEN if key.endswith(("TASK", "WORKER"))])
 def test_what_was_killed_was_tried_again(key: str, results: dict[str, Result]) -> None:
     assert results[key].verdict.retries > 0
+
+
+def test_the_looks_of_the_triggerer_belong_to_the_run_that_made_the_job() -> None:
+    wire = Wire()
+    parent = "/v1beta1/projects/p/locations/l/batchPredictionJobs"
+
+    def see(server: str, method: str, path: str, task: str | None, answer: object) -> str | None:
+        exchange = Exchange(server, method, path, b"", lambda: Client(0, ""), task)
+        wire.pass_on(exchange, lambda: (200, json.dumps(answer).encode()))
+        return exchange.run
+
+    for number in (1, 2):
+        task = f"{number:08}-0000-0000-0000-000000000000"
+        started = {"dag_run": {"run_id": f"run_{number}"}}
+        see(AIRFLOW, "PATCH", f"/execution/task-instances/{task}/run", task, started)
+        see(VERTEX, "POST", "/token", task, {"access_token": "any"})
+        see(VERTEX, "POST", parent, task, {"name": f"{parent[9:]}/{number}"})
+    assert see(VERTEX, "GET", f"{parent}/1", None, {}) == "run_1"
+    assert see(VERTEX, "GET", f"{parent}/2", None, {}) == "run_2"
+    assert see(VERTEX, "GET", f"{parent}/3", None, {}) is None
 
 
 def test_the_matrix_has_every_way_to_die_at_every_change() -> None:

@@ -100,8 +100,10 @@ class Wire:
             watcher(exchange)
 
     def _run_of(self, exchange: Exchange) -> str | None:
+        if exchange.task:
+            return self._runs.get(exchange.task)
         job = _JOB.search(exchange.path)
-        return self._runs.get(exchange.task or "") or self._runs.get(job[0] if job else "")
+        return self._runs.get(job[0]) if job else None
 
     def _learn(self, exchange: Exchange) -> None:
         """The server of Airflow says which run a task belongs to, that of Vertex which job it made."""
@@ -109,8 +111,8 @@ class Wire:
             return
         if exchange.server == AIRFLOW and (task := _TASK.search(exchange.path)):
             self._runs[task[1]] = json.loads(exchange.answer)["dag_run"]["run_id"]
-        elif (exchange.server, exchange.method) == (VERTEX, "POST") and exchange.run:
-            self._runs[json.loads(exchange.answer).get("name", "")] = exchange.run
+        elif exchange.run and exchange.method == "POST" and exchange.path.endswith("/batchPredictionJobs"):
+            self._runs[json.loads(exchange.answer)["name"]] = exchange.run
 
 
 class Proxy:
