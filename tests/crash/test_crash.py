@@ -34,12 +34,12 @@ def results(airflow: Airflow) -> dict[str, Result]:
     return {result.key: result for result in run_cells(airflow, CHOSEN, lanes=len(CHOSEN), seconds=240)}
 
 
-@pytest.mark.system
+@pytest.mark.crash
 def test_airflow_talks_over_the_wire(airflow: Airflow) -> None:
     assert airflow.call("monitor/health")["triggerer"]["status"] == "healthy"
 
 
-@pytest.mark.system
+@pytest.mark.crash
 @pytest.mark.parametrize("key", CHOSEN)
 def test_one_job_is_paid_and_no_row_is_lost_or_doubled(key: str, results: dict[str, Result]) -> None:
     verdict = results[key].verdict
@@ -47,7 +47,7 @@ def test_one_job_is_paid_and_no_row_is_lost_or_doubled(key: str, results: dict[s
     assert (verdict.state, verdict.jobs, verdict.rows) == ("success", 1, 6)
 
 
-@pytest.mark.system
+@pytest.mark.crash
 @pytest.mark.parametrize("key", [key for key in CHOSEN if key.endswith(("TASK", "WORKER"))])
 def test_what_was_killed_was_tried_again(key: str, results: dict[str, Result]) -> None:
     assert results[key].verdict.retries > 0

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 
 DEMO = [sys.executable, "-m", "airflow_gemini_batch.cli", "demo"]
 
