@@ -110,5 +110,5 @@ def test_make_alone_lists_every_target_with_a_line() -> None:
     ).stdout
     makefile = (ROOT / "Makefile").read_text()
     targets = makefile.split(".PHONY:", 1)[1].splitlines()[0].split()
-    assert [line.split()[1] for line in said.splitlines()] == sorted(targets, key=targets.index)
+    assert {line.split()[1] for line in said.splitlines()} == set(targets)
     assert all(len(line.split()) > 2 for line in said.splitlines())
