@@ -16,19 +16,15 @@ import sys
 import threading
 import time
 import urllib.error
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.emulator import airflow_home, samples
 from airflow_gemini_batch.emulator.rest import call
 from airflow_gemini_batch.emulator.service import Service, StackError, isolated_environment
 from airflow_gemini_batch.emulator.stack import LocalStack, StackAddresses, checkout, free_port
 from airflow_gemini_batch.emulator.terminal import Progress, Step, Terminal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PACE = "seconds:3"
 START_SECONDS = 180.0
@@ -174,18 +170,18 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
-@contextmanager
-def _held(lock: Path) -> Iterator[None]:
-    """Hold the lock until we end, in whatever way.
+def _hold(lock: Path) -> None:
+    """Hold the lock until this process has ended, in whatever way; the system lets go of it then.
 
     :raises StackError: when another process holds it
     """
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StackError("It is being started by somebody else.") from None
-        yield
+    # Not closed and not inherited: it is open as long as we are.
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StackError("It is being started by somebody else.") from None
 
 
 def serve(directory: Path, pace: str) -> None:
@@ -196,7 +192,8 @@ def serve(directory: Path, pace: str) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    with _held(directory / "lock"), ExitStack() as stack:
+    _hold(directory / "lock")
+    with ExitStack() as stack:
         Running(os.getpid(), "", None).write(directory)
         for data in ("stack", "airflow"):
             # The stand-ins and Airflow remember runs together or not at all.
