@@ -88,13 +88,13 @@ class Job:
         self._started_at: datetime | None = None
         self._ended_at: datetime | None = None
         self._updated_at = self.created
-        self._seen = self._walk.path[0]
+        self._first = self._seen = self._walk.path[0]
 
     def as_created(self) -> dict[str, Any]:
-        """Return the resource that the create call answers."""
+        """Return the resource that the create call answers: at its beginning, even if it has ended since."""
         at = rfc3339(self.created)
         times = {"createTime": at, "updateTime": at}
-        return {"name": str(self.name), **self.request, "state": str(self._seen), **times}
+        return {"name": str(self.name), **self.request, "state": str(self._first), **times}
 
     def look(self) -> dict[str, Any]:
         """Return the resource as it is now, without counting that as a read.

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_gemini_batch.batch_job import BatchJob, JobState
-from airflow_gemini_batch.emulator.pace import Pace
+from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
+from airflow_gemini_batch.emulator.pace import IMMEDIATE, Pace
 from airflow_gemini_batch.emulator.rows import Habits
 from airflow_gemini_batch.emulator.server import Emulator
+from airflow_gemini_batch.emulator.state import Job, Outcome
 
 from .wire import Http, job_body
 
@@ -349,6 +350,12 @@ class TestBigQuery:
         assert job["error"]["code"] == 13
         assert job["error"]["message"] == "Failed to export data. Not found: Dataset local-project:none"
         assert job["completionStats"]["successfulCount"] == "5"
+
+
+def test_a_create_answers_a_job_at_its_beginning_although_it_has_ended_since() -> None:
+    job = Job(JobName("p", "l", "1"), 1, {}, IMMEDIATE)
+    job.finish(Outcome(JobState.FAILED))
+    assert job.as_created()["state"] == "JOB_STATE_PENDING"
 
 
 def test_without_bigquery_a_job_says_what_is_missing(
