@@ -32,8 +32,8 @@ def _adopt_orphans() -> None:
 
 def _children() -> set[int]:
     found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        # A process may end between being listed and being read.
+    # Listed by name alone: a glob looks at each entry, and a process may end meanwhile.
+    for stat in (Path("/proc", name, "stat") for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):
             # The name, in brackets, may hold spaces and brackets; the parent is the second field after it.
             if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
