@@ -1,19 +1,15 @@
-"""The script that lands a job: the .sql files beside this module, filled in.
-
-Placeholders, ``{{so}}``, hold names and fragments that we write ourselves; values are query parameters.
-"""
+"""The script that lands a job: the .sql files beside this module, filled in."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.results.buckets import FINISH_REASONS, Bucket
 from airflow_gemini_batch.results.table_name import TableName
+from airflow_gemini_batch.sql import fill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
     from airflow_gemini_batch.results.outputs import JobTable
 
-_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+_fill = partial(fill, "results")
 
 
 @dataclass(frozen=True)
@@ -92,15 +88,6 @@ def enum_parameters(schema: ResponseSchema | None) -> dict[str, list[str]]:
     """Return the parameters that hold the values of the schema's enums."""
     columns = schema.columns if schema else ()
     return {f"enum_{index}": list(column.enum) for index, column in enumerate(columns) if column.enum}
-
-
-@cache
-def _file(name: str) -> str:
-    return (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
-
-
-def _fill(name: str, **values: str) -> str:
-    return _PLACEHOLDER.sub(lambda match: values[match.group(1)], _file(name))
 
 
 def _answers(source: TableName | JobTable, common: Mapping[str, str]) -> str:
