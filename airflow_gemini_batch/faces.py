@@ -220,7 +220,7 @@ def land_results(
     """
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.landing import LandingRequest, WriteMode, land
-    from airflow_gemini_batch.results.table_name import TableName
+    from airflow_gemini_batch.tables import TableName
 
     with fail_without_retry(*_LASTING):
         hook = connect(face)

@@ -77,7 +77,7 @@ def worker(rows: int) -> None:
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.landing import LandingRequest, land
-    from airflow_gemini_batch.results.table_name import TableName
+    from airflow_gemini_batch.tables import TableName
 
     job = BatchJob(
         JobName(PROJECT, "us-central1", str(rows)),

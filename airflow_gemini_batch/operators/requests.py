@@ -189,7 +189,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
     def _request(self, context: Context, project: str) -> TableRequest:
         from airflow_gemini_batch.requests.build import Defaults
         from airflow_gemini_batch.requests.from_bigquery import TableRequest
-        from airflow_gemini_batch.results.table_name import TableName
+        from airflow_gemini_batch.tables import TableName
 
         run = run_identity(context).key
         answered = self.only_new_against

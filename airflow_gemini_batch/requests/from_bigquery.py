@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch import once
 from airflow_gemini_batch.exceptions import (
     InvalidParameterError,
     LandingError,
@@ -16,6 +17,7 @@ from airflow_gemini_batch.exceptions import (
     TableMismatchError,
 )
 from airflow_gemini_batch.jobs.spec import GCS_PREFIX, JobSpec, check_region
+from airflow_gemini_batch.objects import split_uri
 from airflow_gemini_batch.requests.importer_rules import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.table_columns import RequestColumns, TableColumn
 from airflow_gemini_batch.requests.table_counts import check_counts
@@ -28,8 +30,7 @@ from airflow_gemini_batch.requests.table_statements import (
     parameters,
     stage_statement,
 )
-from airflow_gemini_batch.results import once
-from airflow_gemini_batch.results.destination import dataset_location
+from airflow_gemini_batch.tables import dataset_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from google.cloud import storage as gcs
 
     from airflow_gemini_batch.requests.build import Defaults
-    from airflow_gemini_batch.results.table_name import TableName
+    from airflow_gemini_batch.tables import TableName
 
 # Keys are spread over shards by hash, so shards differ a little in size.
 _SHARE = 0.95
@@ -268,7 +269,7 @@ def _has_objects(storage: gcs.Client, uri: str, _job: bq.QueryJob) -> bool:
 
 
 def _first_object(storage: gcs.Client, uri: str) -> Any:
-    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    bucket, name = split_uri(uri)
     return next(iter(storage.list_blobs(bucket, prefix=name.split("*")[0], max_results=1)), None)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_gemini_batch.requests.table_columns import RequestColumns, TableColumn
-    from airflow_gemini_batch.results.table_name import TableName
+    from airflow_gemini_batch.tables import TableName
 
 _fill = partial(sql.fill, "requests")
 _SNAKE_CASE = {

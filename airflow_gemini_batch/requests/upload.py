@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError, RequestsError
 from airflow_gemini_batch.jobs.spec import GCS_PREFIX
+from airflow_gemini_batch.objects import split_uri
 from airflow_gemini_batch.requests.duplicates import Duplicates
 from airflow_gemini_batch.requests.importer_rules import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.manifest import RequestsManifest, RequestsObject
@@ -101,7 +102,7 @@ def remember(manifest: RequestsManifest, folder: str, storage: Client) -> None:
 def _place(folder: str, storage: Client) -> tuple[Bucket, str]:
     if not isinstance(folder, str) or not GCS_PREFIX.fullmatch(folder):
         raise InvalidParameterError("staging_uri", folder, "give gs://bucket/prefix")
-    name, _, prefix = folder.removeprefix("gs://").partition("/")
+    name, prefix = split_uri(folder)
     prefix = prefix.strip("/")
     return storage.bucket(name), f"{prefix}/" if prefix else ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.exceptions import DatasetNotFoundError, LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.exceptions import LocationMismatchError, TableMismatchError
 from airflow_gemini_batch.results.columns import (
     CLUSTER_COLUMNS,
     PARTITION_COLUMN,
@@ -12,6 +12,7 @@ from airflow_gemini_batch.results.columns import (
     schema_fields,
 )
 from airflow_gemini_batch.results.outputs import Objects
+from airflow_gemini_batch.tables import dataset_location
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,26 +23,10 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.requests.response_schema import Column
     from airflow_gemini_batch.results.outputs import JobTable
-    from airflow_gemini_batch.results.table_name import TableName
+    from airflow_gemini_batch.tables import TableName
 
 # A regional dataset loads from its own region and from a multi-region that contains it.
 _MULTI_REGIONS = {"US": ("US-", "NORTHAMERICA-"), "EU": ("EUROPE-",), "ASIA": ("ASIA-",)}
-
-
-def dataset_location(table: TableName, bigquery: Client, job_location: str) -> str:
-    """Return where the dataset of a table lies, in capitals.
-
-    :param job_location: named in the error as a place that would do
-    :raises DatasetNotFoundError: when there is no such dataset
-    """
-    from google.api_core.exceptions import NotFound
-
-    try:
-        dataset = bigquery.get_dataset(table.dataset_id)
-    except NotFound:
-        place = "US" if job_location == "global" else job_location
-        raise DatasetNotFoundError(table.dataset_id, place) from None
-    return (dataset.location or "US").upper()
 
 
 def check_locations(

@@ -10,13 +10,13 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch import once
 from airflow_gemini_batch.exceptions import InvalidParameterError, RowCountError
 from airflow_gemini_batch.requests.keys import KEY_FIELD
-from airflow_gemini_batch.results import once
 from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, result_columns
 from airflow_gemini_batch.results.cost import LONG_PROMPT_TOKENS
-from airflow_gemini_batch.results.destination import check_locations, dataset_location, ensure_table
+from airflow_gemini_batch.results.destination import check_locations, ensure_table
 from airflow_gemini_batch.results.outputs import JobTable, Objects, find_input, find_output
 from airflow_gemini_batch.results.staging import drop, stage
 from airflow_gemini_batch.results.statements import (
@@ -26,6 +26,7 @@ from airflow_gemini_batch.results.statements import (
     landing_script,
 )
 from airflow_gemini_batch.results.summary import Manifest, manifest
+from airflow_gemini_batch.tables import dataset_location
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
-    from airflow_gemini_batch.results.table_name import TableName
+    from airflow_gemini_batch.tables import TableName
 
 
 class WriteMode(str, Enum):

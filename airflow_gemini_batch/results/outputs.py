@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import OutputNotFoundError
 from airflow_gemini_batch.objects import matching, split_uri
-from airflow_gemini_batch.results.table_name import TableName
+from airflow_gemini_batch.tables import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

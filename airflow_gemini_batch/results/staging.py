@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.results import once
+from airflow_gemini_batch import once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client, LoadJob
 
     from airflow_gemini_batch.results.outputs import Objects
-    from airflow_gemini_batch.results.table_name import TableName
+    from airflow_gemini_batch.tables import TableName
 
 LIFE = timedelta(days=1)
 """After it, a staging table that a killed worker has left is gone."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.results.buckets import FINISH_REASONS, Bucket
-from airflow_gemini_batch.results.table_name import TableName
 from airflow_gemini_batch.sql import fill
+from airflow_gemini_batch.tables import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from airflow_gemini_batch.batch_job import BatchJob
-    from airflow_gemini_batch.results.table_name import TableName
+    from airflow_gemini_batch.tables import TableName
 
 WAYS = ("key", "label", "number", "request", "count")
 """How an output row was joined to its input row: by its key; by the label in the echoed request; by a key

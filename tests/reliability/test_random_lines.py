@@ -13,7 +13,7 @@ from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
 from airflow_gemini_batch.exceptions import RowCountError
 from airflow_gemini_batch.jobs.identity import RunIdentity
 from airflow_gemini_batch.results.landing import LandingRequest, land
-from airflow_gemini_batch.results.table_name import TableName
+from airflow_gemini_batch.tables import TableName
 
 from .lines import MUTATIONS, answered, asked
 from .plans import seeds

@@ -19,7 +19,7 @@ from airflow_gemini_batch.requests.table_statements import (
     parameters,
     stage_statement,
 )
-from airflow_gemini_batch.results.table_name import TableName
+from airflow_gemini_batch.tables import TableName
 
 STAGING, REQUESTS, ANSWERS = (
     TableName("my-project", "my_data", name) for name in ("staging", "requests", "answers")

@@ -13,7 +13,7 @@ from airflow_gemini_batch.results import statements
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, result_columns
 from airflow_gemini_batch.results.outputs import JobTable
 from airflow_gemini_batch.results.statements import Landing, count_script, enum_parameters, landing_script
-from airflow_gemini_batch.results.table_name import TableName
+from airflow_gemini_batch.tables import TableName
 
 pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.results.table_name import TableName
+from airflow_gemini_batch.tables import TableName
 
 
 @pytest.mark.parametrize(

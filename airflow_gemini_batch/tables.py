@@ -1,11 +1,15 @@
-"""The name of a BigQuery table, taken apart."""
+"""BigQuery tables: their names, taken apart, and where they lie."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import DatasetNotFoundError, InvalidParameterError
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client
 
 _PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]")
 _DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}")
@@ -63,3 +67,19 @@ class TableName:
 
     def __str__(self) -> str:
         return f"{self.project}.{self.dataset}.{self.table}"
+
+
+def dataset_location(table: TableName, bigquery: Client, job_location: str) -> str:
+    """Return where the dataset of a table lies, in capitals.
+
+    :param job_location: named in the error as a place that would do
+    :raises DatasetNotFoundError: when there is no such dataset
+    """
+    from google.api_core.exceptions import NotFound
+
+    try:
+        dataset = bigquery.get_dataset(table.dataset_id)
+    except NotFound:
+        place = "US" if job_location == "global" else job_location
+        raise DatasetNotFoundError(table.dataset_id, place) from None
+    return (dataset.location or "US").upper()
