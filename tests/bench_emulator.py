@@ -1,4 +1,4 @@
-"""10,000 rows are answered in under 3 s."""
+"""How long the stand-in takes for the rows of a job, from the bytes of its input to those of its output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA = {
 TEXT = "Name: requests-{}\nSummary: Python HTTP for Humans.\n\n" + "It sends requests to servers. " * 20
 
 
-def test_rows_are_answered_fast() -> None:
+def main() -> int:
     lines = [
         json.dumps(
             {
@@ -36,8 +36,9 @@ def test_rows_are_answered_fast() -> None:
         ).encode()
         for n in range(ROWS)
     ]
-    # The least of three: what else the machine does slows a thread down even in its own time.
-    assert any((taken := seconds_for(lines)) < SECONDS for _ in range(3)), f"{taken:.2f} s for {ROWS} rows"
+    taken = min(seconds_for(lines) for _ in range(3))
+    print(f"the stand-in answered {ROWS:,} rows in {taken:.2f} s")
+    return 0 if taken < SECONDS else 1
 
 
 def seconds_for(lines: list[bytes]) -> float:
@@ -48,3 +49,7 @@ def seconds_for(lines: list[bytes]) -> float:
     written = sum(len(prediction_line(process(parse_line(line, habits)))) for line in lines)
     assert written > ROWS * 1000
     return time.thread_time() - begun
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
