@@ -61,8 +61,12 @@ class CallFaultKind(str, Enum):
 
 
 class RowFaultKind(str, Enum):
-    """What goes wrong with a row of the output; in a table only the first three can."""
+    """What goes wrong with a row of the output; in a table only the first five can."""
 
+    EXHAUSTED = "exhausted"
+    """The row fails with 429, and is good when it is asked again."""
+    REFUSED = "refused"
+    """The row fails with 400."""
     DROPPED = "dropped"
     DOUBLED = "doubled"
     SHUFFLED = "shuffled"

@@ -7,10 +7,12 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.faults import RowFaultKind
-from airflow_gemini_batch.emulator.rows import coerced
+from airflow_gemini_batch.emulator.rows import BAD_REQUEST, TOO_MANY_REQUESTS, coerced, failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from airflow_gemini_batch.emulator.rows import OutputRow
 
 _SERVICE_MEMBERS = ("request", "status", "response", "processed_time")
 _HUGE = "123456789012345678901234567890123456789012345678901234567890"
@@ -25,6 +27,15 @@ def order(hit: Sequence[int], rows: int, seed: str) -> list[int]:
     for place, row in zip(sorted(hit), moved, strict=True):
         places[place] = row
     return places
+
+
+def disturbed_answer(output: OutputRow, kinds: Sequence[RowFaultKind]) -> OutputRow:
+    """Return the row as the model answers it when it will not, or cannot now."""
+    if RowFaultKind.REFUSED in kinds:
+        return failed(output, *BAD_REQUEST, "The request was refused by a fault plan.")
+    if RowFaultKind.EXHAUSTED in kinds:
+        return failed(output, *TOO_MANY_REQUESTS, "Resource exhausted. Please try again later.")
+    return output
 
 
 def disturbed_lines(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _write = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 _write_name = lru_cache(maxsize=4096)(_write)
 _REMEMBERED = 256
+# How the service begins the status of a row that failed.
+BAD_REQUEST = ("Bad Request", 400, "INVALID_ARGUMENT")
+TOO_MANY_REQUESTS = ("Too Many Requests", 429, "RESOURCE_EXHAUSTED")
 _NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?$")
 
 
@@ -92,7 +95,8 @@ class RowProcessor:
     def process(self, row: InputRow) -> OutputRow:
         """Answer one row."""
         now = utc_now()
-        response, status = None, ""
+        response: str | None = None
+        refusal: str | None = None
         request = row.request if isinstance(row.request, dict) else {}
         texts = {name: _write(value) for name, value in sorted(request.items())}
         try:
@@ -100,12 +104,12 @@ class RowProcessor:
             plan = self._plan(request, texts)
             response = _write(answer(request, plan, self._digest(texts), self._model, rfc3339(now)))
         except RowError as error:
-            details = {"code": 400, "message": error.message, "status": "INVALID_ARGUMENT"}
-            status = f"Bad Request: {json.dumps({'error': details})}"
+            refusal = error.message
         if self._habits.adds_nulls and "contents" in request:
             texts["contents"] = _write(_with_nulls(request["contents"]))
         echo = _object(texts) if request else _write(row.request)
-        return OutputRow(row, echo, status, response, now.isoformat(timespec="milliseconds"))
+        output = OutputRow(row, echo, "", response, now.isoformat(timespec="milliseconds"))
+        return failed(output, *BAD_REQUEST, refusal) if refusal is not None else output
 
     def _digest(self, texts: Mapping[str, str]) -> bytes:
         """Hash a request so that neither the order of members nor nulls make a difference."""
@@ -151,6 +155,12 @@ def coerced(value: Any) -> Any:
     if isinstance(value, str) and _NUMBER.match(value):
         return float(value) if "." in value else int(value)
     return value
+
+
+def failed(output: OutputRow, words: str, code: int, status: str, message: str) -> OutputRow:
+    """Return a row as one that failed, in the form of the service: words, then JSON."""
+    details = {"error": {"code": code, "message": message, "status": status}}
+    return replace(output, status=f"{words}: {json.dumps(details)}", response=None)
 
 
 def prediction_line(output: OutputRow) -> bytes:

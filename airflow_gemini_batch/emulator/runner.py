@@ -16,7 +16,7 @@ from airflow_gemini_batch.batch_job import CompletionStats, JobState
 from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.faults import JobFault, OutputFault, RowFaultKind
 from airflow_gemini_batch.emulator.importer import check_import
-from airflow_gemini_batch.emulator.row_faults import disturbed_lines, order
+from airflow_gemini_batch.emulator.row_faults import disturbed_answer, disturbed_lines, order
 from airflow_gemini_batch.emulator.rows import RowProcessor, prediction_line
 from airflow_gemini_batch.emulator.state import Abandoned, Outcome, rfc3339, utc_now
 from airflow_gemini_batch.emulator.storage import ObjectStorage, parse_line, read_lines
@@ -174,10 +174,9 @@ class _Work:
         for at in order(shuffled, len(items), plan.seed):
             row, item = items[at]
             self._job.check_abandoned()
-            output = process(source.parse(item))
-            lines = disturbed_lines(
-                write(output), plan.of_row(row), f"{plan.seed}/{row}", in_table=prefix is None
-            )
+            faults = plan.of_row(row)
+            output = disturbed_answer(process(source.parse(item)), faults)
+            lines = disturbed_lines(write(output), faults, f"{plan.seed}/{row}", in_table=prefix is None)
             self._spool.add(lines, succeeded=not output.status)
 
     def end(self, share: float | None, failure: errors.JobFailedError | None = None) -> Outcome:

@@ -90,6 +90,18 @@ def test_rows_are_hit_by_their_number_in_the_input(storage_client: storage.Clien
     assert job["completionStats"] == {"successfulCount": "5"}
 
 
+def test_rows_fail_as_the_service_lets_them_fail(storage_client: storage.Client, bucket: str) -> None:
+    faults = [RowFault(kind=RowFaultKind.EXHAUSTED, nth=(1,)), RowFault(kind=RowFaultKind.REFUSED, nth=(2,))]
+    job, found = written(storage_client, bucket, 3, rows=faults)
+    rows = [json.loads(line) for line in found["predictions.jsonl"]]
+    words, _, error = rows[0]["status"].partition(": ")
+    assert (words, json.loads(error)["error"]["code"]) == ("Too Many Requests", 429)
+    assert rows[0]["request"]["contents"]
+    assert rows[1]["status"].startswith('Bad Request: {"error": {"code": 400, ')
+    assert [bool(row["response"]) for row in rows] == [False, False, True]
+    assert job["completionStats"] == {"successfulCount": "1", "failedCount": "2"}
+
+
 def test_rows_of_a_table_are_lost_and_doubled_too(
     storage_client: storage.Client, bucket: str, dataset: str, bigquery_client: bigquery.Client
 ) -> None:
