@@ -15,12 +15,13 @@
     ├── RequestsError              the requests could not be built or stored; nothing was submitted
     ├── JobEndedError              the job is over and did not succeed
     ├── WaitTimeoutError           the job is not over and the deadline has passed
-    └── LandingError               the results could not be landed
-        ├── OutputNotFoundError    the job left no output to land
-        ├── DatasetNotFoundError
-        ├── LocationMismatchError
-        ├── TableMismatchError     the table that exists has other columns
-        └── RowCountError          the buckets do not add up to the rows of the input
+    ├── LandingError               the results could not be landed
+    │   ├── OutputNotFoundError    the job left no output to land
+    │   ├── DatasetNotFoundError
+    │   ├── LocationMismatchError
+    │   ├── TableMismatchError     the table that exists has other columns
+    │   └── RowCountError          the buckets do not add up to the rows of the input
+    └── QualityGateError           the results are landed, and fewer of them are good than was asked for
 """
 
 from __future__ import annotations
@@ -216,5 +217,24 @@ class RowCountError(LandingError):
     """
 
     def __init__(self, explanation: str, manifest: dict[str, Any]) -> None:
+        self.manifest = manifest
+        super().__init__(explanation)
+
+
+class QualityGateError(GeminiBatchError):
+    """The results are landed, and the share of good or of invalid rows is beyond its limit.
+
+    :param gate: the parameter that sets the limit
+    :param limit: its value, between 0 and 1
+    :param ratio: what was found
+    :param manifest: the manifest that would have been returned
+    """
+
+    def __init__(
+        self, explanation: str, *, gate: str, limit: float, ratio: float, manifest: dict[str, Any]
+    ) -> None:
+        self.gate = gate
+        self.limit = limit
+        self.ratio = ratio
         self.manifest = manifest
         super().__init__(explanation)

@@ -11,28 +11,19 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
-from airflow_gemini_batch.compat import run_identity
 from airflow_gemini_batch.exceptions import (
     ApiError,
-    DatasetNotFoundError,
     GeminiBatchError,
     InvalidParameterError,
     JobEndedError,
-    LocationMismatchError,
-    OutputNotFoundError,
-    RowCountError,
-    TableMismatchError,
     WaitTimeoutError,
 )
 from airflow_gemini_batch.jobs.outcome import explain_end
 from airflow_gemini_batch.jobs.polling import Outcome, Watch, utc_now
-from airflow_gemini_batch.links import BatchJobLink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
-
-    from airflow.providers.common.compat.sdk import Context
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.polling import Step
@@ -40,15 +31,6 @@ if TYPE_CHECKING:
 
 
 _E = TypeVar("_E", bound=Enum)
-
-# A retry of landing meets these again; what else BigQuery refuses may pass.
-_LASTING = (
-    DatasetNotFoundError,
-    LocationMismatchError,
-    OutputNotFoundError,
-    RowCountError,
-    TableMismatchError,
-)
 
 
 class Face(Protocol):
@@ -201,46 +183,6 @@ def cancel_late(face: WaitingFace, hook: GeminiBatchHook, name: JobName) -> str:
         )
     hook.cancel_job(name)
     return "It was asked to cancel; rows that are done are charged and kept."
-
-
-def land_results(
-    face: LoggingFace,
-    context: Context,
-    *,
-    job_name: str,
-    destination_table: str,
-    error_table: str | None,
-    response_schema: Any,
-    write_mode: str,
-    project_id: str | None,
-) -> dict[str, Any]:
-    """Land the results of a job; the values are those of GeminiBatchResultsToBigQueryOperator.
-
-    :return: the manifest
-    """
-    from airflow_gemini_batch.requests.response_schema import ResponseSchema
-    from airflow_gemini_batch.results.landing import LandingRequest, WriteMode, land
-    from airflow_gemini_batch.tables import TableName
-
-    with fail_without_retry(*_LASTING):
-        hook = connect(face)
-        name = JobName.parse(job_name)
-        project = hook.resolve_project(project_id)
-        destination = TableName.parse(destination_table, project)
-        request = LandingRequest(
-            destination=destination,
-            error_table=TableName.parse(error_table or f"{destination}_errors", project, "error_table"),
-            write_mode=choice(WriteMode, "write_mode", write_mode),
-            response_schema=ResponseSchema.of(response_schema) if response_schema else None,
-            run=run_identity(context),
-            # Last: everything that can be checked without the service has been.
-            job=hook.get_job(name),
-        )
-        BatchJobLink.persist(context, name)
-        bigquery, storage = hook.bigquery_client(project), hook.storage_client(project)
-        manifest = land(request, bigquery=bigquery, storage=storage)
-    face.log.info("%s", manifest)
-    return manifest.to_dict()
 
 
 def _timed_out(face: WaitingFace, hook: GeminiBatchHook, name: JobName, state: str | None) -> NoReturn:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.faces import fail_without_retry, land_results
+from airflow_gemini_batch.faces import fail_without_retry
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
 from airflow_gemini_batch.request_faces import staging_folder, store_requests
+from airflow_gemini_batch.result_faces import land_results, landing_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -38,6 +39,9 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         (templated)
     :param error_table: default ``results_table`` with ``_errors`` behind it (templated)
     :param write_mode: ``append`` to what other jobs have landed, or ``truncate``
+    :param min_success_ratio: fail, after landing, when fewer of the rows succeeded; 0 to 1 (templated)
+    :param max_invalid_ratio: fail, after landing, when more of the answers do not fit the schema; 0 to 1
+        (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -46,6 +50,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         "staging_uri",
         "results_table",
         "error_table",
+        "min_success_ratio",
+        "max_invalid_ratio",
     )
     custom_operator_name = "@task.gemini_batch"
 
@@ -67,6 +73,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         results_table: str | None = None,
         error_table: str | None = None,
         write_mode: str = "append",
+        min_success_ratio: float = 0.0,
+        max_invalid_ratio: float = 1.0,
         wait_for_completion: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -90,6 +98,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         self.results_table = results_table
         self.error_table = error_table
         self.write_mode = write_mode
+        self.min_success_ratio = min_success_ratio
+        self.max_invalid_ratio = max_invalid_ratio
         self._has_begun = False
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
@@ -110,6 +120,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
                     False,
                     "answers can be landed only when the job has ended; leave it out",
                 )
+            if self.results_table:
+                landing_values(self, self.results_table)  # Before anything is paid.
             self.output_uri = self.output_uri or f"{staging_folder(self.staging_uri)}/results"
         self.input_uri = store_requests(self, context, max_objects=1).uris
         return self._land(GeminiBatchSubmitOperator.execute(self, context), context)
@@ -121,16 +133,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
     def _land(self, job_name: str, context: Context) -> Any:
         if not self.results_table:
             return job_name
-        return land_results(
-            self,
-            context,
-            job_name=job_name,
-            destination_table=self.results_table,
-            error_table=self.error_table,
-            response_schema=self.response_schema,
-            write_mode=self.write_mode,
-            project_id=self.project_id,
-        )
+        return land_results(self, context, job_name=job_name, destination_table=self.results_table)
 
 
 def gemini_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:

@@ -17,7 +17,6 @@ from airflow_gemini_batch.faces import (
     ended_well,
     fail_without_retry,
     job_of_event,
-    land_results,
     seconds_of,
     trigger_for,
     wait_here,
@@ -25,6 +24,7 @@ from airflow_gemini_batch.faces import (
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
 from airflow_gemini_batch.jobs.spec import check_region, table_of
 from airflow_gemini_batch.links import BatchJobLink
+from airflow_gemini_batch.result_faces import land_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -243,6 +243,9 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
     :param error_table: default ``destination_table`` with ``_errors`` behind it (templated)
     :param response_schema: pydantic model or JSON Schema of an answer; its properties become columns
     :param write_mode: ``append`` to what other jobs have landed, or ``truncate`` the table first
+    :param min_success_ratio: fail, after landing, when fewer of the rows succeeded; 0 to 1 (templated)
+    :param max_invalid_ratio: fail, after landing, when more of the answers do not fit the schema; 0 to 1
+        (templated)
     :param project_id: project that runs the BigQuery jobs; default the connection's (templated)
     :param gcp_conn_id: Google Cloud connection (templated)
     :param impersonation_chain: service account to impersonate, or the chain to it (templated)
@@ -253,6 +256,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         "destination_table",
         "error_table",
         "write_mode",
+        "min_success_ratio",
+        "max_invalid_ratio",
         "project_id",
         "gcp_conn_id",
         "impersonation_chain",
@@ -268,6 +273,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         error_table: str | None = None,
         response_schema: Any = None,
         write_mode: str = "append",
+        min_success_ratio: float = 0.0,
+        max_invalid_ratio: float = 1.0,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -279,19 +286,12 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         self.error_table = error_table
         self.response_schema = response_schema
         self.write_mode = write_mode
+        self.min_success_ratio = min_success_ratio
+        self.max_invalid_ratio = max_invalid_ratio
         self.project_id = project_id
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land, and return the manifest."""
-        return land_results(
-            self,
-            context,
-            job_name=self.job_name,
-            destination_table=self.destination_table,
-            error_table=self.error_table,
-            response_schema=self.response_schema,
-            write_mode=self.write_mode,
-            project_id=self.project_id,
-        )
+        return land_results(self, context, job_name=self.job_name, destination_table=self.destination_table)

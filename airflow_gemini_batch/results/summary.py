@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 WAYS = ("key", "label", "number", "request", "count")
 """How an output row was joined to its input row: by its key; by the label in the echoed request; by a key
 that came back as a number; by the canonical request; by count alone, where it carries nothing else."""
+
+MAX_BYTES = 4096
+# Names have up to 1,024 bytes each, and letters beyond ASCII take six. In this order they are left out of a
+# manifest that would be too large: the job knows the first, the DAG and the log know the others.
+_LONG = ("output_location", "error_table", "destination_table")
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,11 @@ class Manifest:
         return sum(self.buckets.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON types: times in ISO 8601, cost in US dollars."""
-        return {
+        """Return it as JSON types: times in ISO 8601, cost in US dollars.
+
+        In JSON it has at most :data:`MAX_BYTES`; names too long for that are ``None``.
+        """
+        facts = {
             "job_name": self.job_name,
             "state": self.state,
             "destination_table": self.destination_table,
@@ -78,6 +87,10 @@ class Manifest:
             "start_time": self.start_time and self.start_time.isoformat(),
             "end_time": self.end_time and self.end_time.isoformat(),
         }
+        for name in _LONG:
+            if len(json.dumps(facts)) > MAX_BYTES:
+                facts[name] = None
+        return facts
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {bucket}" for bucket, count in self.buckets.items() if count)

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_gemini_batch.decorators.gemini_batch import gemini_batch_task
+from airflow_gemini_batch.emulator.faults import FaultPlan, RowFault, RowFaultKind
 from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
 from airflow_gemini_batch.task_groups import gemini_batch
 
@@ -91,6 +92,34 @@ def test_from_prompts_to_rows(
     assert {row["key"] for row in rows} == {"row-a", "row-b", "row-c"}
     assert all(row["status"] == "succeeded" and row["topic"] for row in rows)
     assert manifest["counts"]["succeeded"] == 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"min_success_ratio": 2}, {"write_mode": "upsert"}, {"error_table": "no-table"}], ids=str
+)
+def test_how_to_land_is_checked_before_anything_is_paid(
+    operator: Callable[..., Any],
+    context: Context,
+    vertex: Emulator,
+    bucket: str,
+    storage_client: storage.Client,
+    wrong: dict[str, Any],
+) -> None:
+    (parameter,) = wrong
+    with pytest.raises(AirflowFailException, match=parameter):
+        operator(lambda: ["a"], results_table="d.answers", **wrong).execute(context)
+    assert not vertex.jobs
+    assert not list(storage_client.list_blobs(bucket))
+
+
+def test_a_gate_fails_the_decorated_task_after_landing(
+    operator: Callable[..., Any], context: Context, ti: TaskInstance, vertex: Emulator, dataset: str
+) -> None:
+    vertex.faults = FaultPlan(rows=[RowFault(kind=RowFaultKind.DROPPED, nth=(1,))])
+    face = operator(lambda: ["a", "b"], results_table=f"{dataset}.answers", min_success_ratio=0.6)
+    with pytest.raises(AirflowFailException, match=r"1 of 2 rows .* min_success_ratio is 0\.6"):
+        finish(face, context)
+    assert ti.xcom["return_value"]["counts"]["missing"] == 1
 
 
 def test_the_task_group(settings: dict[str, Any]) -> None:

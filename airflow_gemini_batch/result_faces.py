@@ -1,0 +1,117 @@
+"""What the faces that land results have in common: the operator, and the decorator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
+
+from airflow_gemini_batch.batch_job import JobName
+from airflow_gemini_batch.compat import run_identity
+from airflow_gemini_batch.exceptions import (
+    DatasetNotFoundError,
+    LocationMismatchError,
+    OutputNotFoundError,
+    QualityGateError,
+    RowCountError,
+    TableMismatchError,
+)
+from airflow_gemini_batch.faces import LoggingFace, choice, connect, fail_without_retry
+from airflow_gemini_batch.links import BatchJobLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_gemini_batch.requests.response_schema import ResponseSchema
+    from airflow_gemini_batch.results.gates import Gates
+    from airflow_gemini_batch.results.landing import WriteMode
+    from airflow_gemini_batch.tables import TableName
+
+# A retry of landing meets these again; what else BigQuery refuses may pass.
+_LASTING = (
+    DatasetNotFoundError,
+    LocationMismatchError,
+    OutputNotFoundError,
+    QualityGateError,
+    RowCountError,
+    TableMismatchError,
+)
+
+
+class LandingFace(LoggingFace, Protocol):
+    """A face that lands results; the values are those of GeminiBatchResultsToBigQueryOperator."""
+
+    error_table: str | None
+    response_schema: Any
+    write_mode: str
+    min_success_ratio: float
+    max_invalid_ratio: float
+    project_id: str | None
+
+
+@dataclass(frozen=True)
+class LandingValues:
+    """The values of a face that lands, checked."""
+
+    project: str
+    destination: TableName
+    error_table: TableName
+    write_mode: WriteMode
+    response_schema: ResponseSchema | None
+    gates: Gates
+
+
+def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
+    """Check all that can be checked without a job.
+
+    :raises InvalidParameterError: a value cannot work
+    """
+    from airflow_gemini_batch.requests.response_schema import ResponseSchema
+    from airflow_gemini_batch.results.gates import Gates
+    from airflow_gemini_batch.results.landing import WriteMode
+    from airflow_gemini_batch.tables import TableName
+
+    project = connect(face).resolve_project(face.project_id)
+    destination = TableName.parse(destination_table, project)
+    return LandingValues(
+        project=project,
+        destination=destination,
+        error_table=TableName.parse(face.error_table or f"{destination}_errors", project, "error_table"),
+        write_mode=choice(WriteMode, "write_mode", face.write_mode),
+        response_schema=ResponseSchema.of(face.response_schema) if face.response_schema else None,
+        gates=Gates.of(face.min_success_ratio, face.max_invalid_ratio),
+    )
+
+
+def land_results(
+    face: LandingFace, context: Context, *, job_name: str, destination_table: str
+) -> dict[str, Any]:
+    """Land the results of a job, and hold them against the gates.
+
+    :return: the manifest; it is in XCom too when the rows are landed and the task fails
+    """
+    from airflow_gemini_batch.results.landing import LandingRequest, land
+
+    with fail_without_retry(*_LASTING):
+        name = JobName.parse(job_name)
+        values = landing_values(face, destination_table)
+        hook = connect(face)
+        request = LandingRequest(
+            job=hook.get_job(name),
+            destination=values.destination,
+            error_table=values.error_table,
+            run=run_identity(context),
+            response_schema=values.response_schema,
+            write_mode=values.write_mode,
+        )
+        BatchJobLink.persist(context, name)
+        bigquery, storage = hook.bigquery_client(values.project), hook.storage_client(values.project)
+        try:
+            manifest = land(request, bigquery=bigquery, storage=storage)
+            face.log.info("%s", manifest)
+            values.gates.check(manifest)
+        except (RowCountError, QualityGateError) as error:
+            context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=error.manifest)
+            raise
+    return manifest.to_dict()

@@ -1,0 +1,119 @@
+"""Landing as a task: its values, its gates, and what is in XCom when it fails."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, AirflowFailException
+
+from airflow_gemini_batch.emulator.faults import FaultPlan, RowFault, RowFaultKind
+from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError, RowCountError
+from airflow_gemini_batch.operators.gemini_batch import (
+    GeminiBatchResultsToBigQueryOperator,
+    GeminiBatchSubmitOperator,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.cloud import bigquery, storage
+
+    from airflow_gemini_batch.emulator.server import Emulator
+    from tests.faces.conftest import TaskInstance
+
+Context = Any
+Land = Any
+
+
+@pytest.fixture
+def job_name(vertex: Emulator, submit_args: dict[str, Any], context: Context) -> str:
+    """A job of three rows; the output has none for the second."""
+    vertex.faults = FaultPlan(rows=[RowFault(kind=RowFaultKind.DROPPED, nth=(2,))])
+    submit = GeminiBatchSubmitOperator(**submit_args, wait_for_completion=True, deferrable=False)
+    return str(submit.execute(context))
+
+
+@pytest.fixture
+def land(job_name: str, dataset: str) -> Callable[..., Land]:
+    """Makes the operator that lands it."""
+
+    def make(**values: Any) -> GeminiBatchResultsToBigQueryOperator:
+        given = {"task_id": "land", "job_name": job_name, "destination_table": f"{dataset}.answers", **values}
+        return GeminiBatchResultsToBigQueryOperator(**given)
+
+    return make
+
+
+def failure(task: Land, context: Context) -> BaseException | None:
+    """Execute a task that fails for good, and return why."""
+    with pytest.raises(AirflowFailException) as caught:
+        task.execute(context)
+    return caught.value.__cause__
+
+
+def test_gates_that_hold(land: Callable[..., Land], context: Context, ti: TaskInstance) -> None:
+    manifest = land(min_success_ratio="0.66", max_invalid_ratio=0).execute(context)
+    assert (manifest["counts"]["succeeded"], manifest["input_rows"]) == (2, 3)
+    assert XCOM_RETURN_KEY not in ti.xcom  # Airflow puts there what is returned.
+
+
+def test_a_gate_fails_the_task_after_landing(
+    land: Callable[..., Land],
+    context: Context,
+    ti: TaskInstance,
+    dataset: str,
+    bigquery_client: bigquery.Client,
+    vertex: Emulator,
+) -> None:
+    """The rows are in the table, the manifest is in XCom, and a retry finds both again."""
+
+    def rows() -> list[tuple[Any, ...]]:
+        query = f"SELECT key, status, landed_at FROM `{dataset}.answers` ORDER BY key"
+        return [row.values() for row in bigquery_client.query_and_wait(query)]
+
+    error = failure(land(min_success_ratio=0.9), context)
+    assert isinstance(error, QualityGateError)
+    assert (error.gate, error.limit, error.ratio) == ("min_success_ratio", 0.9, 2 / 3)
+    assert ti.xcom[XCOM_RETURN_KEY] == error.manifest
+    landed = rows()
+    assert [status for _, status, _ in landed] == ["succeeded", "missing", "succeeded"]
+    again = failure(land(min_success_ratio=0.9), context)
+    assert isinstance(again, QualityGateError)
+    assert again.manifest == error.manifest
+    assert rows() == landed
+    assert len(vertex.jobs) == 1
+    assert land(min_success_ratio=0.6).execute(context) == error.manifest
+
+
+def test_the_manifest_of_rows_that_do_not_add_up_is_in_xcom(
+    land: Callable[..., Land],
+    context: Context,
+    ti: TaskInstance,
+    vertex: Emulator,
+    bucket: str,
+    storage_client: storage.Client,
+) -> None:
+    (job,) = vertex.jobs
+    directory = job["outputInfo"]["gcsOutputDirectory"].removeprefix(f"gs://{bucket}/")
+    stranger = json.dumps({"key": "stranger", "request": {}, "status": "", "response": {}})
+    storage_client.bucket(bucket).blob(f"{directory}/predictions.jsonl-1").upload_from_string(stranger)
+    error = failure(land(), context)
+    assert isinstance(error, RowCountError)
+    assert ti.xcom[XCOM_RETURN_KEY]["unmatched"] == 1
+
+
+def test_a_gate_is_checked_before_anything_is_done(
+    land: Callable[..., Land],
+    context: Context,
+    vertex: Emulator,
+    dataset: str,
+    bigquery_client: bigquery.Client,
+) -> None:
+    calls = len(vertex.requests)
+    error = failure(land(max_invalid_ratio=5), context)
+    assert isinstance(error, InvalidParameterError)
+    assert error.parameter == "max_invalid_ratio"
+    assert len(vertex.requests) == calls
+    assert not list(bigquery_client.list_tables(dataset))
