@@ -1,2 +1,2 @@
--- How many rows of a job a table has.
-SELECT COUNT(*) FROM {{table}} WHERE job_name = @job_name
+-- How many rows of some jobs a table has.
+SELECT COUNT(*) FROM {{table}} WHERE job_name IN UNNEST(@job_names)

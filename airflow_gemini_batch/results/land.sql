@@ -110,6 +110,20 @@ THEN
   DELETE FROM {{errors}} WHERE @truncate OR job_name = @job_name;
 END IF;
 
+-- What was asked again is answered by this job, well or not.
+IF
+  EXISTS (SELECT 1 FROM {{errors}} WHERE retryable AND job_name IN UNNEST(@replaces))
+THEN
+  DELETE FROM {{results}}
+  WHERE
+    job_name IN UNNEST(@replaces)
+    AND status != 'succeeded'
+    AND key IN (SELECT key FROM outcomes)
+    AND key IN (SELECT key FROM {{errors}} WHERE retryable AND job_name IN UNNEST(@replaces));
+  DELETE FROM {{errors}}
+  WHERE job_name IN UNNEST(@replaces) AND retryable AND key IN (SELECT key FROM outcomes);
+END IF;
+
 INSERT INTO {{results}} (
   key, status, text, output, finish_reason, model_version, prompt_tokens, cached_tokens, output_tokens,
   thought_tokens, total_tokens, processed_at, request, response, {{schema_columns}}

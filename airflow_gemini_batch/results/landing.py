@@ -24,6 +24,7 @@ from airflow_gemini_batch.results.statements import (
     count_script,
     enum_parameters,
     landing_script,
+    replaced_script,
 )
 from airflow_gemini_batch.results.summary import Manifest, manifest
 from airflow_gemini_batch.tables import dataset_location
@@ -53,6 +54,9 @@ class LandingRequest:
 
     :param job: one that has ended, as just read from the service
     :param key_field: member of an input line, or column of an input table, that holds a row's key
+    :param replaces: names of jobs whose retryable failures this one was asked again: where it has a row of
+        their key, theirs go
+    :param replaced_by: names of jobs that were landed since, and were asked failures of this one again
     """
 
     job: BatchJob
@@ -62,6 +66,8 @@ class LandingRequest:
     response_schema: ResponseSchema | None = None
     write_mode: WriteMode = WriteMode.APPEND
     key_field: str = KEY_FIELD
+    replaces: tuple[str, ...] = ()
+    replaced_by: tuple[str, ...] = ()
 
 
 def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -> Manifest:
@@ -122,7 +128,7 @@ def _plan(
 ) -> _Plan:
     settings = (request.destination, request.error_table, request.write_mode, request.key_field)
     schema = request.response_schema and request.response_schema.columns
-    digest = _digest(str(request.job.name), output, given, settings, schema, tables_made)
+    digest = _digest(str(request.job.name), output, given, settings, schema, tables_made, request.replaces)
     staged: dict[TableName, Objects] = {}
 
     def source(place: Objects | JobTable, role: str) -> TableName | JobTable:
@@ -179,6 +185,7 @@ def _query_config(request: LandingRequest) -> bq.QueryJobConfig:
         bq.ScalarQueryParameter("truncate", "BOOL", request.write_mode is WriteMode.TRUNCATE),
         bq.ScalarQueryParameter("long_prompt_tokens", "INT64", LONG_PROMPT_TOKENS),
         *(bq.ScalarQueryParameter(name, "STRING", value) for name, value in texts.items()),
+        bq.ArrayQueryParameter("replaces", "STRING", request.replaces),
         *(bq.ArrayQueryParameter(name, "STRING", values) for name, values in lists.items()),
     ]
     return bq.QueryJobConfig(query_parameters=parameters)
@@ -192,24 +199,35 @@ def _counts(job: bq.QueryJob) -> dict[str, Any]:
 def _is_landed(bigquery: bq.Client, request: LandingRequest, job: bq.QueryJob) -> bool:
     """Whether the rows of an earlier landing are all still there, and its counts too (kept for a day)."""
     from google.api_core.exceptions import GoogleAPICallError
-    from google.cloud import bigquery as bq
 
     try:
         counts = _counts(job)
     except GoogleAPICallError:
         return False
-    config = bq.QueryJobConfig(
-        query_parameters=[bq.ScalarQueryParameter("job_name", "STRING", str(request.job.name))]
-    )
-    tables = {
-        request.destination: sum(counts[bucket.value] for bucket in Bucket),
-        request.error_table: sum(counts[bucket.value] for bucket in Bucket if bucket is not Bucket.SUCCEEDED),
-    }
-    for table, expected in tables.items():
-        ((found,),) = bigquery.query(count_script(table), job_config=config).result()
-        if found != expected:
+    rows = sum(counts[bucket.value] for bucket in Bucket)
+    # Where a later job was asked a failure again, its row stands for the one that was here.
+    later = 0
+    if request.replaced_by:
+        later = _count(bigquery, count_script(request.destination), job_names=request.replaced_by)
+    expected = {request.destination: rows, request.error_table: rows - counts[Bucket.SUCCEEDED.value]}
+    for table, number in expected.items():
+        if _count(bigquery, count_script(table), job_names=(str(request.job.name),)) + later != number:
             return False
-    return True
+    return not request.replaces or not _count(
+        bigquery,
+        replaced_script(request.destination, request.error_table),
+        job_names=(str(request.job.name),),
+        replaces=request.replaces,
+    )
+
+
+def _count(bigquery: bq.Client, statement: str, **names: tuple[str, ...]) -> int:
+    from google.cloud import bigquery as bq
+
+    given = [bq.ArrayQueryParameter(name, "STRING", values) for name, values in names.items()]
+    config = bq.QueryJobConfig(query_parameters=given)
+    ((found,),) = bigquery.query(statement, job_config=config).result()
+    return int(found)
 
 
 def _check_count(result: Manifest) -> None:

@@ -80,8 +80,13 @@ def landing_parts(landing: Landing) -> list[str]:
 
 
 def count_script(table: TableName) -> str:
-    """Return the query that counts the rows of ``@job_name`` in a table."""
+    """Return the query that counts the rows of ``@job_names`` in a table."""
     return _fill("count", table=table.quoted)
+
+
+def replaced_script(results: TableName, errors: TableName) -> str:
+    """Return the query that counts failures of ``@replaces`` which ``@job_names`` should have replaced."""
+    return _fill("replaced", results=results.quoted, errors=errors.quoted)
 
 
 def enum_parameters(schema: ResponseSchema | None) -> dict[str, list[str]]:

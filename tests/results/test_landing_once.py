@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lines import answered, asked
 
-from airflow_gemini_batch import once, staging
+from airflow_gemini_batch import once
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import LandingError
+from airflow_gemini_batch.results import staging
 from airflow_gemini_batch.results.landing import WriteMode
 
 if TYPE_CHECKING:

@@ -12,7 +12,13 @@ from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results import statements
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, result_columns
 from airflow_gemini_batch.results.outputs import JobTable
-from airflow_gemini_batch.results.statements import Landing, count_script, enum_parameters, landing_script
+from airflow_gemini_batch.results.statements import (
+    Landing,
+    count_script,
+    enum_parameters,
+    landing_script,
+    replaced_script,
+)
 from airflow_gemini_batch.tables import TableName
 
 pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
@@ -90,7 +96,7 @@ def test_bigquery_would_run_every_variant() -> None:
     text = sql_type("STRING")
     parameters = dict.fromkeys(("job_name", "dag_id", "task_id", "run_id"), text)
     parameters |= {"landed_at": sql_type("TIMESTAMP"), "truncate": sql_type("BOOL")}
-    parameters |= {"long_prompt_tokens": sql_type("INT64")}
+    parameters |= {"long_prompt_tokens": sql_type("INT64"), "replaces": sql_type("STRING", "REPEATED")}
     for answers, requests, schema in VARIANTS:
         landing = Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, schema, "key")
         tables = {
@@ -108,17 +114,25 @@ def test_bigquery_would_run_every_variant() -> None:
         assert not [kind for kind in within if "Create" in kind or "Drop" in kind]
         assert kinds[-1] == "ResolvedQueryStmt"
     results = {column.name: sql_type(column.type, column.mode) for column in result_columns(None)}
-    assert analyzer.check(count_script(RESULTS), {str(RESULTS): results}, {"job_name": text})
+    errors = {column.name: sql_type(column.type, column.mode) for column in ERROR_COLUMNS}
+    names = dict.fromkeys(("job_names", "replaces"), sql_type("STRING", "REPEATED"))
+    both = {str(RESULTS): results, str(ERRORS): errors}
+    assert analyzer.check(count_script(RESULTS), both, names)
+    assert analyzer.check(replaced_script(RESULTS, ERRORS), both, names)
     with pytest.raises(Exception, match="Unrecognized name: nothing"):
         analyzer.check("SELECT nothing", {}, {})
 
 
 def test_the_variants_use_every_file() -> None:
     """A statement that no variant runs would be checked by nobody."""
-    used = "".join(
-        landing_script(Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, schema, "key"))
-        for answers, requests, schema in VARIANTS
-    ) + count_script(RESULTS)
+    used = (
+        "".join(
+            landing_script(Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, schema, "key"))
+            for answers, requests, schema in VARIANTS
+        )
+        + count_script(RESULTS)
+        + replaced_script(RESULTS, ERRORS)
+    )
     files = list(Path(statements.__file__).parent.glob("*.sql"))
     assert files
     for file in files:
