@@ -5,7 +5,7 @@ SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint types unit airflow2 reliability bench bigquery lock clean crash-test load-test
+.PHONY: help demo up down test lint types unit crash airflow2 reliability bench bigquery lock clean crash-test load-test
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,7 +21,7 @@ up:  ## start the stack under a real Airflow with the example DAGs, and print it
 down:  ## stop what `make up` started
 	@if [ -x $(BIN)/gemini-batch ]; then $(BIN)/gemini-batch down; fi
 
-test: lint types unit airflow2  ## lint, types and all tests, on Airflow 3 and 2.11
+test: lint types unit crash airflow2  ## lint, types and all tests, on Airflow 3 and 2.11
 
 lint:  ## ruff
 	$(SETUP) airflow3
@@ -32,9 +32,13 @@ types:  ## mypy --strict on the package
 	$(SETUP) airflow3
 	$(BIN)/mypy
 
-unit:  ## all tests on Airflow 3
+unit:  ## the tests on Airflow 3
 	$(SETUP) airflow3 bigquery
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not crash"
+
+crash:  ## kill Airflow's processes at six boundaries; crash-test does it at all
+	$(SETUP) airflow3 bigquery
+	$(BIN)/python -m pytest tests/crash -m crash
 
 airflow2:  ## the unit tests on Airflow 2.11
 	$(SETUP) airflow2 bigquery
