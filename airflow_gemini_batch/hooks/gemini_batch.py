@@ -18,10 +18,14 @@ from urllib.parse import urlencode
 from airflow.providers.google.common.hooks.base_google import GoogleBaseAsyncHook, GoogleBaseHook
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
-from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError, JobNotFoundError
+from airflow_gemini_batch.exceptions import (
+    GeminiBatchError,
+    InvalidParameterError,
+    JobNotFoundError,
+    PermissionDeniedError,
+)
 from airflow_gemini_batch.hooks.errors import from_sdk
-from airflow_gemini_batch.jobs.spec import InputFacts, table_of
-from airflow_gemini_batch.objects import matching
+from airflow_gemini_batch.jobs.input_facts import look_at_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
     from google.cloud.storage import Client as StorageClient
 
+    from airflow_gemini_batch.jobs.input_facts import InputFacts
     from airflow_gemini_batch.jobs.spec import JobSpec
 
 _TIMEOUT_MS = 60_000
@@ -53,24 +58,24 @@ class GeminiBatchHook(GoogleBaseHook):
     """
 
     def create_job(self, spec: JobSpec) -> BatchJob:
-        """Create a job. One request, never repeated: the service has no idempotency key.
+        """Create a job. One request, repeated only when it had no valid token: it has no idempotency key.
 
         :raises ApiError: the service refused it
         :raises ServiceUnreachableError: no answer; unless ``never_sent``, a job may exist
         """
-        with self._client(spec.project, spec.location, creating=True) as client:
-            from google.genai import types
+        from google.genai import types
 
-            job = client.batches.create(
-                model=spec.model,
-                src=_source(spec.input_uris),
-                config=types.CreateBatchJobConfig(
-                    display_name=spec.display_name,
-                    dest=spec.output_uri,
-                    # The SDK has no argument for labels; extra_body is merged into the request.
-                    http_options=types.HttpOptions(extra_body={"labels": dict(spec.labels)}),
-                ),
-            )
+        config = types.CreateBatchJobConfig(
+            display_name=spec.display_name,
+            dest=spec.output_uri,
+            # The SDK has no argument for labels; extra_body is merged into the request.
+            http_options=types.HttpOptions(extra_body={"labels": dict(spec.labels)}),
+        )
+
+        def create(client: genai.Client) -> types.BatchJob:
+            return client.batches.create(model=spec.model, src=_source(spec.input_uris), config=config)
+
+        job = self._call(spec.project, spec.location, create, creating=True)
         return BatchJob.from_resource({"name": job.name, "state": job.state, "displayName": job.display_name})
 
     def get_job(self, name: JobName, *, retry: bool = True) -> BatchJob:
@@ -99,13 +104,11 @@ class GeminiBatchHook(GoogleBaseHook):
 
         A job that has already ended is left as it is.
         """
-        with self._client(name.project, name.location) as client:
-            client.batches.cancel(name=str(name))
+        self._call(name.project, name.location, lambda client: client.batches.cancel(name=str(name)))
 
     def delete_job(self, name: JobName) -> None:
         """Delete a job that has ended. Its output stays."""
-        with self._client(name.project, name.location) as client:
-            client.batches.delete(name=str(name))
+        self._call(name.project, name.location, lambda client: client.batches.delete(name=str(name)))
 
     def resolve_project(self, project_id: str | None) -> str:
         """``project_id`` if given, else the connection's, else ``GOOGLE_CLOUD_PROJECT``."""
@@ -142,40 +145,15 @@ class GeminiBatchHook(GoogleBaseHook):
         :raises PermissionDeniedError: no access token is given
         :raises ServiceUnreachableError: no access token can be had at the moment
         """
-        from google.api_core.exceptions import Forbidden, NotFound
         from google.auth.exceptions import GoogleAuthError
 
         try:
-            return self._table_facts(spec) if spec.input_table else self._object_facts(spec)
-        except NotFound:
-            raise InvalidParameterError("input_uri", list(spec.input_uris), "it does not exist") from None
-        except Forbidden:
-            self.log.info("The input is not checked before submitting: no permission to look at it")
-            return InputFacts()
+            storage, bigquery = self.storage_client(spec.project), self.bigquery_client(spec.project)
+            return look_at_input(spec, storage=storage, bigquery=bigquery)
         except GoogleAuthError as error:
             # Not to be passed over: without its content, the same input would be taken for another one.
             translated = from_sdk(error, project=spec.project, location=spec.location, creating=False)
             raise (translated.error if translated else error) from error
-
-    def _object_facts(self, spec: JobSpec) -> InputFacts:
-        storage = self.storage_client(spec.project)
-        content: list[str] = []
-        for uri in spec.input_uris:
-            found = [
-                f"{blob.name} {blob.size} {blob.crc32c}"
-                for blob in matching(uri, storage, "bucket,name,size,crc32c")
-            ]
-            if not found:
-                raise InvalidParameterError("input_uri", uri, "there is no such object")
-            content += found
-        return InputFacts(content=tuple(content))
-
-    def _table_facts(self, spec: JobSpec) -> InputFacts:
-        project, dataset, table = table_of(spec.input_uris[0])
-        bigquery = self.bigquery_client(project)
-        found = bigquery.get_table(f"{project}.{dataset}.{table}")
-        location = bigquery.get_dataset(f"{project}.{dataset}").location
-        return InputFacts(content=(f"{found.num_rows} rows {found.num_bytes} bytes",), location=location)
 
     def _read(
         self, project: str, location: str, path: str, query: Mapping[str, Any], waits: Sequence[float]
@@ -184,20 +162,32 @@ class GeminiBatchHook(GoogleBaseHook):
 
         Not by the SDK's own retries: those let a connection that breaks while it is read pass as an error.
         """
+        read = partial(_get, path=path, query=query)
         for wait in waits:
             try:
-                with self._client(project, location) as client:
-                    return _get(client, path, query)
+                return self._call(project, location, read)
             except GeminiBatchError as error:  # noqa: PERF203
                 if not error.is_transient:
                     raise
                 self.log.debug("Reading %s again in %s s: %s", path, wait, error)
                 time.sleep(wait * random.uniform(1, 1.5))  # noqa: S311
-        with self._client(project, location) as client:
-            return _get(client, path, query)
+        return self._call(project, location, read)
+
+    def _call(
+        self, project: str, location: str, call: Callable[[genai.Client], _T], *, creating: bool = False
+    ) -> _T:
+        """Call the service; once more with a new token when the one that was sent is no longer good."""
+        try:
+            with self._client(project, location, creating=creating) as client:
+                return call(client)
+        except PermissionDeniedError as error:
+            if error.code != 401:
+                raise
+        with self._client(project, location, creating=creating) as client:
+            return call(client)
 
     @contextmanager
-    def _client(self, project: str, location: str, *, creating: bool = False) -> Iterator[genai.Client]:
+    def _client(self, project: str, location: str, *, creating: bool) -> Iterator[genai.Client]:
         """Lend the client and turn what the SDK raises into our errors."""
         key = self._client_key(project, location)
         with _clients_lock:

@@ -82,19 +82,6 @@ def job_spec(
     )
 
 
-@dataclass(frozen=True)
-class InputFacts:
-    """What a look at the input tells, without reading it.
-
-    :param content: the same for the same content: checksum and size of each object, or rows and bytes of a
-        table
-    :param location: where the dataset of a table lies
-    """
-
-    content: tuple[str, ...] = ()
-    location: str | None = None
-
-
 def check_region(spec: JobSpec, dataset_location: str | None) -> None:
     """Refuse an input table that the job cannot read.
 

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 LOOKUP_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 # A retry comes some time after the earlier try has died: a quarter of a minute more is waited.
 RETRY_WAITS = (1.0, 2.0, 4.0, 8.0)
+# A create that is refused so should have made nothing; nobody has promised it, so a look is taken.
+_REFUSED = (409, 429)
 
 
 class OnChangedInput(str, Enum):
@@ -218,11 +220,14 @@ def _create(
     try:
         return Submission(jobs.create_job(spec), created=True, reason=decision.reason)
     except (ApiError, ServiceUnreachableError) as error:
-        if not _may_have_created(error):
+        waits = _waits_after(error)
+        if not waits:
             raise
-        log.warning("The answer to the create was lost (%s). Looking whether the job is there.", error)
-        if job := _wait_for(jobs, spec, mark, sleep, known):
+        log.warning("The create was not answered well (%s). Looking whether the job is there.", error)
+        if job := _wait_for(jobs, spec, mark, sleep, known, waits):
             return Submission(job, created=True, reason="its answer was lost; it was found by its name")
+        if isinstance(error, ApiError) and error.code in _REFUSED:
+            raise
         raise SubmissionOutcomeUnknownError(spec.display_name, spec.parent, str(error)) from error
 
 
@@ -233,17 +238,25 @@ def _may_yet_succeed(found: Sequence[BatchJob], mark: Mark, policy: Policy) -> b
     return any(Mark.read(job) == mark and job.state is JobState.CANCELLING for job in found)
 
 
-def _may_have_created(error: ApiError | ServiceUnreachableError) -> bool:
+def _waits_after(error: ApiError | ServiceUnreachableError) -> Sequence[float]:
+    """How long to look for a job after a create that failed so, in seconds; empty when there is none."""
     if isinstance(error, ServiceUnreachableError):
-        return not error.never_sent
-    return error.code == 408 or error.code >= 500
+        return () if error.never_sent else LOOKUP_WAITS
+    if error.code in _REFUSED:
+        return RETRY_WAITS
+    return LOOKUP_WAITS if error.code == 408 or error.code >= 500 else ()
 
 
 def _wait_for(
-    jobs: Jobs, spec: JobSpec, mark: Mark, sleep: Callable[[float], None], known: Collection[JobName]
+    jobs: Jobs,
+    spec: JobSpec,
+    mark: Mark,
+    sleep: Callable[[float], None],
+    known: Collection[JobName],
+    waits: Sequence[float],
 ) -> BatchJob | None:
     """Look for a job that was not there before the create; a short one may have succeeded already."""
-    for wait in LOOKUP_WAITS:
+    for wait in waits:
         sleep(wait)
         try:
             found = _find(jobs, spec, mark)

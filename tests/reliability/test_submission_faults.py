@@ -37,7 +37,7 @@ def creates(vertex: Emulator) -> int:
     return sum(r.method == "POST" and r.path.endswith("/batchPredictionJobs") for r in vertex.requests)
 
 
-@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504])
 def test_a_create_that_answers_with_an_error_and_took_effect_is_adopted(
     vertex: Emulator, task: Task, status: int
 ) -> None:
@@ -129,6 +129,14 @@ def test_a_create_over_quota_succeeds_on_a_later_try(vertex: Emulator, task: Tas
     assert task.run() == vertex.jobs[0]["name"]
     assert len(vertex.jobs) == 1
     assert [str(error) for error in task.failures] == [str(task.failures[0])] * 2
+
+
+@pytest.mark.parametrize("route", [Route.CREATE, Route.LIST])
+def test_a_token_that_is_no_longer_good_is_replaced(vertex: Emulator, task: Task, route: Route) -> None:
+    vertex.faults = fault(route, CallFaultKind.STATUS, status=401, nth=(1,))
+    assert task.run(tries=1) == vertex.jobs[0]["name"]
+    assert len(vertex.jobs) == 1
+    assert any(request.faults for request in vertex.requests)
 
 
 @pytest.mark.parametrize("lists", [1, 5])
@@ -234,11 +242,12 @@ def test_a_look_up_that_fails_for_long_creates_nothing(vertex: Emulator, task: T
 def test_credentials_that_are_refused_fail_for_good_and_are_read_again(
     vertex: Emulator, task: Task, status: int
 ) -> None:
-    vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=status, nth=(1,))
+    vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=status, nth=(1, 2))
     with pytest.raises(TaskFailedError) as caught:
         task.run()
     assert isinstance(caught.value.__cause__, PermissionDeniedError)
     assert vertex.jobs == ()
+    vertex.faults = FaultPlan()
     assert task.run() == vertex.jobs[0]["name"]
     assert sum(request.path == "/token" for request in vertex.requests) >= 1
 
@@ -249,7 +258,7 @@ def list_jobs() -> list[Any]:
 
 
 def test_a_token_that_is_refused(vertex: Emulator) -> None:
-    vertex.faults = fault(Route.TOKEN, CallFaultKind.WRONG_TOKEN, nth=(1,))
+    vertex.faults = fault(Route.TOKEN, CallFaultKind.WRONG_TOKEN, nth=(1, 2))
     with pytest.raises(PermissionDeniedError):
         list_jobs()
     assert list_jobs() == []
