@@ -12,6 +12,7 @@
     ├── ServiceUnreachableError    no answer: connection, time-out, token endpoint
     ├── SubmissionOutcomeUnknownError  nobody can say whether a job was created
     ├── JobConflictError           this task run already has a job, for other input
+    ├── CostLimitError             the job may cost more than allowed; nothing was created
     ├── RequestsError              the requests could not be built or stored; nothing was submitted
     ├── JobEndedError              the job is over and did not succeed
     ├── WaitTimeoutError           the job is not over and the deadline has passed
@@ -30,8 +31,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from decimal import Decimal
 
     from airflow_gemini_batch.batch_job import BatchJob
+    from airflow_gemini_batch.requests.estimate import Estimate
 
 
 class GeminiBatchError(Exception):
@@ -138,6 +141,19 @@ class JobConflictError(GeminiBatchError):
     def __init__(self, job: BatchJob, reason: str) -> None:
         self.job = job
         super().__init__(reason)
+
+
+class CostLimitError(GeminiBatchError):
+    """The job may cost more than ``max_cost_usd``, or nobody can say. Nothing was created.
+
+    :param limit: in US dollars
+    :param estimate: tokens and cost, and how sure they are
+    """
+
+    def __init__(self, limit: Decimal, estimate: Estimate, explanation: str) -> None:
+        self.limit = limit
+        self.estimate = estimate
+        super().__init__(explanation)
 
 
 class RequestsError(GeminiBatchError):

@@ -5,24 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from airflow_gemini_batch.command_source import name_of, open_lines, with_progress, wrong_usage
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from airflow_gemini_batch.emulator.terminal import Terminal
     from airflow_gemini_batch.requests.findings import FindingGroup, Report
 
-_CHUNK = 4 * 1024 * 1024
-_LARGE = 16 * 1024 * 1024
-_LINES_BETWEEN = 4096
-_BAR = 30
 _CODES = {"job": "red", "row": "yellow", "result": "yellow", "advice": "cyan", "repaired": "green"}
 _HEADINGS = {
     "job": "The job would fail, and with it every row",
@@ -55,12 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     terminal = Terminal(sys.stdout)
     try:
         report, repairs = _check(arguments.source, arguments.repair)
-    except InvalidParameterError as error:
-        print(f"gemini-batch validate: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"gemini-batch validate: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return 2
+    except (InvalidParameterError, OSError) as error:
+        return wrong_usage("validate", error)
     if arguments.format == "json":
         document = {"source": arguments.source, **report.to_dict()}
         if repairs:
@@ -81,7 +73,7 @@ def _check(source: str, out: str | None) -> tuple[Report, Report | None]:
         raise InvalidParameterError("--repair", out, "give another file, of this machine")
     checker = Check()
     with ExitStack() as stack:
-        lines = _with_progress(*_open(source, stack, checker.start_file))
+        lines = with_progress(*open_lines(source, stack, checker.start_file))
         if out is None:
             checker.add_all(lines)
             return checker.report(), None
@@ -103,55 +95,8 @@ def _written(lines: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def _open(source: str, stack: ExitStack, start_file: Callable[[str], None]) -> tuple[Iterable[bytes], int]:
-    """Return the lines of the source, split at newline bytes only, and its size; 0 if nobody knows."""
-    if source == "-":
-        return sys.stdin.buffer, 0
-    if not source.startswith("gs://"):
-        path = Path(source)
-        file = stack.enter_context(path.open("rb", buffering=_CHUNK))
-        return file, path.stat().st_size
-    from google.auth.exceptions import DefaultCredentialsError
-    from google.cloud.storage import Client
-
-    from airflow_gemini_batch.requests.stored_lines import StoredLines
-
-    try:
-        # With STORAGE_EMULATOR_HOST set it needs neither credentials nor a project.
-        client = Client()
-    except (DefaultCredentialsError, OSError) as error:
-        raise InvalidParameterError("source", source, f"no credentials to read it with: {error}") from None
-    stack.callback(client.close)
-    stored = StoredLines.find([source], client)
-    return stored.read(start_file), stored.size
-
-
-def _with_progress(lines: Iterable[bytes], size: int) -> Iterable[bytes]:
-    """Show a bar on the terminal while a large file is read."""
-    from airflow_gemini_batch.emulator.terminal import Terminal
-
-    terminal = Terminal(sys.stderr)
-    return _drawn(lines, size, terminal) if terminal.is_live and not 0 < size < _LARGE else lines
-
-
-def _drawn(lines: Iterable[bytes], size: int, terminal: Terminal) -> Iterator[bytes]:
-    done = 0
-    begun = time.monotonic()
-    for count, line in enumerate(lines, start=1):
-        done += len(line)
-        if count % _LINES_BETWEEN == 0:
-            rate = count / max(time.monotonic() - begun, 0.001)
-            share = min(done / size, 1.0) if size else 0.0
-            bar = "█" * int(share * _BAR) + "·" * (_BAR - int(share * _BAR)) if size else ""
-            terminal.draw(f"\r\033[K  {bar} {share:4.0%} " if size else "\r\033[K  ")
-            terminal.draw(f"{count:,} lines, {rate:,.0f}/s")
-        yield line
-    terminal.draw("\r\033[K")
-
-
 def _print(terminal: Terminal, source: str, report: Report, repairs: Report | None) -> None:
-    name = "standard input" if source == "-" else source
-    terminal.say(f"{name}: {report.rows:,} rows, {report.size:,} bytes")
+    terminal.say(f"{name_of(source)}: {report.rows:,} rows, {report.size:,} bytes")
     for groups in (repairs.groups if repairs else (), report.groups):
         level = None
         for group in groups:

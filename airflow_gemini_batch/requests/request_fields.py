@@ -28,6 +28,21 @@ def snake_case(name: str) -> str:
     return _CAPITAL.sub(r"_\1", name).lower()
 
 
+def member(message: Any, name: str) -> Any:
+    """Return a field of a message, given by its camelCase name and written in either spelling."""
+    if not isinstance(message, dict):
+        return None
+    value = message.get(name)
+    return message.get(snake_case(name)) if value is None else value
+
+
+def elements(value: Any) -> list[Any]:
+    """Return a repeated field as a list; the service takes one element for a list of one."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
 def is_plain_text(spec: Mapping[str, Any]) -> bool:
     """Whether a scalar field takes any text."""
     return spec.get("type") == "string" and "enum" not in spec and not str(spec.get("format")).endswith("64")

@@ -15,7 +15,9 @@ from airflow_gemini_batch.requests.path_kinds import Problem, child
 from airflow_gemini_batch.requests.request_fields import (
     REQUEST,
     RequestFields,
+    elements,
     is_plain_text,
+    member,
     request_fields,
     snake_case,
 )
@@ -87,25 +89,25 @@ class RowRules:
         return self._found
 
     def _contents(self, request: Mapping[str, Any]) -> None:
-        contents = _elements(_member(request, "contents"))
+        contents = elements(member(request, "contents"))
         if not contents:
             message = "Unable to submit request because at least one contents field is required."
             self._found.append(Problem(NO_CONTENTS, "$.request", message))
         for index, content in enumerate(contents):
             at = f"$.request.contents[{index}]"
-            if _member(content, "role") not in (*_ROLES, None):
+            if member(content, "role") not in (*_ROLES, None):
                 message = "Please use a valid role: user, model."
                 self._found.append(Problem(INVALID_ROLE, f"{at}.role", message))
-            if not _elements(_member(content, "parts")):
+            if not elements(member(content, "parts")):
                 message = "Unable to submit request because it must have at least one parts field."
                 self._found.append(Problem(NO_PARTS, at, message))
             self._files(content, at)
-        self._files(_member(request, "systemInstruction"), "$.request.systemInstruction")
+        self._files(member(request, "systemInstruction"), "$.request.systemInstruction")
 
     def _files(self, content: Any, at: str) -> None:
-        for index, part in enumerate(_elements(_member(content, "parts"))):
-            file = _member(part, "fileData")
-            if isinstance(file, dict) and not _member(file, "mimeType"):
+        for index, part in enumerate(elements(member(content, "parts"))):
+            file = member(part, "fileData")
+            if isinstance(file, dict) and not member(file, "mimeType"):
                 message = "Unable to submit request because it has an empty mimeType parameter."
                 self._found.append(Problem(NO_MIME_TYPE, f"{at}.parts[{index}].fileData", message))
 
@@ -204,20 +206,6 @@ def _is_number(value: Any) -> bool:
             return False
         return True
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _member(message: Any, name: str) -> Any:
-    """A field of a message, in either spelling."""
-    if not isinstance(message, dict):
-        return None
-    value = message.get(name)
-    return message.get(snake_case(name)) if value is None else value
-
-
-def _elements(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
 
 
 def _at(path: str) -> str:

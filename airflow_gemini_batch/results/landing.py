@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch import once
 from airflow_gemini_batch.exceptions import InvalidParameterError, RowCountError
+from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, result_columns
-from airflow_gemini_batch.results.cost import LONG_PROMPT_TOKENS
 from airflow_gemini_batch.results.destination import check_locations, ensure_table
 from airflow_gemini_batch.results.outputs import JobTable, Objects, find_input, find_output
 from airflow_gemini_batch.results.staging import drop, stage

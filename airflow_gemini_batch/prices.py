@@ -1,0 +1,187 @@
+"""What tokens cost in a batch job: dated list prices, or negotiated ones. Never a guess."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+LONG_PROMPT_TOKENS = 200_000
+"""A request with a prompt beyond it is priced by the higher tier, where the model has one."""
+
+_PUBLISHER_MODEL = re.compile(r"(?:.*/)?publishers/google/models/([^/@]+)(?:@.*)?|([^/@]+)(?:@.*)?")
+_BATCH_SHARE = Decimal("0.5")
+_MILLION = 1_000_000
+_PLACES = Decimal("0.000001")
+# Kinds of tokens that none of our models but those for embeddings, speech and films price on their own.
+_UNPRICED = (
+    "input_image_tokens",
+    "input_video_tokens",
+    "output_audio_tokens",
+    "output_video_tokens",
+)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """USD per million tokens of the batch, for prompts of one range of lengths.
+
+    :param cached: of the prompt, found in a cache
+    :param audio: of the prompt
+    :param cached_audio: of the prompt, found in a cache
+    :param output: thoughts among them
+    :param image_output: of the output
+    """
+
+    input: Decimal
+    output: Decimal
+    cached: Decimal
+    audio: Decimal
+    cached_audio: Decimal
+    image_output: Decimal
+
+
+@dataclass(frozen=True)
+class BatchPrices:
+    """The prices of a model.
+
+    :param long: for requests with a prompt beyond :data:`LONG_PROMPT_TOKENS`
+    """
+
+    short: Prices
+    long: Prices
+
+    @classmethod
+    def of(cls, value: BatchPrices | Mapping[str, Any]) -> BatchPrices:
+        """Read negotiated prices, in USD per million tokens of the batch.
+
+        ``{"input": 0.12, "output": 1.0}``, and where they differ ``cached``, ``audio`` (both default to
+        ``input``), ``cached_audio`` (to ``audio``), ``image_output`` (to ``output``), and ``long``: the
+        same again for prompts beyond 200,000 tokens.
+
+        :raises InvalidParameterError: names what is wrong
+        """
+        if isinstance(value, BatchPrices):
+            return value
+        if not isinstance(value, Mapping):
+            raise InvalidParameterError("prices", value, "give {'input': 0.12, 'output': 1.0}")
+        short = _given({name: price for name, price in value.items() if name != "long"}, "prices")
+        longer = value.get("long")
+        return cls(short, _given(longer, "prices['long']") if longer is not None else short)
+
+    @classmethod
+    def listed(cls, model: str, when: datetime) -> BatchPrices | None:
+        """Return the list prices of a day.
+
+        Batch is half of the list price, for input and for output, thoughts among them. A cached token
+        costs its list price: the two discounts do not stack.
+
+        :param model: as a job names it
+        :return: ``None`` for a tuned model, and for one whose price is not known
+        """
+        match = _PUBLISHER_MODEL.fullmatch(model)
+        if not match:
+            return None
+        name = match.group(1) or match.group(2)
+        try:
+            below = [_listed(name, size, when) for size in (1_000, LONG_PROMPT_TOKENS)]
+            beyond = [_listed(name, size, when) for size in (LONG_PROMPT_TOKENS + 1, 5 * LONG_PROMPT_TOKENS)]
+        except LookupError:
+            return None
+        if below[0] != below[1] or beyond[0] != beyond[1]:
+            return None  # The tiers of this model begin elsewhere.
+        return cls(below[0], beyond[0])
+
+
+def prices_of(
+    model: str, when: datetime, negotiated: BatchPrices | Mapping[str, Any] | None
+) -> BatchPrices | None:
+    """Return the negotiated prices if there are any, else those of the list.
+
+    :raises InvalidParameterError: they are no prices
+    """
+    return BatchPrices.listed(model, when) if negotiated is None else BatchPrices.of(negotiated)
+
+
+def _given(value: Any, parameter: str) -> Prices:
+    names = [field.name for field in fields(Prices)]
+    if not isinstance(value, Mapping):
+        raise InvalidParameterError(parameter, value, "give a dict of prices")
+    if unknown := sorted(set(value) - set(names)):
+        raise InvalidParameterError(parameter, unknown, f"there are {', '.join(names)} and long")
+    found = {name: _price(price, f"{parameter}[{name!r}]") for name, price in value.items()}
+    if missing := [name for name in ("input", "output") if name not in found]:
+        raise InvalidParameterError(parameter, dict(value), f"{' and '.join(missing)} must be given")
+    # What has no price of its own costs what its kind costs: too much rather than too little.
+    audio = found.get("audio", found["input"])
+    default = {"cached": found["input"], "audio": audio, "cached_audio": audio}
+    return Prices(**{**default, "image_output": found["output"], **found})
+
+
+def _price(value: Any, parameter: str) -> Decimal:
+    try:
+        price = Decimal(str(value))
+        usable = price.is_finite() and price >= 0 and not isinstance(value, bool)
+    except InvalidOperation:
+        usable = False
+    if not usable:
+        raise InvalidParameterError(
+            parameter, value, "give USD per million tokens of the batch, a number of at least 0"
+        )
+    return price.quantize(_PLACES)
+
+
+def _listed(model: str, prompt_tokens: int, when: datetime) -> Prices:
+    """:raises LookupError: the model is not known, or prices a kind of tokens that we do not."""
+    from genai_prices import Usage, calc_price
+
+    def cost(**tokens: int) -> tuple[Decimal, Decimal]:
+        found = calc_price(
+            Usage(**tokens), model_ref=model, provider_id="google", genai_request_timestamp=when
+        )
+        return found.input_price, found.output_price
+
+    def prompt(**tokens: int) -> Decimal:
+        return cost(input_tokens=prompt_tokens, **tokens)[0] * _MILLION / prompt_tokens
+
+    def output(**tokens: int) -> Decimal:
+        return cost(input_tokens=prompt_tokens, output_tokens=_MILLION, **tokens)[1]
+
+    everything = prompt_tokens
+    plain, written = prompt(), output()
+    for kind in _UNPRICED:
+        given = prompt(**{kind: everything}) if kind.startswith("input") else None
+        made = output(**{kind: _MILLION}) if kind.startswith("output") else None
+        if given not in (None, plain) or made not in (None, written):
+            raise LookupError(f"{model} has a price of its own for {kind}")
+    audio = prompt(input_audio_tokens=everything)
+    listed = Prices(
+        input=plain,
+        output=written,
+        cached=prompt(cache_read_tokens=everything),
+        audio=audio,
+        cached_audio=prompt(
+            cache_read_tokens=everything,
+            input_audio_tokens=everything,
+            cache_audio_read_tokens=everything,
+        ),
+        image_output=output(output_image_tokens=_MILLION),
+    )
+    return _of_batch(listed)
+
+
+def _of_batch(listed: Prices) -> Prices:
+    half = Prices(**{each.name: getattr(listed, each.name) * _BATCH_SHARE for each in fields(Prices)})
+    # A model without a price for cached tokens has them at the price of others.
+    return replace(
+        half,
+        cached=min(listed.cached, half.input),
+        cached_audio=min(listed.cached_audio, half.audio),
+    )
