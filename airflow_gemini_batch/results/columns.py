@@ -55,6 +55,11 @@ ERROR_COLUMNS = (
     Column("error_status", "STRING", description="The service's name of the error, or the finish reason"),
     Column("error_message", "STRING"),
     Column("retryable", "BOOL", description="Whether the same request may succeed when sent again"),
+    Column(
+        "request",
+        "JSON",
+        description="The request as asked; if that is lost, as the service echoes it",
+    ),
     Column("raw_line", "STRING", description="The output line, when it is not JSON"),
 )
 """One row for every request that has no good answer."""

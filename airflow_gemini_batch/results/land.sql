@@ -150,7 +150,7 @@ WHERE outcomes.bucket IN ('malformed', 'missing');
 
 INSERT INTO {{errors}} (
   key, status, job_name, dag_id, task_id, run_id, landed_at,
-  error_code, error_status, error_message, retryable, raw_line
+  error_code, error_status, error_message, retryable, request, raw_line
 )
 SELECT
   key, bucket, @job_name, @dag_id, @task_id, @run_id, @landed_at,
@@ -167,11 +167,13 @@ SELECT
       r'resource.?exhausted|too many requests|quota|deadline|timed? ?out|unavailable|internal|try again'
     )
   END,
+  request,
   raw_line
 FROM (
   SELECT
     key,
     bucket,
+    request,
     raw_line,
     SAFE_CAST(JSON_VALUE(error, '$.code') AS INT64) AS error_code,
     CASE bucket
@@ -205,6 +207,12 @@ FROM (
       outcomes.key,
       outcomes.bucket,
       outcomes.way,
+      -- The echo has members that nobody asked for; by count alone the request is not known.
+      IF(
+        requests.request IS NULL OR outcomes.way = 'count' AND outcomes.bucket != 'malformed',
+        answers.request,
+        SAFE.PARSE_JSON(requests.request, wide_number_mode => 'round')
+      ) AS request,
       judged.raw_line,
       judged.row_status,
       judged.finish_reason,
@@ -214,6 +222,8 @@ FROM (
       JSON_QUERY(SAFE.PARSE_JSON(REGEXP_EXTRACT(judged.row_status, r'(?s)\{.*\}')), '$.error') AS error
     FROM outcomes
     LEFT JOIN judged ON judged.answer_id = outcomes.answer_id
+    LEFT JOIN answers ON answers.answer_id = outcomes.answer_id
+    LEFT JOIN requests ON requests.request_id = outcomes.request_id
     WHERE outcomes.bucket != 'succeeded'
   )
 );

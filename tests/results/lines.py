@@ -51,6 +51,8 @@ def answered(
     return json.dumps(line if key is None else {**line, "key": key}, ensure_ascii=False)
 
 
-def failed(key: Any, code: int, status: str, message: str = "No", words: str = "Bad Request") -> str:
+def failed(
+    key: Any, code: int, status: str, message: str = "No", words: str = "Bad Request", **more: Any
+) -> str:
     error = json.dumps({"error": {"code": code, "message": message, "status": status}})
-    return answered(key, {}, status=f"{words}: {error}")
+    return answered(key, {}, status=f"{words}: {error}", **more)

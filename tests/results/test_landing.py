@@ -46,6 +46,20 @@ def test_a_good_row_has_every_column(lander: Lander) -> None:
     assert lander.errors() == {}
 
 
+def test_errors_keep_the_request_as_it_was_asked(lander: Lander) -> None:
+    """The echo has nulls that nobody asked for; it stands in where the input is gone."""
+    echo = {"contents": [{"parts": [{"fileData": None, "text": "x"}], "role": "user"}]}
+    lander.put_input(asked("busy", "x"), asked("lost", "y"), asked("broken", "z"), asked("good"))
+    lander.put_output(
+        failed("busy", 429, "RESOURCE_EXHAUSTED", request=echo), '{"key": "broken", "req', answered("good")
+    )
+    lander.land()
+    asked_again = {key: as_json(row["request"]) for key, row in lander.errors().items()}
+    assert asked_again == {"busy": request("x"), "lost": request("y"), "broken": request("z")}
+    lander.land(job=lander.job(input_uris=()))
+    assert as_json(lander.errors()["busy"]["request"]) == echo
+
+
 def as_json(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
