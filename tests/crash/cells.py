@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
     from .wire import Exchange
 
-# Submit and land a job that has ended; wait with the sensor; wait in the submitting task.
-SHORT, SENSOR, WAITING = DAG_IDS = ("crash_short", "crash_sensor", "crash_waiting")
+# Submit and land a job that has ended; wait with the sensor; wait in the submitting task; build, too.
+SHORT, SENSOR, WAITING, BUILDING = DAG_IDS = (
+    "crash_short",
+    "crash_sensor",
+    "crash_waiting",
+    "crash_building",
+)
 
 
 class Blow(Enum):
@@ -86,6 +91,20 @@ _JOBS, _JOB = r"batchPredictionJobs$", r"batchPredictionJobs/\d+$"
 _STATE, _RUN = r"/task-instances/[^/]+/state$", r"/task-instances/[^/]+/run$"
 _BQ_JOB, _BQ_JOBS, _BQ_TABLES = r"/jobs/gemini-batch-land-", r"/jobs\?", r"/tables\?"
 
+_UPLOAD = r"^/upload/|^/resumable|upload_id="
+
+UPLOAD = {
+    "upload": Boundary(
+        "build", "the upload is begun", STORAGE, "POST", "uploadType=resumable", dag_id=BUILDING
+    ),
+    "lines": Boundary("build", "the upload of the lines", STORAGE, "PUT", _UPLOAD, dag_id=BUILDING),
+    "name-lines": Boundary("build", "the object gets its name", STORAGE, "POST", "/copyTo/", dag_id=BUILDING),
+    "tidy": Boundary("build", "the growing object is deleted", STORAGE, "DELETE", "growing", dag_id=BUILDING),
+    "keep": Boundary(
+        "build", "the note of what was built", STORAGE, "POST", "^/upload/.*multipart", dag_id=BUILDING
+    ),
+    "create-built": Boundary("build", "the create", VERTEX, "POST", _JOBS, dag_id=BUILDING),
+}
 SUBMIT = {
     "token": Boundary("submit", "the access token", VERTEX, "POST", r"/token$"),
     "look-up": Boundary("submit", "the look-up by identity", VERTEX, "GET", r"batchPredictionJobs\?"),
@@ -195,7 +214,7 @@ def representative() -> dict[str, Cell]:
 
 
 def _cells() -> Iterator[tuple[str, Cell]]:
-    for key, boundary in {**SUBMIT, **WAIT}.items():
+    for key, boundary in {**UPLOAD, **SUBMIT, **WAIT}.items():
         yield from _at(key, boundary)
     for key, boundary in POLL.items():
         whens: Iterable[When] = (When.AFTER,) if boundary.answer else _BOTH

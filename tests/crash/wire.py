@@ -147,7 +147,12 @@ class Proxy:
         with contextlib.closing(connection):
             connection.request(exchange.method, exchange.path, exchange.body or None, dict(headers))
             answer = connection.getresponse()
-            return answer.status, answer.getheaders(), answer.read()
+            # An upload goes on where the server says: that is to be seen, too.
+            told = [
+                (name, value.replace(f"http://{self.upstream}", self.url) if name == "Location" else value)
+                for name, value in answer.getheaders()
+            ]
+            return answer.status, told, answer.read()
 
 
 class _Listener(ThreadingHTTPServer):

@@ -1,4 +1,4 @@
-"""What the crash matrix runs: a job from submitting to its rows, in the two ways to wait for it."""
+"""What the crash matrix runs: a job from its requests to its rows, in the two ways to wait for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from airflow.providers.common.compat.sdk import DAG
 
+from airflow_gemini_batch.decorators.gemini_batch import gemini_batch_task
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
@@ -57,3 +58,17 @@ with dag("crash_sensor"):
 
 with dag("crash_waiting"):
     land(submit(wait_for_completion=True).output)
+
+with dag("crash_building"):
+
+    @gemini_batch_task(
+        task_id="submit",
+        model="gemini-2.5-flash",
+        staging_uri=FOLDER,
+        location="us-central1",
+        poll_interval=1,
+    )
+    def build():
+        return [{"key": f"row-{number}", "prompt": f"row-{number}"} for number in range(6)]
+
+    land(build())
