@@ -12,6 +12,7 @@ from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results import statements
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, result_columns
 from airflow_gemini_batch.results.outputs import JobTable
+from airflow_gemini_batch.results.report_facts import report_script
 from airflow_gemini_batch.results.statements import (
     Landing,
     count_script,
@@ -48,6 +49,7 @@ SCHEMA = ResponseSchema.of(
 JSON_TABLE = {"key": "STRING", "request": "JSON"}
 TEXT_TABLE = {"key": "INTEGER", "request": "STRING"}
 STATUS = {"status": "STRING"}
+REPORT_QUERIES = ("report_rows", "report_tokens", "report_errors")
 
 
 def table(name: TableName, **columns: str) -> JobTable:
@@ -119,6 +121,10 @@ def test_bigquery_would_run_every_variant() -> None:
     both = {str(RESULTS): results, str(ERRORS): errors}
     assert analyzer.check(count_script(RESULTS), both, names)
     assert analyzer.check(replaced_script(RESULTS, ERRORS), both, names)
+    errors = {column.name: sql_type(column.type, column.mode) for column in ERROR_COLUMNS}
+    for query in REPORT_QUERIES:
+        script = report_script(query, results=RESULTS, errors=ERRORS)
+        assert analyzer.check(script, {str(RESULTS): results, str(ERRORS): errors}, {"job_name": text})
     with pytest.raises(Exception, match="Unrecognized name: nothing"):
         analyzer.check("SELECT nothing", {}, {})
 
@@ -133,6 +139,7 @@ def test_the_variants_use_every_file() -> None:
         + count_script(RESULTS)
         + replaced_script(RESULTS, ERRORS)
     )
+    used += "".join(report_script(query, results=RESULTS, errors=ERRORS) for query in REPORT_QUERIES)
     files = list(Path(statements.__file__).parent.glob("*.sql"))
     assert files
     for file in files:

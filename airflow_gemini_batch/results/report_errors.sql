@@ -1,0 +1,18 @@
+-- The most frequent errors of a job; messages that differ in numbers only are one.
+SELECT
+  status,
+  error_code,
+  error_status,
+  MIN(message) AS message,
+  COUNT(*) AS row_count,
+  COUNTIF(retryable) AS retryable_count,
+  ARRAY_AGG(key IGNORE NULLS ORDER BY key LIMIT 3) AS examples,
+  COUNT(*) OVER () AS kinds
+FROM (
+  SELECT status, error_code, error_status, key, retryable, LEFT(error_message, 400) AS message
+  FROM {{errors}}
+  WHERE job_name = @job_name
+)
+GROUP BY status, error_code, error_status, REGEXP_REPLACE(message, r'[0-9]+', '0')
+ORDER BY row_count DESC, status, message
+LIMIT 12

@@ -1,0 +1,164 @@
+"""What a report tells of a job: read from its tables, aggregated in BigQuery."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.exceptions import LandingError
+from airflow_gemini_batch.results.buckets import Bucket
+from airflow_gemini_batch.results.cost import Tokens
+from airflow_gemini_batch.sql import fill
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from decimal import Decimal
+
+    from google.cloud.bigquery import Client
+
+    from airflow_gemini_batch.batch_job import BatchJob, JobName
+    from airflow_gemini_batch.results.summary import Manifest
+    from airflow_gemini_batch.tables import TableName
+
+_KINDS_OF_TOKENS = ("prompt", "cached", "output", "thought", "total")
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """Errors that are one: the same code, and a message that differs in numbers only.
+
+    :param message: one of them; the service's words or ours, never a prompt or an answer
+    :param keys: of some of the rows
+    """
+
+    status: str
+    code: int | None
+    name: str | None
+    message: str
+    rows: int
+    retryable: int
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """What became of a job.
+
+    :param job: ``None`` when the service was not asked, or has forgotten it
+    :param manifest: what landing found; ``None`` when the report is made later
+    :param buckets: rows by bucket
+    :param finish_reasons: rows by what the service says of their end
+    :param token_counts: rows by number of tokens, to three digits, of ``prompt`` and ``answer``
+    :param errors: the most frequent ones, the first is the most frequent
+    :param error_kinds: how many kinds there are in all
+    """
+
+    job_name: JobName
+    results: TableName
+    error_table: TableName
+    job: BatchJob | None
+    manifest: Manifest | None
+    buckets: Mapping[Bucket, int]
+    finish_reasons: Mapping[str, int]
+    tokens: Tokens
+    token_counts: Mapping[str, Mapping[int, int]]
+    errors: Sequence[ErrorKind]
+    error_kinds: int
+    model: str
+    task: str
+    run: str
+    landed_at: datetime
+
+    @property
+    def rows(self) -> int:
+        """All rows of the job in the results table."""
+        return sum(self.buckets.values())
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What the job cost, as its landing worked it out."""
+        return self.manifest.cost_usd if self.manifest else None
+
+
+def report_facts(
+    name: JobName,
+    results: TableName,
+    error_table: TableName,
+    bigquery: Client,
+    *,
+    job: BatchJob | None = None,
+    manifest: Manifest | None = None,
+) -> ReportFacts:
+    """Read them. What comes to the worker is as large for ten million rows as for ten thousand.
+
+    :raises LandingError: the results table has no row of the job, or one of the tables cannot be read
+    """
+    rows = _query(bigquery, "report_rows", name, results=results)
+    if not rows:
+        raise LandingError(f"Table {results} has no rows of {name}. Land the job there, then report on it.")
+    counts: dict[str, dict[int, int]] = {"prompt": {}, "answer": {}}
+    for row in _query(bigquery, "report_tokens", name, results=results):
+        counts[row["kind"]][row["tokens"]] = row["row_count"]
+    errors = _query(bigquery, "report_errors", name, errors=error_table)
+    reasons = _sums(rows, "finish_reason", ignored=None)
+    found = _sums(rows, "status")
+    return ReportFacts(
+        job_name=name,
+        results=results,
+        error_table=error_table,
+        job=job,
+        manifest=manifest,
+        buckets={bucket: found[bucket.value] for bucket in Bucket},
+        finish_reasons=dict(reasons.most_common()),
+        tokens=Tokens(**{kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in _KINDS_OF_TOKENS}),
+        token_counts=counts,
+        errors=tuple(map(_error_kind, errors)),
+        error_kinds=errors[0]["kinds"] if errors else 0,
+        model=_last(rows, "model_version"),
+        task=f"{_last(rows, 'dag_id')}.{_last(rows, 'task_id')}",
+        run=_last(rows, "run_id"),
+        landed_at=max(row["landed_at"] for row in rows),
+    )
+
+
+def report_script(query: str, **tables: TableName) -> str:
+    """Return one of the queries ``report_rows``, ``report_tokens`` and ``report_errors``."""
+    return fill("results", query, **{role: table.quoted for role, table in tables.items()})
+
+
+def _query(bigquery: Client, query: str, name: JobName, **tables: TableName) -> list[Any]:
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.cloud import bigquery as bq
+
+    config = bq.QueryJobConfig(query_parameters=[bq.ScalarQueryParameter("job_name", "STRING", str(name))])
+    try:
+        return list(bigquery.query(report_script(query, **tables), job_config=config).result())
+    except GoogleAPICallError as error:
+        (table,) = tables.values()
+        raise LandingError(f"Table {table} cannot be read for a report: {error.message}") from error
+
+
+def _sums(rows: Sequence[Any], name: str, *, ignored: object = ...) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for row in rows:
+        if row[name] is not ignored:
+            sums[row[name]] += row["row_count"]
+    return sums
+
+
+def _last(rows: Sequence[Any], name: str) -> str:
+    return max((row[name] for row in rows if row[name] is not None), default="")
+
+
+def _error_kind(row: Any) -> ErrorKind:
+    return ErrorKind(
+        status=row["status"],
+        code=row["error_code"],
+        name=row["error_status"],
+        message=row["message"] or "",
+        rows=row["row_count"],
+        retryable=row["retryable_count"],
+        keys=tuple(row["examples"]),
+    )
