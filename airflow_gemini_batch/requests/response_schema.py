@@ -21,7 +21,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 _RESERVED = re.compile(r"(_table_|_file_|_partition|_row_timestamp|__root__|_colidentifier|_change_)", re.I)
 _TYPES = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT")
 _SCALARS = {"STRING": "STRING", "NUMBER": "FLOAT64", "INTEGER": "INT64", "BOOLEAN": "BOOL"}
-_TEXT_FORMATS = {"date": "DATE", "date-time": "TIMESTAMP"}
+_TEXT_FORMATS = {"date": "DATE", "date-time": "TIMESTAMP", "time": "TIME"}
+# BigQuery's limit; what is nested deeper stays JSON.
+_MAX_LEVELS = 15
 # Copied as they are. `default` and `example` are left out: they may hold anything, the import infers types.
 _KEYWORDS = (
     *("format", "title", "description", "minimum", "maximum", "pattern", "minLength", "maxLength"),
@@ -37,12 +39,14 @@ _SPELLINGS: dict[str, str] = {
 class Column:
     """One property of the answer as a BigQuery column.
 
-    :param type: STRING, INT64, FLOAT64, BOOL, DATE, TIMESTAMP or JSON
+    :param type: STRING, INT64, FLOAT64, BOOL, DATE, TIMESTAMP, TIME, JSON or RECORD
     :param mode: NULLABLE or REPEATED
     :param required: the answer must have the property
     :param nullable: the property may be null
     :param enum: the values it may have, as text; empty for any
     :param json_kind: for JSON, what it must be: ``object``, ``array``, or empty for anything
+    :param fields: of a RECORD
+    :param is_written: false for a field that a table has and the schema lacks: it is NULL
     """
 
     name: str
@@ -53,6 +57,15 @@ class Column:
     enum: tuple[str, ...] = ()
     description: str = ""
     json_kind: str = ""
+    fields: tuple[Column, ...] = ()
+    is_written: bool = True
+
+    @property
+    def sql_type(self) -> str:
+        """The type as GoogleSQL writes it, such as ``ARRAY<STRUCT<`a` INT64>>``."""
+        fields = ", ".join(f"`{each.name}` {each.sql_type}" for each in self.fields)
+        kind = f"STRUCT<{fields}>" if self.type == "RECORD" else self.type
+        return f"ARRAY<{kind}>" if self.mode == "REPEATED" else kind
 
 
 @dataclass(frozen=True)
@@ -248,12 +261,13 @@ def _check_name(name: str, path: str) -> None:
         raise ResponseSchemaError(path, name, "BigQuery keeps names with that beginning for itself")
 
 
-def _columns(request: Mapping[str, Any]) -> tuple[Column, ...]:
-    required = request.get("required") or ()
-    return tuple(_column(name, each, name in required) for name, each in request["properties"].items())
+def _columns(schema: Mapping[str, Any], level: int = 0) -> tuple[Column, ...]:
+    """The properties of an object, itself a RECORD of that level; 0 for the answer."""
+    required = schema.get("required") or ()
+    return tuple(_column(name, each, name in required, level) for name, each in schema["properties"].items())
 
 
-def _column(name: str, schema: Mapping[str, Any], required: bool) -> Column:
+def _column(name: str, schema: Mapping[str, Any], required: bool, level: int) -> Column:
     kind = schema.get("type", "")
     items = schema.get("items") or {}
     repeated = kind == "ARRAY" and items.get("type") not in (None, "ARRAY") and not items.get("nullable")
@@ -261,6 +275,8 @@ def _column(name: str, schema: Mapping[str, Any], required: bool) -> Column:
     column_type = _SCALARS.get(typed.get("type", ""), "JSON")
     if column_type == "STRING":
         column_type = _TEXT_FORMATS.get(typed.get("format", ""), "STRING")
+    if typed.get("properties") and not typed.get("additionalProperties") and level < _MAX_LEVELS:
+        column_type = "RECORD"
     return Column(
         name=name,
         type=column_type,
@@ -270,4 +286,5 @@ def _column(name: str, schema: Mapping[str, Any], required: bool) -> Column:
         enum=tuple(typed.get("enum") or ()),
         description=schema.get("description") or "",
         json_kind=typed.get("type", "").lower() if column_type == "JSON" else "",
+        fields=_columns(typed, level + 1) if column_type == "RECORD" else (),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import ResponseSchemaError
@@ -65,7 +66,8 @@ ERROR_COLUMNS = (
 """One row for every request that has no good answer."""
 
 # tables.get answers with the names of legacy SQL.
-_ALIASES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
+_LEGACY = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
+_STANDARD = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "STRUCT": "RECORD"}
 
 
 def result_columns(schema: ResponseSchema | None) -> tuple[Column, ...]:
@@ -88,33 +90,69 @@ def schema_fields(columns: Iterable[Column]) -> list[SchemaField]:
     """Return the columns as BigQuery takes them. None is REQUIRED: a row that failed has no answer."""
     from google.cloud.bigquery import SchemaField
 
-    return [SchemaField(column.name, column.type, column.mode, **_described(column)) for column in columns]
+    return [
+        SchemaField(each.name, each.type, each.mode, fields=schema_fields(each.fields), **_described(each))
+        for each in columns
+    ]
 
 
 def _described(column: Column) -> dict[str, Any]:
     return {"description": column.description[:1024]} if column.description else {}
 
 
-def differences(columns: Sequence[Column], existing: Sequence[SchemaField]) -> list[str]:
-    """Say what keeps rows of these columns out of a table with those; empty when nothing does."""
+def differences(columns: Sequence[Column], existing: Sequence[SchemaField], above: str = "") -> list[str]:
+    """Say what keeps rows of these columns out of a table with those; empty when nothing does.
+
+    :param above: the path of the RECORD whose fields they are, with a dot behind it
+    """
     by_name = {each.name.lower(): each for each in existing}
     found = []
     for column in columns:
+        name = f"{above}{column.name}"
         there = by_name.pop(column.name.lower(), None)
-        wanted = f"{_ALIASES.get(column.type, column.type)} {column.mode}"
+        wanted = f"{_legacy(column.type)} {column.mode}"
         if there is None:
-            found.append(f"column {column.name} ({column.type} {column.mode}) is not there; add it")
-        elif (has := _shape(there)) != wanted:
-            found.append(f"column {column.name} is {has}, not {wanted}")
+            found.append(f"column {name} ({column.type} {column.mode}) is not there; add it")
+        # A REQUIRED column of ours would refuse rows that failed.
+        elif (has := f"{_legacy(there.field_type)} {there.mode or 'NULLABLE'}") != wanted:
+            found.append(f"column {name} is {has}, not {wanted}")
+        else:
+            found += differences(column.fields, there.fields, f"{name}.")
     found += [
-        f"column {each.name} is REQUIRED and nothing would be written to it"
+        f"column {above}{each.name} is REQUIRED and nothing would be written to it"
         for each in by_name.values()
         if each.mode == "REQUIRED"
     ]
     return found
 
 
-def _shape(existing: SchemaField) -> str:
+def arranged(columns: Sequence[Column], existing: Sequence[SchemaField]) -> tuple[Column, ...]:
+    """Return columns with the fields of each RECORD in the order that the table has them in.
+
+    A STRUCT is written to a RECORD by position, so a field that only the table has is there too, unwritten.
+    """
+    by_name = {each.name.lower(): each.fields for each in existing}
+    return tuple(
+        replace(each, fields=_fields(each.fields, by_name[each.name.lower()])) if each.fields else each
+        for each in columns
+    )
+
+
+def _fields(ours: Sequence[Column], existing: Sequence[SchemaField]) -> tuple[Column, ...]:
+    known = {each.name.lower(): each for each in arranged(ours, existing)}
+    return tuple(known.get(each.name.lower()) or _unwritten(each) for each in existing)
+
+
+def _unwritten(existing: SchemaField) -> Column:
     kind = existing.field_type.upper()
-    # A REQUIRED column of ours would refuse rows that failed.
-    return f"{_ALIASES.get(kind, kind)} {existing.mode or 'NULLABLE'}"
+    return Column(
+        existing.name,
+        _STANDARD.get(kind, kind),
+        existing.mode or "NULLABLE",
+        fields=tuple(_unwritten(each) for each in existing.fields),
+        is_written=False,
+    )
+
+
+def _legacy(kind: str) -> str:
+    return _LEGACY.get(kind.upper(), kind.upper())

@@ -16,7 +16,6 @@ from airflow_gemini_batch.tables import dataset_location
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from google.cloud.bigquery import Client, Table
     from google.cloud.storage import Client as StorageClient
@@ -65,8 +64,8 @@ def can_load(dataset: str, bucket: str) -> bool:
     return dataset in _MULTI_REGIONS and bucket.startswith(_MULTI_REGIONS[dataset])
 
 
-def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -> datetime | None:
-    """Make the table unless it exists, partitioned and clustered, and return when it was made.
+def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -> Table:
+    """Make the table unless it exists, partitioned and clustered, and return it.
 
     :raises TableMismatchError: when it exists and its columns cannot take the rows
     """
@@ -82,9 +81,4 @@ def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -
         table = bigquery.create_table(wanted, exists_ok=True)
     if found := differences(columns, table.schema):
         raise TableMismatchError(str(name), found)
-    return _created(table)
-
-
-def _created(table: Table) -> datetime | None:
-    created: datetime | None = table.created
-    return created
+    return table

@@ -15,15 +15,15 @@ from airflow_gemini_batch.exceptions import InvalidParameterError, RowCountError
 from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.buckets import Bucket
-from airflow_gemini_batch.results.columns import ERROR_COLUMNS, result_columns
+from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
 from airflow_gemini_batch.results.destination import check_locations, ensure_table
 from airflow_gemini_batch.results.outputs import JobTable, Objects, find_input, find_output
 from airflow_gemini_batch.results.staging import drop, stage
 from airflow_gemini_batch.results.statements import (
     Landing,
     count_script,
-    enum_parameters,
     landing_script,
+    list_parameters,
     replaced_script,
 )
 from airflow_gemini_batch.results.summary import Manifest, manifest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.jobs.identity import RunIdentity
-    from airflow_gemini_batch.requests.response_schema import ResponseSchema
+    from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
     from airflow_gemini_batch.tables import TableName
 
 
@@ -89,12 +89,11 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     given = find_input(request.job, storage, bigquery)
     location = dataset_location(request.destination, bigquery, request.job.name.location)
     check_locations(request.destination, location, output, bigquery, storage)
+    results = ensure_table(request.destination, columns, bigquery)
+    errors = ensure_table(request.error_table, ERROR_COLUMNS, bigquery)
     # A table that was dropped and made again is another table: what was landed in the old one is not in it.
-    made = (
-        ensure_table(request.destination, columns, bigquery),
-        ensure_table(request.error_table, ERROR_COLUMNS, bigquery),
-    )
-    plan = _plan(request, output, given, made)
+    made = (results.created, errors.created)
+    plan = _plan(request, output, given, arranged(columns[len(RESULT_COLUMNS) :], results.schema), made)
     counts = _run(plan, request, location, bigquery)
     result = manifest(
         request.job,
@@ -124,11 +123,11 @@ def _plan(
     request: LandingRequest,
     output: Objects | JobTable,
     given: Objects | JobTable | None,
+    columns: tuple[Column, ...],
     tables_made: tuple[datetime | None, ...],
 ) -> _Plan:
     settings = (request.destination, request.error_table, request.write_mode, request.key_field)
-    schema = request.response_schema and request.response_schema.columns
-    digest = _digest(str(request.job.name), output, given, settings, schema, tables_made, request.replaces)
+    digest = _digest(str(request.job.name), output, given, settings, columns, tables_made, request.replaces)
     staged: dict[TableName, Objects] = {}
 
     def source(place: Objects | JobTable, role: str) -> TableName | JobTable:
@@ -143,7 +142,7 @@ def _plan(
         requests=source(given, "requests") if given else None,
         results=request.destination,
         errors=request.error_table,
-        schema=request.response_schema,
+        columns=columns,
         key_field=request.key_field,
     )
     return _Plan(landing, staged, _digest(digest, landing_script(landing)))
@@ -156,7 +155,7 @@ def _run(plan: _Plan, request: LandingRequest, location: str, bigquery: bq.Clien
         stage(bigquery, location, plan.staged)
         return bigquery.query(
             landing_script(plan.landing),
-            job_config=_query_config(request),
+            job_config=_query_config(request, plan.landing),
             job_id=job_id,
             location=location,
             job_retry=None,
@@ -169,7 +168,7 @@ def _run(plan: _Plan, request: LandingRequest, location: str, bigquery: bq.Clien
     return counts
 
 
-def _query_config(request: LandingRequest) -> bq.QueryJobConfig:
+def _query_config(request: LandingRequest, landing: Landing) -> bq.QueryJobConfig:
     from google.cloud import bigquery as bq
 
     run = request.run
@@ -179,7 +178,7 @@ def _query_config(request: LandingRequest) -> bq.QueryJobConfig:
         "task_id": run.task_id,
         "run_id": run.run_id,
     }
-    lists = enum_parameters(request.response_schema)
+    lists = list_parameters(landing)
     parameters: list[Any] = [
         bq.ScalarQueryParameter("landed_at", "TIMESTAMP", datetime.now(timezone.utc)),
         bq.ScalarQueryParameter("truncate", "BOOL", request.write_mode is WriteMode.TRUNCATE),

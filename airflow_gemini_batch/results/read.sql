@@ -11,38 +11,6 @@ CREATE TEMP FUNCTION request_digest(request STRING) RETURNS STRING LANGUAGE js A
   return request === null ? null : JSON.stringify(canonical(JSON.parse(request)));
 """;
 
--- A value of the wrong type is NULL, never a failed statement.
-CREATE TEMP FUNCTION as_string(item JSON) RETURNS STRING AS (
-  IF(JSON_TYPE(item) = 'string', JSON_VALUE(item, '$'), NULL)
-);
-
-CREATE TEMP FUNCTION as_float64(item JSON) RETURNS FLOAT64 AS (
-  IF(JSON_TYPE(item) = 'number', SAFE_CAST(JSON_VALUE(item, '$') AS FLOAT64), NULL)
-);
-
--- 3.0 is an integer, as in JSON Schema; 3.5 is not.
-CREATE TEMP FUNCTION as_int64(item JSON) RETURNS INT64 AS (
-  IF(
-    as_float64(item) = ROUND(as_float64(item)),
-    IFNULL(SAFE_CAST(JSON_VALUE(item, '$') AS INT64), SAFE_CAST(as_float64(item) AS INT64)),
-    NULL
-  )
-);
-
-CREATE TEMP FUNCTION as_bool(item JSON) RETURNS BOOL AS (
-  IF(JSON_TYPE(item) = 'boolean', SAFE_CAST(JSON_VALUE(item, '$') AS BOOL), NULL)
-);
-
-CREATE TEMP FUNCTION as_date(item JSON) RETURNS DATE AS (SAFE_CAST(as_string(item) AS DATE));
-
-CREATE TEMP FUNCTION as_timestamp(item JSON) RETURNS TIMESTAMP AS (SAFE_CAST(as_string(item) AS TIMESTAMP));
-
-CREATE TEMP FUNCTION as_json(item JSON) RETURNS JSON AS (IF(JSON_TYPE(item) = 'null', NULL, item));
-
-CREATE TEMP FUNCTION as_object(item JSON) RETURNS JSON AS (IF(JSON_TYPE(item) = 'object', item, NULL));
-
-CREATE TEMP FUNCTION as_array(item JSON) RETURNS JSON AS (IF(JSON_TYPE(item) = 'array', item, NULL));
-
 CREATE TEMP TABLE answers AS
 SELECT
   GENERATE_UUID() AS answer_id,
@@ -109,21 +77,15 @@ SELECT
     ELSE 'succeeded'
   END AS bucket
 FROM (
-  SELECT *, {{misfit}} AS misfit
-  FROM (
-    SELECT
-      answers.answer_id,
-      answers.raw_line,
-      answers.row_status,
-      answers.block_reason,
-      answers.finish_reason,
-      answers.is_embedding,
-      {{typed_values}}
-      outputs.text,
-      outputs.output
-    FROM answers
-    JOIN outputs ON outputs.answer_id = answers.answer_id
-  )
+  SELECT
+    answers.raw_line,
+    answers.row_status,
+    answers.block_reason,
+    answers.finish_reason,
+    answers.is_embedding,
+    typed.*
+  FROM answers
+  JOIN ({{typed}}) AS typed ON typed.answer_id = answers.answer_id
 );
 
 -- `key` and `request` are JSON text, so that the text "7" and the number 7 differ. `name` is what people see.

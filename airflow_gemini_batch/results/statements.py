@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.results.buckets import FINISH_REASONS, Bucket
+from airflow_gemini_batch.results.typed import typed
 from airflow_gemini_batch.sql import fill
 from airflow_gemini_batch.tables import TableName
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
+    from airflow_gemini_batch.requests.response_schema import Column
     from airflow_gemini_batch.results.outputs import JobTable
 
 _fill = partial(fill, "results")
@@ -26,6 +27,7 @@ class Landing:
 
     :param answers: a staging table of raw lines in a column ``line``, or the job's output table
     :param requests: the same of the input; ``None`` when it cannot be read any more
+    :param columns: of the response schema
     :param key_field: the member or column beside ``request`` that holds the key
     """
 
@@ -33,7 +35,7 @@ class Landing:
     requests: TableName | JobTable | None
     results: TableName
     errors: TableName
-    schema: ResponseSchema | None
+    columns: Sequence[Column]
     key_field: str
 
 
@@ -45,12 +47,12 @@ def landing_script(landing: Landing) -> str:
 def landing_parts(landing: Landing) -> list[str]:
     """Return the script in its parts: read and judge, join in four ways, land and count."""
     common = {"key_label": KEY_LABEL, "key_field": landing.key_field}
-    columns = landing.schema.columns if landing.schema else ()
     label = f"JSON_VALUE(request, '$.labels.{KEY_LABEL}')"
     # A line that is not JSON has no request, but its label may have been found in its text.
     answer_label = f"IFNULL({label}, IF(raw_line IS NULL, NULL, JSON_VALUE(key, '$')))"
     answer_number = "IF(STARTS_WITH(key, '\"'), NULL, SAFE_CAST(key AS NUMERIC))"
     return [
+        _fill("typed"),
         _fill(
             "read",
             **common,
@@ -59,8 +61,7 @@ def landing_parts(landing: Landing) -> list[str]:
             good_reasons=_reasons(Bucket.SUCCEEDED),
             truncated_reasons=_reasons(Bucket.TRUNCATED),
             blocked_reasons=_reasons(Bucket.BLOCKED),
-            typed_values="".join(f"{_typed(c)} AS value_{i},\n      " for i, c in enumerate(columns)),
-            misfit=_misfit(columns),
+            typed=typed(landing.columns, "outputs").query,
         ),
         _join("key", "key", "key"),
         _join("label", label, answer_label),
@@ -73,8 +74,8 @@ def landing_parts(landing: Landing) -> list[str]:
             **common,
             results=landing.results.quoted,
             errors=landing.errors.quoted,
-            schema_columns="".join(f"`{column.name}`, " for column in columns),
-            judged_columns="".join(f"judged.value_{index}, " for index in range(len(columns))),
+            schema_columns="".join(f"`{column.name}`, " for column in landing.columns),
+            judged_columns="".join(f"judged.column_{index}, " for index in range(len(landing.columns))),
         ),
     ]
 
@@ -89,10 +90,9 @@ def replaced_script(results: TableName, errors: TableName) -> str:
     return _fill("replaced", results=results.quoted, errors=errors.quoted)
 
 
-def enum_parameters(schema: ResponseSchema | None) -> dict[str, list[str]]:
-    """Return the parameters that hold the values of the schema's enums."""
-    columns = schema.columns if schema else ()
-    return {f"enum_{index}": list(column.enum) for index, column in enumerate(columns) if column.enum}
+def list_parameters(landing: Landing) -> dict[str, list[str]]:
+    """Return the parameters of the script that are lists of text: the values of the schema's enums."""
+    return typed(landing.columns, "outputs").parameters
 
 
 def _answers(source: TableName | JobTable, common: Mapping[str, str]) -> str:
@@ -162,58 +162,3 @@ def _join(
 
 def _reasons(bucket: Bucket) -> str:
     return ", ".join(f"'{reason}'" for reason in FINISH_REASONS[bucket])
-
-
-def _convert(column: Column, item: str) -> str:
-    function = column.json_kind if column.json_kind in ("object", "array") else column.type.lower()
-    return f"as_{function}({item})"
-
-
-def _typed(column: Column) -> str:
-    path = f"'$.{column.name}'"
-    if column.mode != "REPEATED":
-        return _convert(column, f"JSON_QUERY(outputs.output, {path})")
-    item = _convert(column, "item")
-    items = f"UNNEST({_array('outputs.output', path)}) AS item WITH OFFSET AS position"
-    return f"ARRAY(SELECT {item} FROM {items} WHERE {item} IS NOT NULL ORDER BY position)"  # noqa: S608
-
-
-def _array(output: str, path: str) -> str:
-    return f"JSON_QUERY_ARRAY(as_array(JSON_QUERY({output}, {path})))"
-
-
-def _misfit(columns: tuple[Column, ...]) -> str:
-    if not columns:
-        return "CAST(NULL AS STRING)"
-    tests = ["WHEN IFNULL(JSON_TYPE(output), '') != 'object' THEN '$ is not a JSON object'"]
-    for index, column in enumerate(columns):
-        tests += _misfits(column, f"value_{index}", f"@enum_{index}")
-    return "CASE\n    " + "\n    ".join(tests) + "\n  END"
-
-
-def _misfits(column: Column, value: str, enum: str) -> list[str]:
-    path = f"$.{column.name}"
-    found = f"JSON_TYPE(JSON_QUERY(output, '{path}'))"
-    tests = []
-    if column.required:
-        tests.append(f"WHEN {found} IS NULL THEN '{path} is missing'")
-        if not column.nullable:
-            tests.append(f"WHEN {found} = 'null' THEN '{path} is null'")
-    kind = column.json_kind.upper() or column.type
-    if column.mode == "REPEATED":
-        items = _array("output", f"'{path}'")
-        length = f"IFNULL(ARRAY_LENGTH({items}), -1)"
-        wrong = f"IFNULL({found}, 'null') != 'null' AND ARRAY_LENGTH({value}) != {length}"
-        tests.append(f"WHEN {wrong} THEN '{path} is not an array of {kind}'")
-        other = f"{_text('item')} NOT IN UNNEST({enum})"
-        outside = f"EXISTS (SELECT 1 FROM UNNEST({value}) AS item WHERE {other})"  # noqa: S608
-    else:
-        tests.append(f"WHEN {value} IS NULL AND {found} != 'null' THEN '{path} is not {kind}'")
-        outside = f"{_text(value)} NOT IN UNNEST({enum})"
-    if column.enum:
-        tests.append(f"WHEN {outside} THEN '{path} is none of its enum'")
-    return tests
-
-
-def _text(value: str) -> str:
-    return f"CAST({value} AS STRING)"

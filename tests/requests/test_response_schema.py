@@ -39,17 +39,26 @@ def for_request(schema: dict[str, Any]) -> dict[str, Any]:
         ({"enum": ["a", "b"]}, "STRING", "NULLABLE"),
         ({"type": "string", "format": "date"}, "DATE", "NULLABLE"),
         ({"type": "string", "format": "date-time"}, "TIMESTAMP", "NULLABLE"),
+        ({"type": "string", "format": "time"}, "TIME", "NULLABLE"),
         ({"type": "string", "format": "email"}, "STRING", "NULLABLE"),
         ({"type": "integer"}, "INT64", "NULLABLE"),
         ({"type": "number"}, "FLOAT64", "NULLABLE"),
         ({"type": "boolean"}, "BOOL", "NULLABLE"),
-        ({"type": "object", "properties": {"a": {"type": "string"}}}, "JSON", "NULLABLE"),
+        ({"type": "object", "properties": {"a": {"type": "string"}}}, "RECORD", "NULLABLE"),
+        ({"type": ["object", "null"], "properties": {"a": {"type": "string"}}}, "RECORD", "NULLABLE"),
+        # Members without a name in the schema would have no column.
+        (
+            {"properties": {"a": {"type": "string"}}, "additionalProperties": {"type": "integer"}},
+            "JSON",
+            "NULLABLE",
+        ),
         ({"type": "object", "additionalProperties": {"type": "integer"}}, "JSON", "NULLABLE"),
         ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, "JSON", "NULLABLE"),
         ({}, "JSON", "NULLABLE"),
         ({"type": "array", "items": {"type": "integer"}}, "INT64", "REPEATED"),
         ({"type": "array", "items": {"type": "string", "format": "date"}}, "DATE", "REPEATED"),
         ({"type": "array", "items": {"type": "object"}}, "JSON", "REPEATED"),
+        ({"type": "array", "items": {"properties": {"a": {"type": "string"}}}}, "RECORD", "REPEATED"),
         ({"type": "array"}, "JSON", "NULLABLE"),
         # BigQuery has no array of arrays, and no null in an array.
         ({"type": "array", "items": {"type": "array", "items": {"type": "string"}}}, "JSON", "NULLABLE"),
@@ -96,7 +105,9 @@ def test_a_pydantic_model() -> None:
     assert schema.columns == (
         Column("mood", "STRING", required=True, enum=("good", "bad")),
         Column("stars", "INT64", nullable=True, description="One to five"),
-        Column("authors", "JSON", "REPEATED", required=True, json_kind="object"),
+        Column(
+            "authors", "RECORD", "REPEATED", required=True, fields=(Column("name", "STRING", required=True),)
+        ),
         Column("note", "STRING"),
     )
     request = schema.for_request()
@@ -145,6 +156,24 @@ def test_values_of_an_enum_are_text_for_the_service() -> None:
     assert for_request({"type": "integer", "enum": [1, 2]}) == {"type": "INTEGER", "enum": ["1", "2"]}
     assert column({"type": "array", "items": {"enum": ["a", None]}}).mode == "NULLABLE"
     assert for_request({"const": "a"}) == {"type": "STRING", "enum": ["a"]}
+
+
+def test_records_are_nested_as_deep_as_bigquery_takes_them() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(17):
+        schema = {"type": "object", "properties": {"x": schema}}
+    found = ResponseSchema.of(schema).columns
+    levels = 0
+    while found[0].type == "RECORD":
+        levels, found = levels + 1, found[0].fields
+    assert (levels, found[0].type, found[0].json_kind) == (15, "JSON", "object")
+
+
+def test_types_as_sql_writes_them() -> None:
+    names = {"type": "array", "items": {"type": "string"}}
+    people = {"type": "array", "items": {"properties": {"names": names, "age": {"type": "integer"}}}}
+    assert column(people).sql_type == "ARRAY<STRUCT<`names` ARRAY<STRING>, `age` INT64>>"
+    assert column({"type": "number"}).sql_type == "FLOAT64"
 
 
 RECURSIVE = {
@@ -260,8 +289,11 @@ def test_every_property_is_one_column(schema: dict[str, Any]) -> None:
     assert [each.name for each in found.columns] == list(schema["properties"])
     assert {each.name for each in found.columns if each.required} == set(schema["required"])
     for each in found.columns:
-        assert each.type in ("STRING", "INT64", "FLOAT64", "BOOL", "DATE", "TIMESTAMP", "JSON")
+        assert each.type in ("STRING", "INT64", "FLOAT64", "BOOL", "DATE", "TIMESTAMP", "JSON", "RECORD")
         assert each.mode in ("NULLABLE", "REPEATED")
+        properties = schema["properties"][each.name]
+        named = properties.get("items", properties).get("properties", {})
+        assert [one.name for one in each.fields] == list(named if each.type == "RECORD" else {})
 
 
 @given(SCHEMAS)

@@ -17,15 +17,24 @@ from zetasql.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from airflow_gemini_batch.requests.response_schema import Column
 
 _KINDS = {"FLOAT64": "DOUBLE", "INTEGER": "INT64", "FLOAT": "DOUBLE", "BOOLEAN": "BOOL"}
 
 
-def sql_type(name: str, mode: str = "NULLABLE") -> Any:
+def column_types(columns: Iterable[Column]) -> dict[str, Any]:
+    """Make the types of columns, by name."""
+    return {each.name: sql_type(each.type, each.mode, each.fields) for each in columns}
+
+
+def sql_type(name: str, mode: str = "NULLABLE", fields: Sequence[Column] = ()) -> Any:
     """Make the type of a column from BigQuery's names of type and mode."""
-    kind = getattr(TypeKind, f"TYPE_{_KINDS.get(name, name)}")
-    simple = TypeFactory.create_simple_type(kind)
+    if name == "RECORD":
+        simple = TypeFactory.create_struct_type(list(column_types(fields).items()))
+    else:
+        simple = TypeFactory.create_simple_type(getattr(TypeKind, f"TYPE_{_KINDS.get(name, name)}"))
     return TypeFactory.create_array_type(simple) if mode == "REPEATED" else simple
 
 

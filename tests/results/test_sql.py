@@ -10,14 +10,14 @@ import pytest
 
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results import statements
-from airflow_gemini_batch.results.columns import ERROR_COLUMNS, result_columns
+from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, result_columns
 from airflow_gemini_batch.results.outputs import JobTable
 from airflow_gemini_batch.results.report_facts import report_script
 from airflow_gemini_batch.results.statements import (
     Landing,
     count_script,
-    enum_parameters,
     landing_script,
+    list_parameters,
     replaced_script,
 )
 from airflow_gemini_batch.tables import TableName
@@ -36,7 +36,18 @@ ALL_TYPES: dict[str, Any] = {
     "sure": {"type": "boolean"},
     "day": {"type": "string", "format": "date"},
     "at": {"type": "string", "format": "date-time"},
-    "detail": {"type": "object", "properties": {"a": {"type": "integer"}}},
+    "hour": {"type": "string", "format": "time"},
+    "free": {"type": "object", "additionalProperties": {"type": "integer"}},
+    "detail": {
+        "type": "object",
+        "properties": {
+            "select": {"type": "integer"},
+            "inner": {
+                "properties": {"steps": {"type": "array", "items": {"properties": {"n": {"enum": [1]}}}}}
+            },
+        },
+        "required": ["select", "inner"],
+    },
     "anything": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
     "grid": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
 }
@@ -78,6 +89,11 @@ VARIANTS = [
 ]
 
 
+def landing_of(answers: str, requests: str, schema: ResponseSchema | None) -> Landing:
+    columns = schema.columns if schema else ()
+    return Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, columns, "key")
+
+
 def columns_of(source: TableName | JobTable | None) -> dict[str, dict[str, str]]:
     if isinstance(source, JobTable):
         return {str(source.name): dict(source.column_types)}
@@ -92,7 +108,7 @@ def flat(script: str) -> str:
 
 def test_bigquery_would_run_every_variant() -> None:
     """In one test, since the analyzer takes long to start and a gigabyte to run."""
-    from google_sql import GoogleSql, sql_type
+    from google_sql import GoogleSql, column_types, sql_type
 
     analyzer = GoogleSql()
     text = sql_type("STRING")
@@ -100,23 +116,23 @@ def test_bigquery_would_run_every_variant() -> None:
     parameters |= {"landed_at": sql_type("TIMESTAMP"), "truncate": sql_type("BOOL")}
     parameters |= {"long_prompt_tokens": sql_type("INT64"), "replaces": sql_type("STRING", "REPEATED")}
     for answers, requests, schema in VARIANTS:
-        landing = Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, schema, "key")
+        landing = landing_of(answers, requests, schema)
         tables = {
             name: {column: sql_type(kind) for column, kind in columns.items()}
             for source in (landing.answers, landing.requests)
             for name, columns in columns_of(source).items()
         }
         for name, made in ((RESULTS, result_columns(schema)), (ERRORS, ERROR_COLUMNS)):
-            tables[str(name)] = {column.name: sql_type(column.type, column.mode) for column in made}
-        enums = dict.fromkeys(enum_parameters(schema), sql_type("STRING", "REPEATED"))
+            tables[str(name)] = column_types(made)
+        enums = dict.fromkeys(list_parameters(landing), sql_type("STRING", "REPEATED"))
         checked = analyzer.check(flat(landing_script(landing)), tables, {**parameters, **enums})
         kinds = [type(statement).__name__ for statement in checked]
         assert kinds.count("ResolvedBeginStmt") == kinds.count("ResolvedCommitStmt") == 1
         within = kinds[kinds.index("ResolvedBeginStmt") : kinds.index("ResolvedCommitStmt")]
         assert not [kind for kind in within if "Create" in kind or "Drop" in kind]
         assert kinds[-1] == "ResolvedQueryStmt"
-    results = {column.name: sql_type(column.type, column.mode) for column in result_columns(None)}
-    errors = {column.name: sql_type(column.type, column.mode) for column in ERROR_COLUMNS}
+    results = column_types(RESULT_COLUMNS)
+    errors = column_types(ERROR_COLUMNS)
     names = dict.fromkeys(("job_names", "replaces"), sql_type("STRING", "REPEATED"))
     both = {str(RESULTS): results, str(ERRORS): errors}
     assert analyzer.check(count_script(RESULTS), both, names)
@@ -132,10 +148,7 @@ def test_bigquery_would_run_every_variant() -> None:
 def test_the_variants_use_every_file() -> None:
     """A statement that no variant runs would be checked by nobody."""
     used = (
-        "".join(
-            landing_script(Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, schema, "key"))
-            for answers, requests, schema in VARIANTS
-        )
+        "".join(landing_script(landing_of(*variant)) for variant in VARIANTS)
         + count_script(RESULTS)
         + replaced_script(RESULTS, ERRORS)
     )
@@ -150,6 +163,6 @@ def test_the_variants_use_every_file() -> None:
 
 def test_values_are_parameters() -> None:
     """Nothing that comes from a user's schema but its names stands in the script."""
-    script = landing_script(Landing(OUTPUT, INPUT, RESULTS, ERRORS, SCHEMA, "key"))
-    assert "it's" not in script
-    assert enum_parameters(SCHEMA)["enum_1"] == ["a", "it's"]
+    landing = landing_of("objects", "objects", SCHEMA)
+    assert "it's" not in landing_script(landing)
+    assert list_parameters(landing)["enum_1"] == ["a", "it's"]

@@ -1,0 +1,140 @@
+"""The answer as typed columns: SQL that reads a JSON value by its schema and says where it does not fit.
+
+Three layers of SELECT, each over the one below, so that nothing is taken out of the JSON twice: what stands
+at each path (``item_N``), what it is as SQL (``value_N``), and of these the columns and the first misfit. The
+items of an array are the rows of a sub-query with the same three layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow_gemini_batch.requests.response_schema import Column
+
+
+@dataclass(frozen=True)
+class Typed:
+    """The typed columns of an answer.
+
+    :param query: all columns of its source, ``column_0``, ``column_1`` … and ``misfit``: where the answer
+        does not fit, such as ``$.items[3].price is not FLOAT64``; NULL when it does
+    :param parameters: its query parameters, each an ARRAY<STRING>
+    """
+
+    query: str
+    parameters: dict[str, list[str]]
+
+
+def typed(columns: Sequence[Column], source: str) -> Typed:
+    """Type an answer.
+
+    :param source: a table, or a query in parentheses, with the answer in a JSON column ``output``
+    """
+    if not columns:
+        return Typed(f"SELECT *, CAST(NULL AS STRING) AS misfit FROM {source}", {})  # noqa: S608
+    root = _Node("output")
+    root.misfits.append("WHEN IFNULL(JSON_TYPE(output), '') != 'object' THEN ' is not a JSON object'")
+    values = [root.member(column, "$", "") for column in columns]
+    named = [f"{value} AS column_{index}" for index, value in enumerate(values)]
+    of_the_source = f"* EXCEPT ({', '.join([*root.items, *root.values])})"
+    results = [of_the_source, *named, f"'$' || {root.misfit} AS misfit"]
+    return Typed(root.query(source, results), root.parameters)
+
+
+@dataclass
+class _Node:
+    """One JSON value, the answer or an item of an array, and what is taken out of it.
+
+    :param name: the SQL column that holds it
+    :param items: the lowest layer: SQL by the name of its column
+    :param values: the layer above
+    :param misfits: WHEN … THEN …, in the order of the schema
+    """
+
+    name: str
+    numbers: Iterator[int] = field(default_factory=count)
+    parameters: dict[str, list[str]] = field(default_factory=dict)
+    items: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+    misfits: list[str] = field(default_factory=list)
+
+    @property
+    def misfit(self) -> str:
+        """The path, after that of the node, and the fault of what does not fit first; else NULL."""
+        return f"CASE {' '.join(self.misfits)} END"
+
+    def query(self, source: str, results: Sequence[str]) -> str:
+        """Return the three layers over a source."""
+        for layer in (self.items, self.values):
+            columns = ", ".join(f"{sql} AS {name}" for name, sql in layer.items())
+            source = f"(SELECT *, {columns} FROM {source})"  # noqa: S608
+        return f"SELECT {', '.join(results)} FROM {source}"  # noqa: S608
+
+    def member(self, column: Column, above: str, parent: str) -> str:
+        """Take a property out and return the SQL of its value.
+
+        :param above: JSON path of its object
+        :param parent: SQL that says whether there is that object, ending in AND; empty when there must be
+        """
+        if not column.is_written:
+            return f"CAST({'[]' if column.mode == 'REPEATED' else 'NULL'} AS {column.sql_type})"
+        return self.value(column, f"{above}.{column.name}", parent)
+
+    def value(self, column: Column, path: str, parent: str = "") -> str:
+        """Take what stands at a path out and return the SQL of its value."""
+        number = next(self.numbers)
+        item, place = f"item_{number}", path[1:]
+        self.items[item] = f"JSON_QUERY({self.name}, '{path}')"
+        if column.required and not column.nullable:
+            self._complain(f"JSON_TYPE({item}) = 'null'", f"{place} is null")
+        if column.required:
+            self._complain(f"{parent}{item} IS NULL", f"{place} is missing")
+        if column.mode == "REPEATED":
+            return self._array(column, number, place)
+        if column.type == "RECORD":
+            return self._record(column, number, path)
+        return self._scalar(column, number, place)
+
+    def _scalar(self, column: Column, number: int, place: str) -> str:
+        item, value = f"item_{number}", f"value_{number}"
+        self.values[value] = f"as_{column.json_kind or column.type.lower()}({item})"
+        called = f"an {column.json_kind}" if column.json_kind else column.type
+        if called != "JSON":
+            self._complain(f"{value} IS NULL AND JSON_TYPE({item}) != 'null'", f"{place} is not {called}")
+        if column.enum:
+            self.parameters[f"enum_{number}"] = list(column.enum)
+            outside = f"CAST({value} AS STRING) NOT IN UNNEST(@enum_{number})"
+            self._complain(outside, f"{place} is none of its enum")
+        return value
+
+    def _record(self, column: Column, number: int, path: str) -> str:
+        item, there = f"item_{number}", f"is_object_{number}"
+        self.values[there] = f"IFNULL(JSON_TYPE({item}) = 'object', FALSE)"
+        self._complain(f"NOT {there} AND JSON_TYPE({item}) != 'null'", f"{path[1:]} is not an object")
+        fields = [f"{self.member(each, path, f'{there} AND ')} AS `{each.name}`" for each in column.fields]
+        return f"IF({there}, STRUCT({', '.join(fields)}), NULL)"
+
+    def _array(self, column: Column, number: int, place: str) -> str:
+        item, value, position = f"item_{number}", f"value_{number}", f"position_{number}"
+        node = _Node(f"node_{number}", self.numbers, self.parameters)
+        one = replace(column, mode="NULLABLE", required=True, nullable=False)
+        fitting = node.value(one, "$")
+        # A null among the items is a JSON null in BigQuery, and an SQL one elsewhere.
+        all_items = f"UNNEST(JSON_QUERY_ARRAY(as_array({item}))) AS item WITH OFFSET AS {position}"
+        rows = f"(SELECT {position}, IFNULL(item, JSON 'null') AS {node.name} FROM {all_items})"  # noqa: S608
+        misfit = f"'[' || CAST({position} AS STRING) || ']' || {node.misfit}"
+        results = node.query(rows, [position, f"{fitting} AS fitting", f"{misfit} AS misfit"])
+        all_fitting = f"ARRAY_AGG(fitting IGNORE NULLS ORDER BY {position}) AS fitting"
+        first_misfit = f"ANY_VALUE(misfit HAVING MIN IF(misfit IS NULL, NULL, {position})) AS misfit"
+        self.values[value] = f"(SELECT STRUCT({all_fitting}, {first_misfit}) FROM ({results}))"  # noqa: S608
+        self._complain(f"JSON_TYPE({item}) NOT IN ('array', 'null')", f"{place} is not an array")
+        self.misfits.append(f"WHEN {value}.misfit IS NOT NULL THEN '{place}' || {value}.misfit")
+        return f"IFNULL({value}.fitting, [])"
+
+    def _complain(self, condition: str, complaint: str) -> None:
+        self.misfits.append(f"WHEN {condition} THEN '{complaint}'")

@@ -1,0 +1,62 @@
+-- What stands in the JSON of an answer, as SQL. A value of the wrong type is NULL, never a failed statement.
+
+CREATE TEMP FUNCTION as_string(item JSON) RETURNS STRING AS (
+  IF(JSON_TYPE(item) = 'string', JSON_VALUE(item, '$'), NULL)
+);
+
+CREATE TEMP FUNCTION as_float64(item JSON) RETURNS FLOAT64 AS (
+  IF(JSON_TYPE(item) = 'number', SAFE_CAST(JSON_VALUE(item, '$') AS FLOAT64), NULL)
+);
+
+-- 3.0 is an integer, as in JSON Schema; 3.5 is not.
+CREATE TEMP FUNCTION as_int64(item JSON) RETURNS INT64 AS (
+  IF(
+    as_float64(item) = ROUND(as_float64(item)),
+    IFNULL(SAFE_CAST(JSON_VALUE(item, '$') AS INT64), SAFE_CAST(as_float64(item) AS INT64)),
+    NULL
+  )
+);
+
+CREATE TEMP FUNCTION as_bool(item JSON) RETURNS BOOL AS (
+  IF(JSON_TYPE(item) = 'boolean', SAFE_CAST(JSON_VALUE(item, '$') AS BOOL), NULL)
+);
+
+-- Text matching a pattern, and without the digits of a second that BigQuery has no place for.
+CREATE TEMP FUNCTION as_clock(item JSON, pattern STRING) RETURNS STRING AS (
+  IF(
+    REGEXP_CONTAINS(as_string(item), pattern),
+    REGEXP_REPLACE(as_string(item), r'(\.[0-9]{6})[0-9]+', r'\1'),
+    NULL
+  )
+);
+
+CREATE TEMP FUNCTION as_date(item JSON) RETURNS DATE AS (
+  SAFE_CAST(as_clock(item, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}$') AS DATE)
+);
+
+-- Without a zone it is UTC.
+CREATE TEMP FUNCTION as_timestamp(item JSON) RETURNS TIMESTAMP AS (
+  SAFE_CAST(
+    as_clock(
+      item,
+      r'^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$'
+    ) AS TIMESTAMP
+  )
+);
+
+-- A column TIME knows no zone: one other than UTC does not fit.
+CREATE TEMP FUNCTION as_time(item JSON) RETURNS TIME AS (
+  SAFE_CAST(
+    REGEXP_REPLACE(
+      as_clock(item, r'^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-]00:00)?$'),
+      r'([Zz]|[+-]00:00)$',
+      ''
+    ) AS TIME
+  )
+);
+
+CREATE TEMP FUNCTION as_json(item JSON) RETURNS JSON AS (IF(JSON_TYPE(item) = 'null', NULL, item));
+
+CREATE TEMP FUNCTION as_object(item JSON) RETURNS JSON AS (IF(JSON_TYPE(item) = 'object', item, NULL));
+
+CREATE TEMP FUNCTION as_array(item JSON) RETURNS JSON AS (IF(JSON_TYPE(item) = 'array', item, NULL));
