@@ -7,7 +7,7 @@ Field names and the list of states are those of the REST resource
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -164,6 +164,7 @@ class BatchJob:
     start_time: datetime | None = None
     end_time: datetime | None = None
     update_time: datetime | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_resource(cls, resource: Mapping[str, Any]) -> BatchJob:
@@ -188,6 +189,7 @@ class BatchJob:
             start_time=_time(resource.get("startTime")),
             end_time=_time(resource.get("endTime")),
             update_time=_time(resource.get("updateTime")),
+            labels=resource.get("labels") or {},
         )
 
 

@@ -73,7 +73,7 @@ def check_job(body: Mapping[str, Any], parent: str, models: Collection[str]) -> 
     found.extend(_check_labels(body.get("labels") or {}))
     if found:
         raise errors.bad_fields(found)
-    _check_model(body["model"], parent, models)
+    check_model(body["model"], parent, models)
 
 
 def pace_of(body: Mapping[str, Any], default: Pace) -> Pace:
@@ -143,7 +143,11 @@ def _is_label(text: str) -> bool:
     return bool(_LABEL.match(text)) and text == text.lower()
 
 
-def _check_model(model: str, parent: str, models: Collection[str]) -> None:
+def check_model(model: str, parent: str, models: Collection[str]) -> None:
+    """Check that a model exists.
+
+    :raises CallError: 400, or 404
+    """
     if publisher := _PUBLISHER_MODEL.match(model):
         if publisher[1] not in models:
             raise errors.model_not_found(f"{parent}/publishers/google/models/{publisher[1]}")

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from airflow_gemini_batch.emulator import errors
-from airflow_gemini_batch.emulator.checks import KNOWN_MODELS, ROOT, check_job, pace_of
+from airflow_gemini_batch.emulator.checks import KNOWN_MODELS, ROOT, check_job, check_model, pace_of
 from airflow_gemini_batch.emulator.disturbance import REFUSED_TOKEN, JobPlan
 from airflow_gemini_batch.emulator.errors import Violation
 from airflow_gemini_batch.emulator.faults import Route
 from airflow_gemini_batch.emulator.list_filter import FilterError, compile_filter
 from airflow_gemini_batch.emulator.listing import page_size, page_token, read_mask, read_page_token
 from airflow_gemini_batch.emulator.pace import IMMEDIATE
+from airflow_gemini_batch.emulator.prompt import prompt_tokens
 from airflow_gemini_batch.emulator.schema import Discovery, snake_case
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _COLLECTION = re.compile(r"/(v1|v1beta1)/(projects/[^/]+/locations/[^/]+)/batchPredictionJobs")
 _JOB = re.compile(_COLLECTION.pattern + r"/([^/:]+)(:cancel)?")
+_COUNT_TOKENS = re.compile(r"/(v1|v1beta1)/(projects/[^/]+/locations/[^/]+)/([^:]+):countTokens")
 _GRANTS = ("urn:ietf:params:oauth:grant-type:jwt-bearer", "refresh_token")
 # fmt: off
 _SYSTEM_QUERY = frozenset((
@@ -111,7 +113,8 @@ class Routes:
         if call.path == "/token" and call.method == "POST":
             return _token(call)
         collection, job = _COLLECTION.fullmatch(call.path), _JOB.fullmatch(call.path)
-        match = collection or job
+        counting = _COUNT_TOKENS.fullmatch(call.path)
+        match = collection or job or counting
         if not match:
             raise errors.unknown_url(call.path)
         if not re.match(r"Bearer \S", call.headers.get("authorization", "")):
@@ -123,6 +126,8 @@ class Routes:
             methods = {"POST": self._create, "GET": self._list}
             if call.method in methods:
                 return methods[call.method](call, version, parent)
+        elif counting and call.method == "POST":
+            return self._count_tokens(call, version, parent, counting[3])
         elif job:
             return self._job(call, parent, f"{parent}/batchPredictionJobs/{job[3]}", job[4])
         raise errors.unknown_url(call.path)
@@ -163,6 +168,18 @@ class Routes:
         self._start(job)
         return job.as_created()
 
+    def _count_tokens(self, call: Call, version: str, parent: str, model: str) -> dict[str, Any]:
+        self._authorize("predict", parent)
+        _query(call)
+        body = _parse(call)
+        discovery = Discovery.load("aiplatform", version)
+        if violations := discovery.violations(discovery.schema_named("CountTokensRequest"), body, ""):
+            raise errors.bad_body(violations)
+        check_model(model, parent, self._settings.models)
+        tokens = prompt_tokens(body)
+        details = [{"modality": modality, "tokenCount": count} for modality, count in tokens.items()]
+        return {"totalTokens": sum(tokens.values()), "promptTokensDetails": details}
+
     def _list(self, call: Call, version: str, parent: str) -> dict[str, Any]:
         self._authorize("list", parent)
         query = _query(call, _LIST_QUERY)
@@ -195,7 +212,8 @@ class Routes:
     def _authorize(self, verb: str, parent: str) -> None:
         projects = self._settings.projects
         if projects is not None and parent.split("/")[1] not in projects:
-            raise errors.permission_denied(f"aiplatform.batchPredictionJobs.{verb}", parent)
+            kind = "endpoints" if verb == "predict" else "batchPredictionJobs"
+            raise errors.permission_denied(f"aiplatform.{kind}.{verb}", parent)
 
     def _count_create(self, parent: str) -> None:
         limit = self._settings.creates_per_minute

@@ -26,6 +26,7 @@ from airflow_gemini_batch.exceptions import (
 )
 from airflow_gemini_batch.hooks.errors import from_sdk
 from airflow_gemini_batch.jobs.input_facts import look_at_input
+from airflow_gemini_batch.requests.request_fields import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ _TIMEOUT_MS = 60_000
 # Seconds between the tries of a read; chance adds up to half.
 _READ_WAITS = (1.0, 2.0, 4.0)
 _PAGE_SIZE = 100
+# What of a request the method countTokens takes.
+_COUNTED = frozenset({"contents", "system_instruction", "tools", "generation_config"})
 
 _T = TypeVar("_T")
 
@@ -109,6 +112,22 @@ class GeminiBatchHook(GoogleBaseHook):
     def delete_job(self, name: JobName) -> None:
         """Delete a job that has ended. Its output stays."""
         self._call(name.project, name.location, lambda client: client.batches.delete(name=str(name)))
+
+    def count_tokens(self, spec: JobSpec, request: Mapping[str, Any]) -> int:
+        """Have the service count the tokens of a prompt, which costs nothing.
+
+        :param request: a GenerateContentRequest
+        :raises ApiError: the service does not count it
+        :raises ServiceUnreachableError: no answer
+        """
+        asked = {name: value for name, value in request.items() if snake_case(name) in _COUNTED}
+
+        def count(client: genai.Client) -> str | None:
+            path = f"{spec.model}:countTokens"
+            return client._api_client.request("post", path, asked, {}).body
+
+        body = self._call(spec.project, spec.location, count)
+        return int(json.loads(body or "{}").get("totalTokens") or 0)
 
     def resolve_project(self, project_id: str | None) -> str:
         """``project_id`` if given, else the connection's, else ``GOOGLE_CLOUD_PROJECT``."""

@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.jobs.spec import MAX_DISPLAY_NAME, MAX_LABELS, JobSpec
+from airflow_gemini_batch.jobs.spec import MAX_DISPLAY_NAME, MAX_LABELS, MAX_OWN_LABELS, JobSpec
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.batch_job import BatchJob
 
-RUN_LABEL = "airflow-gemini-batch-run"
-REQUEST_LABEL = "airflow-gemini-batch-request"
+LABEL_PREFIX = "airflow-gemini-batch-"
+RUN_LABEL = f"{LABEL_PREFIX}run"
+REQUEST_LABEL = f"{LABEL_PREFIX}request"
+ESTIMATE_LABEL = f"{LABEL_PREFIX}estimate"
+"""What the job was estimated to cost, in millionths of a dollar: ``LOW-HIGH``."""
 
 _MARK = re.compile(r"\[([0-9a-f]{24})\.([0-9a-f]{16})\]$")
 _MARK_LENGTH = 1 + 1 + 24 + 1 + 16 + 1  # " [run.request]"
@@ -74,7 +77,7 @@ class Mark:
             raise InvalidParameterError(
                 "labels",
                 sorted(spec.labels),
-                f"at most {MAX_LABELS - 2}: two more mark the job as this run's",
+                f"at most {MAX_OWN_LABELS}: two more mark the job as this run's",
             )
         name = spec.display_name[: MAX_DISPLAY_NAME - _MARK_LENGTH].rstrip()
         mark = f"[{self.run}.{self.request}]"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MAX_DISPLAY_NAME = 128
 MAX_LABELS = 64
 MAX_LABEL = 64
+MAX_OWN_LABELS = MAX_LABELS - 2
+"""More would leave no room for those that mark the job as this run's."""
 
 _LOCATION = re.compile(r"[a-z]+(-[a-z]+)*-?[0-9]*")
 _GCS_OBJECT = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/.+[^/]")

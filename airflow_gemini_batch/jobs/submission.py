@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +22,7 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.jobs.identity import Mark, RunIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from airflow_gemini_batch.batch_job import BatchJob, JobName
     from airflow_gemini_batch.jobs.spec import JobSpec
@@ -144,7 +144,7 @@ def submit(
     *,
     remembered: JobName | None = None,
     is_retry: bool = False,
-    before_create: Callable[[], None] | None = None,
+    before_create: Callable[[], Mapping[str, str] | None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Submission:
     """Make sure that exactly one job of this run and this request exists, and return it.
@@ -153,7 +153,8 @@ def submit(
         fits, and is never relied on
     :param is_retry: an earlier try may have created a job that lists do not show yet; so it is looked for
         several times before another one is created
-    :param before_create: called when no job can be attached to; what it raises keeps one from being created
+    :param before_create: called when no job can be attached to; may return further labels for the job; what
+        it raises keeps one from being created
     :param sleep: waits the given seconds
     :raises ApiError: the service refused the job; nothing was created
     :raises JobConflictError: the policy forbids to replace the job that is there
@@ -185,7 +186,7 @@ def submit(
             f"on_changed_input='{OnChangedInput.CANCEL_AND_REPLACE.value}'.",
         )
     if before_create:
-        before_create()
+        spec = replace(spec, labels={**spec.labels, **(before_create() or {})})
     for job in decision.to_cancel:
         log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
         _cancel(jobs, job)

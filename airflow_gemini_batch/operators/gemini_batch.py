@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_gemini_batch.compat import Notebook, run_identity, was_stopped_by_user
-from airflow_gemini_batch.exceptions import JobConflictError
+from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError
 from airflow_gemini_batch.faces import (
     choice,
     connect,
@@ -22,9 +22,10 @@ from airflow_gemini_batch.faces import (
     wait_here,
 )
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
-from airflow_gemini_batch.jobs.spec import check_region, table_of
+from airflow_gemini_batch.jobs.spec import check_region
 from airflow_gemini_batch.links import BatchJobLink
 from airflow_gemini_batch.result_faces import land_results
+from airflow_gemini_batch.submit_checks import budget_of, check_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.jobs.submission import Policy
+    from airflow_gemini_batch.prices import BatchPrices
 
 
 class GeminiBatchSubmitOperator(BaseOperator):
@@ -61,6 +63,12 @@ class GeminiBatchSubmitOperator(BaseOperator):
     :param force_new: pay again on purpose: a job of this run that has succeeded is not used again
     :param preflight: before a job is created, read the input and refuse what would fail the job; see
         docs/validate.md. Default: files of up to 64 MB, no tables
+    :param max_cost_usd: before a job is created, estimate what it will cost, and fail when that may be more;
+        see docs/cost.md (templated)
+    :param prices: negotiated prices, in USD per million tokens of the batch, such as
+        ``{"input": 0.12, "output": 1.0}``; default those of the list (templated)
+    :param estimated_output_tokens: what to reckon with for an answer, thoughts included; default what each
+        request allows
     :param wait_for_completion: also wait until the job has ended; see :class:`GeminiBatchJobSensor`
     :param cancel_on_kill: cancel the job when a user marks this task, or clears it, while it runs or waits
         in the triggerer (there, Airflow 3.3 on); a worker or triggerer that restarts cancels nothing
@@ -80,6 +88,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
         "project_id",
         "display_name",
         "labels",
+        "max_cost_usd",
+        "prices",
         "gcp_conn_id",
         "impersonation_chain",
     )
@@ -99,6 +109,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
         on_changed_input: str = "cancel_and_replace",
         force_new: bool = False,
         preflight: bool | None = None,
+        max_cost_usd: float | str | None = None,
+        prices: Mapping[str, Any] | BatchPrices | None = None,
+        estimated_output_tokens: int | None = None,
         wait_for_completion: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
@@ -120,6 +133,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self.on_changed_input = on_changed_input
         self.force_new = force_new
         self.preflight = preflight
+        self.max_cost_usd = max_cost_usd
+        self.prices = prices
+        self.estimated_output_tokens = estimated_output_tokens
         self.wait_for_completion = wait_for_completion
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
@@ -134,10 +150,10 @@ class GeminiBatchSubmitOperator(BaseOperator):
         """Submit or attach; wait if asked to."""
         from airflow_gemini_batch.jobs.submission import submit
 
-        with fail_without_retry(JobConflictError):
+        with fail_without_retry(JobConflictError, CostLimitError):
             hook = connect(self)
             spec = self._spec(hook, context)
-            policy = self._policy()
+            policy, budget = self._policy(), budget_of(self)
             facts = hook.look_at_input(spec)
             check_region(spec, facts.location)
             spec = replace(spec, input_content=facts.content)
@@ -150,7 +166,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
                 policy,
                 remembered=notebook.read(),
                 is_retry=context["ti"].try_number > 1,
-                before_create=partial(self._check_input, hook, spec),
+                before_create=partial(check_input, self, hook, spec, budget),
             )
         job = submission.job
         notebook.write(job.name)
@@ -171,16 +187,6 @@ class GeminiBatchSubmitOperator(BaseOperator):
         """The running task is told to end: cancel its job if a user wanted that, not if a worker stops."""
         if self._to_cancel:
             self._to_cancel()
-
-    def _check_input(self, hook: GeminiBatchHook, spec: JobSpec) -> None:
-        from airflow_gemini_batch.requests.preflight import preflight
-        from airflow_gemini_batch.requests.preflight_table import preflight_table
-
-        if self.preflight is not False and not spec.input_table:
-            preflight(spec.input_uris, hook.storage_client(spec.project), asked_for=bool(self.preflight))
-        elif self.preflight and spec.input_table:
-            # Not unless asked for: a query is paid for.
-            preflight_table(".".join(table_of(spec.input_table)), hook.bigquery_client(spec.project))
 
     def _cancel_run(self, ti: Any, hook: GeminiBatchHook, spec: JobSpec, run: RunIdentity) -> None:
         from airflow_gemini_batch.jobs.submission import cancel_run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS
 from airflow_gemini_batch.requests.row_tokens import RowSize, row_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_gemini_batch.prices import BatchPrices
     from airflow_gemini_batch.requests.sample import Sample
 
 _MICRO = Decimal("0.000001")
+_LABEL = re.compile(r"(\d+)-(\d*)")
 # Text of natural languages has between two and six bytes a token.
 _FEWEST, _MOST = 2 / 3, 2.0
 # A picture costs from a quarter of a tile, at low resolution, to ten tiles.
@@ -58,6 +60,20 @@ class CostSpan:
             return f"at least {low}"
         high = f"${_dollars(self.high, ROUND_CEILING)}"
         return f"about {high}" if low == high else f"{low} to {high}"
+
+    def to_label(self) -> str:
+        """As a label of a job: millionths of a dollar, ``LOW-HIGH``, or ``LOW-`` when nothing limits it."""
+        high = "" if self.high is None else int(self.high / _MICRO)
+        return f"{int(self.low / _MICRO)}-{high}"
+
+    @classmethod
+    def from_label(cls, label: str | None) -> CostSpan | None:
+        """Read what :meth:`to_label` has written; ``None`` for anything else."""
+        match = _LABEL.fullmatch(label or "")
+        if not match:
+            return None
+        low, high = match.groups()
+        return cls(int(low) * _MICRO, int(high) * _MICRO if high else None)
 
     def to_dict(self) -> dict[str, float | None]:
         """As JSON has it."""
@@ -101,8 +117,8 @@ class Estimate:
         else:
             found, fix = f"{self.cost_usd} is what", "raise the limit, ask less, or allow shorter answers"
         return (
-            f"max_cost_usd={limit}: {found} {self.rows:,} requests cost; {fix}. No batch job was created and "
-            f"nothing was paid. {' '.join(self.reasons)}"
+            f"max_cost_usd={limit}: {found} {self.rows:,} requests cost; {fix}. No batch job was created. "
+            f"{' '.join(self.reasons)}"
         )
 
 
@@ -148,7 +164,9 @@ def estimate(
     for lines in sample.chunks:
         chunk = _Sums()
         for line in lines:
-            chunk.add(line, _size_of(line), scale, output_tokens, prices)
+            request = request_of(line)
+            size = None if request is None else row_size(request)
+            chunk.add(len(line), size, scale, output_tokens, prices)
         sums.merge(chunk)
         chunks.append(chunk)
     whole = sample.whole_bytes
@@ -190,7 +208,7 @@ class _Sums:
 
     def add(
         self,
-        line: bytes,
+        length: int,
         size: RowSize | None,
         scale: TokenScale | None,
         output_tokens: int | None,
@@ -198,7 +216,7 @@ class _Sums:
     ) -> None:
         """Add a row; ``None`` for the size of a line that is no request, which fails and costs nothing."""
         self.rows += 1
-        self.bytes += len(line)
+        self.bytes += length
         if size is None:
             return
         low, high = _input_span(size, scale)
@@ -214,13 +232,14 @@ class _Sums:
             self.cost_high += _cost(high, written, prices, hears=size.hears)
 
 
-def _size_of(line: bytes) -> RowSize | None:
+def request_of(line: bytes) -> Mapping[str, Any] | None:
+    """Return the request of an input line, or ``None`` for a line that has none."""
     try:
         row = json.loads(line)
     except ValueError:
         return None
     request = row.get("request") if isinstance(row, dict) else None
-    return row_size(request) if isinstance(request, dict) else None
+    return request if isinstance(request, dict) else None
 
 
 def _input_span(size: RowSize, scale: TokenScale | None) -> tuple[float, float]:

@@ -1,0 +1,160 @@
+"""What a job may cost is known before it costs anything."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_gemini_batch.exceptions import CostLimitError, InvalidParameterError
+from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
+from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery, storage
+
+    from airflow_gemini_batch.emulator.server import Emulator
+
+Context = Any
+Args = dict[str, Any]
+PROMPT = "Name a river of this land. " * 20
+
+
+def request(**config: Any) -> dict[str, Any]:
+    contents = [{"role": "user", "parts": [{"text": PROMPT}]}]
+    return {"contents": contents, "generationConfig": {"maxOutputTokens": 100, **config}}
+
+
+@pytest.fixture
+def args(submit_args: Args, storage_client: storage.Client) -> Args:
+    """A thousand requests: by the service's count 135,000 tokens for 0.02; their answers up to 0.125."""
+    lines = "".join(json.dumps({"key": f"k{n}", "request": request()}) + "\n" for n in range(1_000))
+    bucket, _, name = submit_args["input_uri"].removeprefix("gs://").partition("/")
+    storage_client.bucket(bucket).blob(name).upload_from_string(lines)
+    return submit_args
+
+
+def counts(vertex: Emulator) -> int:
+    return sum(each.path.endswith(":countTokens") for each in vertex.requests)
+
+
+def test_a_job_within_the_limit_carries_its_estimate(vertex: Emulator, args: Args, context: Context) -> None:
+    GeminiBatchSubmitOperator(**args, max_cost_usd=0.15).execute(context)
+    (job,) = vertex.jobs
+    # 135 tokens by the service's count, give or take 2 %.
+    assert job["labels"][ESTIMATE_LABEL] == "19845-145655"
+    assert counts(vertex) == 20
+
+
+def test_a_job_beyond_the_limit_is_not_created(vertex: Emulator, args: Args, context: Context) -> None:
+    with pytest.raises(AirflowFailException, match=r"max_cost_usd=0\.14: \$0\.0198 to \$0\.1457") as error:
+        GeminiBatchSubmitOperator(**args, max_cost_usd="0.14").execute(context)
+    assert isinstance(error.value.__cause__, CostLimitError)
+    assert error.value.__cause__.estimate.rows == 1_000
+    assert "No batch job was created" in str(error.value)
+    assert PROMPT.strip() not in str(error.value)
+    assert not vertex.jobs
+
+
+def test_a_retry_that_attaches_estimates_nothing(vertex: Emulator, args: Args, context: Context) -> None:
+    """What is paid is paid: a limit that was lowered since does not matter to the job that is there."""
+    GeminiBatchSubmitOperator(**args, max_cost_usd=1).execute(context)
+    counted = counts(vertex)
+    GeminiBatchSubmitOperator(**args, max_cost_usd=0.0001).execute(context)
+    assert len(vertex.jobs) == 1
+    assert counts(vertex) == counted
+
+
+def test_what_the_service_does_not_count_is_reckoned(vertex: Emulator, args: Args, context: Context) -> None:
+    """A model that the service does not have, so that counting is refused, as is the job in the end."""
+    args["model"] = "gemini-2.5-flash-lite-preview-09-2025"
+    with pytest.raises(AirflowFailException, match=r"Prompts are reckoned with 2 to 6 bytes"):
+        GeminiBatchSubmitOperator(**args, max_cost_usd=0.0001).execute(context)
+    assert not vertex.jobs
+
+
+def test_what_nobody_limits_is_refused_and_told_how(
+    vertex: Emulator, submit_args: Args, context: Context
+) -> None:
+    with pytest.raises(AirflowFailException, match=r"set no generationConfig\.maxOutputTokens"):
+        GeminiBatchSubmitOperator(**submit_args, max_cost_usd=100).execute(context)
+    assert not vertex.jobs
+    GeminiBatchSubmitOperator(**submit_args, max_cost_usd=100, estimated_output_tokens=500).execute(context)
+    assert len(vertex.jobs) == 1
+
+
+def test_a_model_without_a_price_needs_one(vertex: Emulator, args: Args, context: Context) -> None:
+    args["model"] = "projects/1/locations/us-central1/endpoints/42"
+    with pytest.raises(AirflowFailException, match="give prices="):
+        GeminiBatchSubmitOperator(**args, max_cost_usd=1).execute(context)
+    assert not vertex.jobs
+
+
+def test_negotiated_prices_hold(vertex: Emulator, args: Args, context: Context) -> None:
+    prices = {"input": 0.015, "output": 0.125}
+    GeminiBatchSubmitOperator(**args, max_cost_usd=0.0146, prices=prices).execute(context)
+    assert vertex.jobs[0]["labels"][ESTIMATE_LABEL] == "1984-14566"
+
+
+def test_without_a_limit_files_are_estimated_and_nothing_is_counted(
+    vertex: Emulator, args: Args, context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="airflow_gemini_batch"):
+        GeminiBatchSubmitOperator(**args).execute(context)
+    assert vertex.jobs[0]["labels"][ESTIMATE_LABEL] == "13500-165500"
+    assert counts(vertex) == 0
+
+
+def test_without_a_limit_and_without_a_check_nothing_is_read(
+    vertex: Emulator, args: Args, context: Context
+) -> None:
+    GeminiBatchSubmitOperator(**args, preflight=False).execute(context)
+    assert ESTIMATE_LABEL not in vertex.jobs[0]["labels"]
+
+
+def test_a_job_with_as_many_labels_as_it_can_have_is_created_without_its_estimate(
+    vertex: Emulator, args: Args, context: Context
+) -> None:
+    labels = {f"label{n}": "x" for n in range(62)}
+    GeminiBatchSubmitOperator(**args, labels=labels).execute(context)
+    assert ESTIMATE_LABEL not in vertex.jobs[0]["labels"]
+    assert len(vertex.jobs[0]["labels"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"max_cost_usd": 0}, r"max_cost_usd=0: give US dollars"),
+        ({"prices": {"input": 1}}, "output must be given"),
+        ({"estimated_output_tokens": 0}, "estimated_output_tokens=0: give tokens"),
+    ],
+)
+def test_values_are_checked_before_anything_is_asked(
+    vertex: Emulator, args: Args, context: Context, given: Args, complaint: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=complaint) as error:
+        GeminiBatchSubmitOperator(**args, **given).execute(context)
+    assert isinstance(error.value.__cause__, InvalidParameterError)
+    assert not vertex.jobs
+    assert not [each for each in vertex.requests if each.path != "/token"]
+
+
+def test_a_table(vertex: Emulator, args: Args, context: Context, bigquery_client: bigquery.Client) -> None:
+    from google.cloud import bigquery
+
+    dataset = bigquery.Dataset(f"{bigquery_client.project}.budget_{uuid.uuid4().hex[:12]}")
+    dataset.location = "us-central1"
+    name = f"{bigquery_client.create_dataset(dataset).full_dataset_id}.input".replace(":", ".")
+    columns = f"'k' || n AS key, PARSE_JSON('{json.dumps(request())}') AS request"
+    rows = "UNNEST(GENERATE_ARRAY(1, 1000)) AS n"
+    bigquery_client.query(f"CREATE TABLE `{name}` AS SELECT {columns} FROM {rows}").result()
+    args["input_uri"] = f"bq://{name}"
+    with pytest.raises(AirflowFailException, match=r"is what 1,000 requests cost"):
+        GeminiBatchSubmitOperator(**args, max_cost_usd=0.14).execute(context)
+    assert not vertex.jobs
+    GeminiBatchSubmitOperator(**args, max_cost_usd=0.16).execute(context)
+    assert len(vertex.jobs) == 1
