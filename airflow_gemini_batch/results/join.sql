@@ -3,7 +3,7 @@
 INSERT INTO settled (answer_id, request_id, way)
 WITH
   unanswered AS (
-    SELECT answer_id, processed_at, {{answered}} AS identity
+    SELECT answer_id, {{answered}} AS identity
     FROM {{answered_from}}
     WHERE answer_id NOT IN (SELECT answer_id FROM settled)
   ),
@@ -28,7 +28,7 @@ WITH
       unanswered.identity,
       ROW_NUMBER() OVER (
         PARTITION BY unanswered.identity
-        ORDER BY judged.bucket = 'succeeded' DESC, judged.bucket = 'malformed', unanswered.processed_at DESC,
+        ORDER BY judged.bucket = 'succeeded' DESC, judged.bucket = 'malformed', judged.processed_at DESC,
           unanswered.answer_id
       ) AS turn
     FROM unanswered

@@ -1,36 +1,3 @@
--- What has no key at all is accounted for by count: which request it answers cannot be known.
-INSERT INTO settled (answer_id, request_id, way)
-SELECT open_answers.answer_id, open_requests.request_id, 'count'
-FROM (
-  SELECT answers.answer_id, ROW_NUMBER() OVER (ORDER BY judged.bucket = 'malformed', answers.answer_id) AS turn
-  FROM answers
-  JOIN judged ON judged.answer_id = answers.answer_id
-  WHERE
-    (
-      judged.bucket = 'malformed'
-      OR answers.key IS NULL AND JSON_VALUE(answers.request, '$.labels.{{key_label}}') IS NULL
-    )
-    AND answers.answer_id NOT IN (SELECT answer_id FROM settled)
-) AS open_answers
-JOIN (
-  SELECT request_id, ROW_NUMBER() OVER (ORDER BY request_id) AS turn
-  FROM requests
-  WHERE request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL)
-) AS open_requests ON open_requests.turn = open_answers.turn;
-
--- When every request has its answer, a line that cannot be read is one more copy of something.
-INSERT INTO settled (answer_id, request_id, way)
-SELECT judged.answer_id, CAST(NULL AS STRING), 'count'
-FROM judged
-WHERE
-  judged.bucket = 'malformed'
-  AND judged.answer_id NOT IN (SELECT answer_id FROM settled)
-  AND NOT EXISTS (
-    SELECT 1
-    FROM requests
-    WHERE request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL)
-  );
-
 -- One row for every row of the input, and for every answer to nothing that was asked.
 CREATE TEMP TABLE outcomes AS
 SELECT
@@ -38,16 +5,15 @@ SELECT
   settled.request_id,
   settled.way,
   judged.bucket,
-  IFNULL(
+  COALESCE(
     IF(settled.way = 'count' AND judged.bucket != 'malformed', NULL, requests.name),
-    IFNULL(answer_keys.name, answer_digests.digest)
+    judged.name,
+    digests.digest
   ) AS key
 FROM judged
 LEFT JOIN settled ON settled.answer_id = judged.answer_id
 LEFT JOIN (SELECT request_id, name FROM requests) AS requests ON requests.request_id = settled.request_id
-LEFT JOIN (SELECT answer_id, JSON_VALUE(key, '$') AS name FROM answers) AS answer_keys
-  ON answer_keys.answer_id = judged.answer_id
-LEFT JOIN answer_digests ON answer_digests.answer_id = judged.answer_id
+LEFT JOIN digests ON digests.answer_id = judged.answer_id
 WHERE settled.answer_id IS NULL OR settled.request_id IS NOT NULL
 UNION ALL
 SELECT
@@ -55,9 +21,9 @@ SELECT
   requests.request_id,
   CAST(NULL AS STRING),
   'missing',
-  IFNULL(requests.name, request_digests.digest)
+  IFNULL(requests.name, digests.digest)
 FROM (SELECT request_id, name FROM requests) AS requests
-LEFT JOIN request_digests ON request_digests.request_id = requests.request_id
+LEFT JOIN digests ON digests.request_id = requests.request_id
 WHERE requests.request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL);
 
 -- Failed rows are not charged.
@@ -130,19 +96,23 @@ INSERT INTO {{results}} (
   job_name, dag_id, task_id, run_id, landed_at
 )
 SELECT
-  outcomes.key, outcomes.bucket, judged.text, judged.output, answers.finish_reason, answers.model_version,
+  outcomes.key, outcomes.bucket, answers.text, answers.output, answers.finish_reason, answers.model_version,
   answers.prompt_tokens, answers.cached_tokens, answers.output_tokens, answers.thought_tokens,
-  answers.total_tokens, answers.processed_at, answers.request, answers.response, {{judged_columns}}
+  answers.total_tokens, answers.processed_at, answers.request, answers.response, {{typed_columns}}
   @job_name, @dag_id, @task_id, @run_id, @landed_at
 FROM outcomes
 JOIN answers ON answers.answer_id = outcomes.answer_id
 JOIN judged ON judged.answer_id = outcomes.answer_id
 WHERE outcomes.bucket != 'malformed';
 
+IF
+  EXISTS (SELECT 1 FROM outcomes WHERE bucket != 'succeeded')
+THEN
+
 -- No readable answer: the request, where it is known, is that of the input.
 INSERT INTO {{results}} (key, status, request, job_name, dag_id, task_id, run_id, landed_at)
 SELECT
-  outcomes.key, outcomes.bucket, SAFE.PARSE_JSON(requests.request, wide_number_mode => 'round'),
+  outcomes.key, outcomes.bucket, SAFE.PARSE_JSON({{asked_request}}, wide_number_mode => 'round'),
   @job_name, @dag_id, @task_id, @run_id, @landed_at
 FROM outcomes
 LEFT JOIN requests ON requests.request_id = outcomes.request_id
@@ -207,26 +177,30 @@ FROM (
       outcomes.key,
       outcomes.bucket,
       outcomes.way,
-      -- The echo has members that nobody asked for; by count alone the request is not known.
-      IF(
-        requests.request IS NULL OR outcomes.way = 'count' AND outcomes.bucket != 'malformed',
-        answers.request,
-        SAFE.PARSE_JSON(requests.request, wide_number_mode => 'round')
-      ) AS request,
-      judged.raw_line,
-      judged.row_status,
-      judged.finish_reason,
-      judged.block_reason,
+      answers.raw_line,
+      answers.row_status,
+      answers.finish_reason,
+      answers.block_reason,
       judged.misfit,
+      -- The echo has members that nobody asked for; by count alone the request is not known.
+      COALESCE(
+        IF(
+          outcomes.way = 'count' AND outcomes.bucket != 'malformed',
+          NULL,
+          SAFE.PARSE_JSON({{asked_request}}, wide_number_mode => 'round')
+        ),
+        answers.request
+      ) AS request,
       -- "Bad Request: {"error": {"code": 400, …}}": words, then JSON.
-      JSON_QUERY(SAFE.PARSE_JSON(REGEXP_EXTRACT(judged.row_status, r'(?s)\{.*\}')), '$.error') AS error
+      JSON_QUERY(SAFE.PARSE_JSON(REGEXP_EXTRACT(answers.row_status, r'(?s)\{.*\}')), '$.error') AS error
     FROM outcomes
-    LEFT JOIN judged ON judged.answer_id = outcomes.answer_id
     LEFT JOIN answers ON answers.answer_id = outcomes.answer_id
+    LEFT JOIN judged ON judged.answer_id = outcomes.answer_id
     LEFT JOIN requests ON requests.request_id = outcomes.request_id
     WHERE outcomes.bucket != 'succeeded'
   )
 );
+END IF;
 
 COMMIT TRANSACTION;
 

@@ -1,5 +1,3 @@
 -- The job's input table.
-SELECT
-  {{key}} AS key,
-  NULLIF(TO_JSON_STRING({{request}}), 'null') AS request
+SELECT {{key}} AS key, NULLIF(TO_JSON_STRING({{request}}), 'null') AS source
 FROM {{requests_table}}

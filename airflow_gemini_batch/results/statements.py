@@ -40,44 +40,71 @@ class Landing:
 
 
 def landing_script(landing: Landing) -> str:
-    """Return the whole script."""
-    return "\n".join(landing_parts(landing))
+    """Return the whole script: read and judge, join, land and count."""
+    common = {
+        "key_label": KEY_LABEL,
+        "key_field": landing.key_field,
+        "asked_request": "JSON_QUERY(source, '$.request')"
+        if isinstance(landing.requests, TableName)
+        else "source",
+    }
+    return "\n".join(
+        (
+            _fill("typed"),
+            _read(landing, common),
+            _join("key", "key", "key"),
+            _leftovers(common),
+            _land(landing, common),
+        )
+    )
 
 
-def landing_parts(landing: Landing) -> list[str]:
-    """Return the script in its parts: read and judge, join in four ways, land and count."""
-    common = {"key_label": KEY_LABEL, "key_field": landing.key_field}
-    label = f"JSON_VALUE(request, '$.labels.{KEY_LABEL}')"
+def _read(landing: Landing, common: Mapping[str, str]) -> str:
+    return _fill(
+        "read",
+        **common,
+        answers_source=_answers(landing.answers, common),
+        requests_source=_requests(landing.requests, common),
+        good_reasons=_reasons(Bucket.SUCCEEDED),
+        truncated_reasons=_reasons(Bucket.TRUNCATED),
+        blocked_reasons=_reasons(Bucket.BLOCKED),
+        typed=typed(landing.columns, f"({_fill('answers_to_judge')})").query,
+        typed_columns="".join(f"column_{index}, " for index in range(len(landing.columns))),
+    )
+
+
+def _leftovers(common: Mapping[str, str]) -> str:
+    asked_label = f"JSON_VALUE({common['asked_request']}, '$.labels.{KEY_LABEL}')"
     # A line that is not JSON has no request, but its label may have been found in its text.
-    answer_label = f"IFNULL({label}, IF(raw_line IS NULL, NULL, JSON_VALUE(key, '$')))"
-    answer_number = "IF(STARTS_WITH(key, '\"'), NULL, SAFE_CAST(key AS NUMERIC))"
-    return [
-        _fill("typed"),
-        _fill(
-            "read",
-            **common,
-            answers_source=_answers(landing.answers, common),
-            requests_source=_requests(landing.requests, common),
-            good_reasons=_reasons(Bucket.SUCCEEDED),
-            truncated_reasons=_reasons(Bucket.TRUNCATED),
-            blocked_reasons=_reasons(Bucket.BLOCKED),
-            typed=typed(landing.columns, "outputs").query,
-        ),
-        _join("key", "key", "key"),
-        _join("label", label, answer_label),
+    broken_label = "IF(raw_line IS NULL, NULL, JSON_VALUE(key, '$'))"
+    echoed_label = f"IFNULL(JSON_VALUE(request, '$.labels.{KEY_LABEL}'), {broken_label})"
+    number = "IF(STARTS_WITH(key, '\"'), NULL, SAFE_CAST(key AS NUMERIC))"
+    return _fill(
+        "leftovers",
+        **common,
+        join_by_label=_join("label", asked_label, echoed_label),
         # Text that looks like a number comes back as a number; 007 and 7 can then not be told apart.
-        _join("number", "number", answer_number, condition="peers = 1"),
-        _fill("digests"),
-        _join("request", "digest", "digest", asked_from="request_digests", answered_from="answer_digests"),
-        _fill(
-            "land",
-            **common,
-            results=landing.results.quoted,
-            errors=landing.errors.quoted,
-            schema_columns="".join(f"`{column.name}`, " for column in landing.columns),
-            judged_columns="".join(f"judged.column_{index}, " for index in range(len(landing.columns))),
+        join_by_number=_join("number", "number", number, condition="peers = 1"),
+        digests=_fill("digests", **common),
+        join_by_request=_join(
+            "request",
+            "digest",
+            "digest",
+            asked_from="(SELECT request_id, digest FROM digests WHERE request_id IS NOT NULL)",
+            answered_from="(SELECT answer_id, digest FROM digests WHERE answer_id IS NOT NULL)",
         ),
-    ]
+    )
+
+
+def _land(landing: Landing, common: Mapping[str, str]) -> str:
+    return _fill(
+        "land",
+        **common,
+        results=landing.results.quoted,
+        errors=landing.errors.quoted,
+        schema_columns="".join(f"`{column.name}`, " for column in landing.columns),
+        typed_columns="".join(f"judged.column_{index}, " for index in range(len(landing.columns))),
+    )
 
 
 def count_script(table: TableName) -> str:
