@@ -124,7 +124,8 @@ def _wait(job: Job) -> None:
     pause = 0.1
     while not job.done():
         time.sleep(pause)
-        pause = min(pause * 1.5, 5.0)
+        # A tenth of the time that a job takes is soon noticed as the end of it.
+        pause = min(pause * 1.1, 5.0)
 
 
 def _is_transient(error: dict[str, str]) -> bool:

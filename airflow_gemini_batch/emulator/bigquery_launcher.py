@@ -186,8 +186,8 @@ def _table_of_lines(content: bytes, name: str, delimiter: str) -> Any:
         return pa.table({name: pa.array(lines, pa.string())})
     return csv.read_csv(
         pa.BufferReader(content),
-        # A line is never longer than a block: it would be refused.
-        csv.ReadOptions(column_names=[name], block_size=max(1 << 26, len(content) // 4)),
+        # A line longer than a block is refused; BigQuery takes up to 100 MB.
+        csv.ReadOptions(column_names=[name], block_size=1 << 27),
         csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
         csv.ConvertOptions(column_types={name: pa.string()}, strings_can_be_null=False),
     )
