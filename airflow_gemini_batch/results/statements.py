@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.results.buckets import FINISH_REASONS, Bucket
-from airflow_gemini_batch.results.typed import typed
+from airflow_gemini_batch.results.typed import Typed, typed
 from airflow_gemini_batch.sql import fill
 from airflow_gemini_batch.tables import TableName
 
@@ -68,7 +68,7 @@ def _read(landing: Landing, common: Mapping[str, str]) -> str:
         good_reasons=_reasons(Bucket.SUCCEEDED),
         truncated_reasons=_reasons(Bucket.TRUNCATED),
         blocked_reasons=_reasons(Bucket.BLOCKED),
-        typed=typed(landing.columns, f"({_fill('answers_to_judge')})").query,
+        typed=_typed(landing).query,
         typed_columns="".join(f"column_{index}, " for index in range(len(landing.columns))),
     )
 
@@ -119,7 +119,11 @@ def replaced_script(results: TableName, errors: TableName) -> str:
 
 def list_parameters(landing: Landing) -> dict[str, list[str]]:
     """Return the parameters of the script that are lists of text: the values of the schema's enums."""
-    return typed(landing.columns, "outputs").parameters
+    return _typed(landing).parameters
+
+
+def _typed(landing: Landing) -> Typed:
+    return typed(landing.columns, f"({_fill('answers_to_judge')})")
 
 
 def _answers(source: TableName | JobTable, common: Mapping[str, str]) -> str:
