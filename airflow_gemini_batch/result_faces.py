@@ -45,6 +45,8 @@ class LandingFace(LoggingFace, Protocol):
     error_table: str | None
     response_schema: Any
     write_mode: str
+    include_request: bool
+    include_response: bool
     min_success_ratio: float
     max_invalid_ratio: float
     project_id: str | None
@@ -104,6 +106,8 @@ def land_results(
             run=run_identity(context),
             response_schema=values.response_schema,
             write_mode=values.write_mode,
+            include_request=face.include_request,
+            include_response=face.include_response,
         )
         BatchJobLink.persist(context, name)
         bigquery, storage = hook.bigquery_client(values.project), hook.storage_client(values.project)

@@ -38,7 +38,9 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
     :param results_table: land the answers there; the task then returns the manifest, else the job's name
         (templated)
     :param error_table: default ``results_table`` with ``_errors`` behind it (templated)
-    :param write_mode: ``append`` to what other jobs have landed, or ``truncate``
+    :param write_mode: ``append`` to what other jobs have landed, ``merge`` with it by key, or ``truncate``
+    :param include_request: store requests in the results table; the error table has them in any case
+    :param include_response: store responses in the results table
     :param min_success_ratio: fail, after landing, when fewer of the rows succeeded; 0 to 1 (templated)
     :param max_invalid_ratio: fail, after landing, when more of the answers do not fit the schema; 0 to 1
         (templated)
@@ -73,6 +75,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         results_table: str | None = None,
         error_table: str | None = None,
         write_mode: str = "append",
+        include_request: bool = True,
+        include_response: bool = True,
         min_success_ratio: float = 0.0,
         max_invalid_ratio: float = 1.0,
         wait_for_completion: bool = True,
@@ -98,6 +102,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         self.results_table = results_table
         self.error_table = error_table
         self.write_mode = write_mode
+        self.include_request = include_request
+        self.include_response = include_response
         self.min_success_ratio = min_success_ratio
         self.max_invalid_ratio = max_invalid_ratio
         self._has_begun = False

@@ -248,7 +248,10 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         made if absent, in a dataset that exists (templated)
     :param error_table: default ``destination_table`` with ``_errors`` behind it (templated)
     :param response_schema: pydantic model or JSON Schema of an answer; its properties become columns
-    :param write_mode: ``append`` to what other jobs have landed, or ``truncate`` the table first
+    :param write_mode: ``append`` to what other jobs have landed, ``merge`` with it by key, or ``truncate``
+        the table first (templated)
+    :param include_request: store requests in the results table; the error table has them in any case
+    :param include_response: store responses in the results table
     :param min_success_ratio: fail, after landing, when fewer of the rows succeeded; 0 to 1 (templated)
     :param max_invalid_ratio: fail, after landing, when more of the answers do not fit the schema; 0 to 1
         (templated)
@@ -279,6 +282,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         error_table: str | None = None,
         response_schema: Any = None,
         write_mode: str = "append",
+        include_request: bool = True,
+        include_response: bool = True,
         min_success_ratio: float = 0.0,
         max_invalid_ratio: float = 1.0,
         project_id: str | None = None,
@@ -292,6 +297,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         self.error_table = error_table
         self.response_schema = response_schema
         self.write_mode = write_mode
+        self.include_request = include_request
+        self.include_response = include_response
         self.min_success_ratio = min_success_ratio
         self.max_invalid_ratio = max_invalid_ratio
         self.project_id = project_id

@@ -100,6 +100,34 @@ def _described(column: Column) -> dict[str, Any]:
     return {"description": column.description[:1024]} if column.description else {}
 
 
+def widened(columns: Sequence[Column], existing: Sequence[SchemaField]) -> list[SchemaField]:
+    """Return the schema of a table of ours with the columns that it lacks, those of its RECORDs among them.
+
+    That of somebody else's table is returned as it is.
+    """
+    names = {each.name.lower() for each in existing}
+    ours = {_KEY.name, *(each.name for each in _IDENTITY)} <= names
+    return _widened(columns, existing) if ours else list(existing)
+
+
+def _widened(columns: Sequence[Column], existing: Sequence[SchemaField]) -> list[SchemaField]:
+    lacking = {each.name.lower(): each for each in columns}
+    found = []
+    for there in existing:
+        column = lacking.pop(there.name.lower(), None)
+        found.append(_with_fields(there, _widened(column.fields, there.fields)) if column else there)
+    return [*found, *schema_fields(lacking.values())]
+
+
+def _with_fields(field: SchemaField, fields: Sequence[SchemaField]) -> SchemaField:
+    from google.cloud.bigquery import SchemaField
+
+    if list(fields) == list(field.fields):
+        return field
+    changed = {**field.to_api_repr(), "fields": [each.to_api_repr() for each in fields]}
+    return SchemaField.from_api_repr(changed)
+
+
 def differences(columns: Sequence[Column], existing: Sequence[SchemaField], above: str = "") -> list[str]:
     """Say what keeps rows of these columns out of a table with those; empty when nothing does.
 

@@ -10,6 +10,7 @@ from airflow_gemini_batch.results.columns import (
     PARTITION_COLUMN,
     differences,
     schema_fields,
+    widened,
 )
 from airflow_gemini_batch.results.outputs import Objects
 from airflow_gemini_batch.tables import dataset_location
@@ -64,21 +65,35 @@ def can_load(dataset: str, bucket: str) -> bool:
     return dataset in _MULTI_REGIONS and bucket.startswith(_MULTI_REGIONS[dataset])
 
 
-def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -> Table:
-    """Make the table unless it exists, partitioned and clustered, and return it.
+_ATTEMPTS = 10
 
-    :raises TableMismatchError: when it exists and its columns cannot take the rows
+
+def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -> Table:
+    """Make the table, partitioned and clustered, or add the columns that it lacks; return it.
+
+    All else of a table that exists stays as it is.
+
+    :raises TableMismatchError: when it exists and its columns cannot take the rows; then nothing is changed
     """
-    from google.api_core.exceptions import NotFound
+    from google.api_core.exceptions import NotFound, PreconditionFailed
     from google.cloud.bigquery import Table, TimePartitioning
 
-    try:
-        table = bigquery.get_table(str(name))
-    except NotFound:
-        wanted = Table(str(name), schema_fields(columns))
-        wanted.time_partitioning = TimePartitioning(field=PARTITION_COLUMN)
-        wanted.clustering_fields = list(CLUSTER_COLUMNS)
-        table = bigquery.create_table(wanted, exists_ok=True)
-    if found := differences(columns, table.schema):
-        raise TableMismatchError(str(name), found)
-    return table
+    for _ in range(_ATTEMPTS):
+        try:
+            table = bigquery.get_table(str(name))
+        except NotFound:
+            wanted = Table(str(name), schema_fields(columns))
+            wanted.time_partitioning = TimePartitioning(field=PARTITION_COLUMN)
+            wanted.clustering_fields = list(CLUSTER_COLUMNS)
+            table = bigquery.create_table(wanted, exists_ok=True)
+        schema = widened(columns, table.schema)
+        if found := differences(columns, schema):
+            raise TableMismatchError(str(name), found)
+        if schema == table.schema:
+            return table
+        table.schema = schema
+        try:
+            return bigquery.update_table(table, ["schema"])
+        except PreconditionFailed:
+            continue  # Another landing has just changed it.
+    raise TableMismatchError(str(name), [f"it changed {_ATTEMPTS} times while columns were being added"])

@@ -1,30 +1,35 @@
 -- One row for every row of the input, and for every answer to nothing that was asked.
 CREATE TEMP TABLE outcomes AS
-SELECT
-  judged.answer_id,
-  settled.request_id,
-  settled.way,
-  judged.bucket,
-  COALESCE(
-    IF(settled.way = 'count' AND judged.bucket != 'malformed', NULL, requests.name),
-    judged.name,
-    digests.digest
-  ) AS key
-FROM judged
-LEFT JOIN settled ON settled.answer_id = judged.answer_id
-LEFT JOIN (SELECT request_id, name FROM requests) AS requests ON requests.request_id = settled.request_id
-LEFT JOIN digests ON digests.answer_id = judged.answer_id
-WHERE settled.answer_id IS NULL OR settled.request_id IS NOT NULL
-UNION ALL
-SELECT
-  CAST(NULL AS STRING),
-  requests.request_id,
-  CAST(NULL AS STRING),
-  'missing',
-  IFNULL(requests.name, digests.digest)
-FROM (SELECT request_id, name FROM requests) AS requests
-LEFT JOIN digests ON digests.request_id = requests.request_id
-WHERE requests.request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL);
+SELECT *, {{is_best}} AS is_best
+FROM (
+  SELECT
+    judged.answer_id,
+    settled.request_id,
+    settled.way,
+    judged.bucket,
+    judged.processed_at,
+    COALESCE(
+      IF(settled.way = 'count' AND judged.bucket != 'malformed', NULL, requests.name),
+      judged.name,
+      digests.digest
+    ) AS key
+  FROM judged
+  LEFT JOIN settled ON settled.answer_id = judged.answer_id
+  LEFT JOIN (SELECT request_id, name FROM requests) AS requests ON requests.request_id = settled.request_id
+  LEFT JOIN digests ON digests.answer_id = judged.answer_id
+  WHERE settled.answer_id IS NULL OR settled.request_id IS NOT NULL
+  UNION ALL
+  SELECT
+    CAST(NULL AS STRING),
+    requests.request_id,
+    CAST(NULL AS STRING),
+    'missing',
+    CAST(NULL AS TIMESTAMP),
+    IFNULL(requests.name, digests.digest)
+  FROM (SELECT request_id, name FROM requests) AS requests
+  LEFT JOIN digests ON digests.request_id = requests.request_id
+  WHERE requests.request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL)
+);
 
 -- Failed rows are not charged.
 CREATE TEMP TABLE counts AS
@@ -90,6 +95,7 @@ THEN
   WHERE job_name IN UNNEST(@replaces) AND retryable AND key IN (SELECT key FROM outcomes);
 END IF;
 
+{{merge}}
 INSERT INTO {{results}} (
   key, status, text, output, finish_reason, model_version, prompt_tokens, cached_tokens, output_tokens,
   thought_tokens, total_tokens, processed_at, request, response, {{schema_columns}}
@@ -98,12 +104,12 @@ INSERT INTO {{results}} (
 SELECT
   outcomes.key, outcomes.bucket, answers.text, answers.output, answers.finish_reason, answers.model_version,
   answers.prompt_tokens, answers.cached_tokens, answers.output_tokens, answers.thought_tokens,
-  answers.total_tokens, answers.processed_at, answers.request, answers.response, {{typed_columns}}
+  answers.total_tokens, answers.processed_at, {{request}}, {{response}}, {{typed_columns}}
   @job_name, @dag_id, @task_id, @run_id, @landed_at
 FROM outcomes
 JOIN answers ON answers.answer_id = outcomes.answer_id
 JOIN judged ON judged.answer_id = outcomes.answer_id
-WHERE outcomes.bucket != 'malformed';
+WHERE outcomes.bucket != 'malformed' AND {{is_wanted}};
 
 IF
   EXISTS (SELECT 1 FROM outcomes WHERE bucket != 'succeeded')
@@ -112,11 +118,11 @@ THEN
 -- No readable answer: the request, where it is known, is that of the input.
 INSERT INTO {{results}} (key, status, request, job_name, dag_id, task_id, run_id, landed_at)
 SELECT
-  outcomes.key, outcomes.bucket, SAFE.PARSE_JSON({{asked_request}}, wide_number_mode => 'round'),
+  outcomes.key, outcomes.bucket, {{missing_request}},
   @job_name, @dag_id, @task_id, @run_id, @landed_at
 FROM outcomes
 LEFT JOIN requests ON requests.request_id = outcomes.request_id
-WHERE outcomes.bucket IN ('malformed', 'missing');
+WHERE outcomes.bucket IN ('malformed', 'missing') AND {{is_wanted}};
 
 INSERT INTO {{errors}} (
   key, status, job_name, dag_id, task_id, run_id, landed_at,
@@ -197,7 +203,7 @@ FROM (
     LEFT JOIN answers ON answers.answer_id = outcomes.answer_id
     LEFT JOIN judged ON judged.answer_id = outcomes.answer_id
     LEFT JOIN requests ON requests.request_id = outcomes.request_id
-    WHERE outcomes.bucket != 'succeeded'
+    WHERE outcomes.bucket != 'succeeded' AND {{is_landed}}
   )
 );
 END IF;
@@ -205,4 +211,4 @@ END IF;
 COMMIT TRANSACTION;
 
 -- The last result is what the worker reads.
-SELECT * FROM counts;
+SELECT {{written}} FROM counts;

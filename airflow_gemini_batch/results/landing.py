@@ -46,6 +46,8 @@ class WriteMode(str, Enum):
     """Rows of this job are replaced, those of other jobs stay."""
     TRUNCATE = "truncate"
     """All rows are replaced."""
+    MERGE = "merge"
+    """A key has one row, over all jobs: the newest success, or what came last where there is none."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class LandingRequest:
 
     :param job: one that has ended, as just read from the service
     :param key_field: member of an input line, or column of an input table, that holds a row's key
+    :param include_request: whether to store requests in the results table; the error table has them anyway,
+        since what failed may be asked again
+    :param include_response: whether to store responses
     :param replaces: names of jobs whose retryable failures this one was asked again: where it has a row of
         their key, theirs go
     :param replaced_by: names of jobs that were landed since, and were asked failures of this one again
@@ -66,6 +71,8 @@ class LandingRequest:
     response_schema: ResponseSchema | None = None
     write_mode: WriteMode = WriteMode.APPEND
     key_field: str = KEY_FIELD
+    include_request: bool = True
+    include_response: bool = True
     replaces: tuple[str, ...] = ()
     replaced_by: tuple[str, ...] = ()
 
@@ -144,6 +151,9 @@ def _plan(
         errors=request.error_table,
         columns=columns,
         key_field=request.key_field,
+        merges=request.write_mode is WriteMode.MERGE,
+        request=request.include_request,
+        response=request.include_response,
     )
     return _Plan(landing, staged, _digest(digest, landing_script(landing)))
 
@@ -208,7 +218,11 @@ def _is_landed(bigquery: bq.Client, request: LandingRequest, job: bq.QueryJob) -
     later = 0
     if request.replaced_by:
         later = _count(bigquery, count_script(request.destination), job_names=request.replaced_by)
-    expected = {request.destination: rows, request.error_table: rows - counts[Bucket.SUCCEEDED.value]}
+    # Merging leaves out what is there already; then the script has counted what it wrote.
+    expected = {
+        request.destination: counts.get("result_rows", rows),
+        request.error_table: counts.get("error_rows", rows - counts[Bucket.SUCCEEDED.value]),
+    }
     for table, number in expected.items():
         if _count(bigquery, count_script(table), job_names=(str(request.job.name),)) + later != number:
             return False

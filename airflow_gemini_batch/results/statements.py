@@ -29,6 +29,9 @@ class Landing:
     :param requests: the same of the input; ``None`` when it cannot be read any more
     :param columns: of the response schema
     :param key_field: the member or column beside ``request`` that holds the key
+    :param merges: whether a key has one row, over all jobs
+    :param request: whether to store requests in the results table
+    :param response: whether to store responses
     """
 
     answers: TableName | JobTable
@@ -37,6 +40,9 @@ class Landing:
     errors: TableName
     columns: Sequence[Column]
     key_field: str
+    merges: bool = False
+    request: bool = True
+    response: bool = True
 
 
 def landing_script(landing: Landing) -> str:
@@ -97,14 +103,40 @@ def _leftovers(common: Mapping[str, str]) -> str:
 
 
 def _land(landing: Landing, common: Mapping[str, str]) -> str:
+    tables = {"results": landing.results.quoted, "errors": landing.errors.quoted}
+    asked = f"SAFE.PARSE_JSON({common['asked_request']}, wide_number_mode => 'round')"
     return _fill(
         "land",
         **common,
-        results=landing.results.quoted,
-        errors=landing.errors.quoted,
+        **tables,
+        **(_merging(tables) if landing.merges else _APPENDING),
+        request="answers.request" if landing.request else _NO_JSON,
+        missing_request=asked if landing.request else _NO_JSON,
+        response="answers.response" if landing.response else _NO_JSON,
         schema_columns="".join(f"`{column.name}`, " for column in landing.columns),
         typed_columns="".join(f"judged.column_{index}, " for index in range(len(landing.columns))),
     )
+
+
+_NO_JSON = "CAST(NULL AS JSON)"
+_APPENDING = {"merge": "", "is_best": "TRUE", "is_wanted": "TRUE", "is_landed": "TRUE", "written": "*"}
+
+
+def _merging(tables: Mapping[str, str]) -> dict[str, str]:
+    """What is written where a key has one row; what has no key is no other row's twin."""
+    best = "PARTITION BY key ORDER BY bucket = 'succeeded' DESC, processed_at DESC, answer_id"
+    keys = f"SELECT key FROM {tables['results']} WHERE"  # noqa: S608
+    count = "(SELECT COUNT(*) FROM {} WHERE job_name = @job_name)"
+    return {
+        "merge": _fill("merge", **tables),
+        "is_best": f"key IS NULL OR ROW_NUMBER() OVER ({best}) = 1",
+        "is_wanted": "outcomes.is_best AND (outcomes.key IS NULL OR outcomes.key NOT IN "
+        f"({keys} key IS NOT NULL))",
+        "is_landed": "outcomes.is_best AND (outcomes.key IS NULL OR outcomes.key IN "
+        f"({keys} job_name = @job_name))",
+        "written": f"*, {count.format(tables['results'])} AS result_rows, "
+        f"{count.format(tables['errors'])} AS error_rows",
+    }
 
 
 def count_script(table: TableName) -> str:

@@ -88,16 +88,55 @@ def test_a_table_of_the_user_may_have_columns_of_its_own(lander: Lander) -> None
     assert lander.rows()["a"]["note"] is None
 
 
-def test_a_table_that_lacks_a_column_is_refused_before_anything_is_written(lander: Lander) -> None:
-    from google.cloud.bigquery import Table
+def test_new_columns_are_added_and_all_else_stays(lander: Lander) -> None:
+    """Also the column of ours that a table made by an earlier version lacks."""
+    from google.cloud.bigquery import Table, TimePartitioning
 
-    lander.bigquery.create_table(Table(str(lander.destination), schema_fields(RESULT_COLUMNS)))
+    fields = [field for field in schema_fields(RESULT_COLUMNS) if field.name != "response"]
+    made = Table(str(lander.destination), fields)
+    made.time_partitioning = TimePartitioning(field="landed_at", expiration_ms=90 * 86_400_000)
+    made.clustering_fields = ["key"]
+    made.labels = {"team": "search"}
+    made.description = "Ours"
+    lander.bigquery.create_table(made)
+    before = lander.bigquery.get_table(str(lander.destination)).to_api_repr()
+    lander.put_input(asked("a"))
+    lander.put_output(answered("a", '{"tags": ["x"]}'))
+    lander.land(TAGGED)
+    assert lander.rows()["a"]["tags"] == ["x"]
+    after = lander.bigquery.get_table(str(lander.destination)).to_api_repr()
+    assert after["schema"]["fields"][: len(fields)] == before["schema"]["fields"]
+    assert [field["name"] for field in after["schema"]["fields"][len(fields) :]] == ["response", "tags"]
+    kept = ("timePartitioning", "clustering", "labels", "description", "creationTime")
+    assert {name: after.get(name) for name in kept} == {name: before.get(name) for name in kept}
+
+
+def test_a_column_of_another_type_is_refused_before_anything_is_changed(lander: Lander) -> None:
+    from google.cloud.bigquery import SchemaField, Table
+
+    fields = [*schema_fields(RESULT_COLUMNS), SchemaField("tags", "STRING")]
+    lander.bigquery.create_table(Table(str(lander.destination), fields))
     lander.put_input(asked("a"))
     lander.put_output(answered("a", '{"tags": []}'))
-    with pytest.raises(TableMismatchError, match=r"column tags \(STRING REPEATED\) is not there") as caught:
-        lander.land(TAGGED)
+    more = {"tags": {"type": "array", "items": {"type": "string"}}, "new": {"type": "string"}}
+    with pytest.raises(
+        TableMismatchError, match="column tags is STRING NULLABLE, not STRING REPEATED"
+    ) as caught:
+        lander.land(ResponseSchema.of({"type": "object", "properties": more}))
     assert caught.value.table == str(lander.destination)
-    assert lander.rows() == {}
+    assert len(lander.bigquery.get_table(str(lander.destination)).schema) == len(fields)
+    assert lander.tables() == {"results"}
+
+
+def test_a_table_of_somebody_else_is_left_alone(lander: Lander) -> None:
+    from google.cloud.bigquery import SchemaField, Table
+
+    lander.bigquery.create_table(Table(str(lander.destination), [SchemaField("key", "STRING")]))
+    lander.put_input(asked("a"))
+    lander.put_output(answered("a"))
+    with pytest.raises(TableMismatchError, match=r"column text \(STRING NULLABLE\) is not there"):
+        lander.land()
+    assert len(lander.bigquery.get_table(str(lander.destination)).schema) == 1
 
 
 def test_a_dataset_that_does_not_exist(lander: Lander) -> None:

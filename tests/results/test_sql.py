@@ -80,18 +80,22 @@ REQUESTS = {
     "no key": table(INPUT, request="JSON"),
     "unknown": None,
 }
-VARIANTS = [
-    ("objects", "objects", SCHEMA),
-    ("JSON columns", "JSON columns", None),
-    ("text columns", "text columns", None),
-    ("few columns", "no key", None),
-    ("objects", "unknown", None),
+MERGING: dict[str, Any] = {"merges": True, "request": False, "response": False}
+VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
+    ("objects", "objects", SCHEMA, {}),
+    ("objects", "objects", SCHEMA, MERGING),
+    ("JSON columns", "JSON columns", None, {}),
+    ("text columns", "text columns", None, MERGING),
+    ("few columns", "no key", None, {}),
+    ("objects", "unknown", None, {}),
 ]
 
 
-def landing_of(answers: str, requests: str, schema: ResponseSchema | None) -> Landing:
+def landing_of(
+    answers: str, requests: str, schema: ResponseSchema | None, more: dict[str, Any] | None = None
+) -> Landing:
     columns = schema.columns if schema else ()
-    return Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, columns, "key")
+    return Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, columns, "key", **(more or {}))
 
 
 def columns_of(source: TableName | JobTable | None) -> dict[str, dict[str, str]]:
@@ -115,8 +119,8 @@ def test_bigquery_would_run_every_variant() -> None:
     parameters = dict.fromkeys(("job_name", "dag_id", "task_id", "run_id"), text)
     parameters |= {"landed_at": sql_type("TIMESTAMP"), "truncate": sql_type("BOOL")}
     parameters |= {"long_prompt_tokens": sql_type("INT64"), "replaces": sql_type("STRING", "REPEATED")}
-    for answers, requests, schema in VARIANTS:
-        landing = landing_of(answers, requests, schema)
+    for answers, requests, schema, more in VARIANTS:
+        landing = landing_of(answers, requests, schema, more)
         tables = {
             name: {column: sql_type(kind) for column, kind in columns.items()}
             for source in (landing.answers, landing.requests)

@@ -1,0 +1,86 @@
+"""``write_mode="merge"``: a key has one row, over all jobs; and what a user does not want stored is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lines import answered, asked, failed, request, response
+
+from airflow_gemini_batch.results.landing import WriteMode
+
+if TYPE_CHECKING:
+    from conftest import Lander
+
+LATER = "2026-11-02T00:00:00+00:00"
+
+
+def merge(lander: Lander, job_id: str, *lines: str, **more: Any) -> None:
+    """Land these lines of output as a job that was asked for the keys a, b and c."""
+    job = replace(lander, job_id=f"{job_id}-{lander.job_id}")
+    job.put_input(*(asked(key) for key in "abc"))
+    job.put_output(*lines)
+    job.land(write_mode=WriteMode.MERGE, **more)
+
+
+def texts(lander: Lander) -> dict[str | None, tuple[str, str | None]]:
+    return {key: (row["status"], row["text"]) for key, row in lander.rows().items()}
+
+
+def busy(key: str) -> str:
+    return failed(key, 429, "RESOURCE_EXHAUSTED")
+
+
+def test_a_key_keeps_its_newest_success(lander: Lander) -> None:
+    first = (answered("a", "1"), answered("b", "1"), busy("c"))
+    merge(lander, "one", *first)
+    assert set(lander.errors()) == {"c"}
+    second = (answered("a", "2", processed_time=LATER), busy("b"), answered("c", "2", processed_time=LATER))
+    merge(lander, "two", *second)
+    merged = {"a": ("succeeded", "2"), "b": ("succeeded", "1"), "c": ("succeeded", "2")}
+    assert texts(lander) == merged
+    assert lander.errors() == {}  # The failure of c is answered, that of b is of no consequence.
+    # Landing twice is landing once, and a job that is older takes nothing back.
+    merge(lander, "two", *second)
+    merge(lander, "one", *first)
+    assert texts(lander) == merged
+    assert lander.errors() == {}
+
+
+def test_what_never_succeeded_keeps_what_came_last(lander: Lander) -> None:
+    merge(lander, "one", busy("a"), failed("b", 400, "INVALID_ARGUMENT"))
+    merge(lander, "two", failed("a", 500, "INTERNAL"), '{"key": "b", "broken')
+    assert lander.statuses() == {"a": "failed", "b": "malformed", "c": "missing"}
+    errors = lander.errors()
+    assert {key: row["error_code"] for key, row in errors.items()} == {"a": 500, "b": None, "c": None}
+    assert all(row["job_name"].endswith(f"two-{lander.job_id}") for row in errors.values())
+
+
+def test_rows_without_a_known_key_stay_as_they_are(lander: Lander) -> None:
+    """Nobody knows which request they answer; equal requests have one key, and so one row."""
+    for _ in range(2):
+        lander.put_input(asked(None, "x"), asked(None, "same"), asked(None, "same"))
+        lander.put_output(
+            json.dumps({"response": response("1")}),
+            answered(None, "2", text="same"),
+            answered(None, "3", text="same"),
+        )
+        manifest = lander.land(write_mode=WriteMode.MERGE)
+        assert manifest.rows == 3
+        found = lander.query(f"SELECT key IS NULL AS unknown FROM {lander.destination.quoted}")
+        assert sorted(row["unknown"] for row in found) == [False, True]
+
+
+def test_requests_and_responses_need_not_be_stored(lander: Lander) -> None:
+    lander.put_input(*(asked(key) for key in "abc"))
+    lander.put_output(answered("a", "1"), busy("b"))
+    lander.land(include_request=False, include_response=False)
+    rows = lander.rows()
+    assert {key: (row["request"], row["response"]) for key, row in rows.items()} == dict.fromkeys(
+        "abc", (None, None)
+    )
+    assert rows["a"]["text"] == "1"
+    # What failed may be asked again.
+    asked_for = [row["request"] for row in lander.errors().values()]
+    assert [json.loads(each) if isinstance(each, str) else each for each in asked_for] == [request()] * 2
