@@ -5,7 +5,7 @@ SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint types unit crash airflow2 reliability bench bigquery lock clean crash-test load-test
+.PHONY: help demo up down test lint types unit crash airflow2 browser reliability bench bigquery lock clean crash-test load-test
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,7 +21,7 @@ up:  ## start the stack under a real Airflow with the example DAGs, and print it
 down:  ## stop what `make up` started
 	@if [ -x $(BIN)/gemini-batch ]; then $(BIN)/gemini-batch down; fi
 
-test: lint types unit crash airflow2  ## lint, types and all tests, on Airflow 3 and 2.11
+test: lint types unit crash airflow2 browser  ## lint, types and all tests, on Airflow 3 and 2.11
 
 lint:  ## ruff
 	$(SETUP) airflow3
@@ -34,7 +34,7 @@ types:  ## mypy --strict on the package
 
 unit:  ## the tests on Airflow 3
 	$(SETUP) airflow3 bigquery
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not crash"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not crash and not browser"
 
 crash:  ## kill Airflow's processes at six boundaries; crash-test does it at all
 	$(SETUP) airflow3 bigquery
@@ -42,7 +42,12 @@ crash:  ## kill Airflow's processes at six boundaries; crash-test does it at all
 
 airflow2:  ## the unit tests on Airflow 2.11
 	$(SETUP) airflow2 bigquery
-	.venv-airflow2/bin/python -m pytest -n $(WORKERS) --dist loadgroup -m "not system and not analyzer and not crash"
+	.venv-airflow2/bin/python -m pytest -n $(WORKERS) --dist loadgroup -m "not system and not analyzer and not crash and not browser"
+
+browser:  ## look at the report in a headless Chromium; where none can be had, say so
+	$(SETUP) airflow3 bigquery
+	@$(PYTHON3) .ci/browser.py || [ $$? = 3 ]
+	@if [ -x .tools/browser/run ]; then $(BIN)/python -m pytest tests/browser -m browser; fi
 
 reliability:  ## random faults: 2,000 plans between operators and service, 100 to landing, 20,000 lines
 	$(SETUP) airflow3 bigquery

@@ -33,7 +33,7 @@ def _down(chosen: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    from airflow_gemini_batch import estimate_command, validate_command
+    from airflow_gemini_batch import estimate_command, report_command, validate_command
     from airflow_gemini_batch.emulator import command
 
     top = argparse.ArgumentParser(
@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_parser(commands)
     validate_command.add_parser(commands)
     estimate_command.add_parser(commands)
+    report_command.add_parser(commands)
     for name, run, text in (
         ("demo", _demo, "run the main example DAG on the local stack and show the table that it lands"),
         ("up", _up, "start the local stack under a real Airflow, in the background"),

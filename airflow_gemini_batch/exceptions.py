@@ -22,6 +22,7 @@
     │   ├── LocationMismatchError
     │   ├── TableMismatchError     the table that exists has other columns
     │   └── RowCountError          the buckets do not add up to the rows of the input
+    ├── ReportError                the page about a landed job could not be made
     └── QualityGateError           the results are landed, and fewer of them are good than was asked for
 """
 
@@ -235,6 +236,10 @@ class RowCountError(LandingError):
     def __init__(self, explanation: str, manifest: dict[str, Any]) -> None:
         self.manifest = manifest
         super().__init__(explanation)
+
+
+class ReportError(GeminiBatchError):
+    """The page about a landed job could not be made. Its rows are safe."""
 
 
 class QualityGateError(GeminiBatchError):

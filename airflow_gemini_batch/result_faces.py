@@ -14,6 +14,7 @@ from airflow_gemini_batch.exceptions import (
     LocationMismatchError,
     OutputNotFoundError,
     QualityGateError,
+    ReportError,
     RowCountError,
     TableMismatchError,
 )
@@ -22,10 +23,14 @@ from airflow_gemini_batch.links import BatchJobLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from google.cloud import bigquery as bq
+    from google.cloud import storage as gcs
 
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.gates import Gates
-    from airflow_gemini_batch.results.landing import WriteMode
+    from airflow_gemini_batch.results.landing import LandingRequest, WriteMode
+    from airflow_gemini_batch.results.report_place import ReportPlace
+    from airflow_gemini_batch.results.summary import Manifest
     from airflow_gemini_batch.tables import TableName
 
 # A retry of landing meets these again; what else BigQuery refuses may pass.
@@ -49,6 +54,7 @@ class LandingFace(LoggingFace, Protocol):
     include_response: bool
     min_success_ratio: float
     max_invalid_ratio: float
+    report_uri: str | None
     project_id: str | None
 
 
@@ -62,6 +68,7 @@ class LandingValues:
     write_mode: WriteMode
     response_schema: ResponseSchema | None
     gates: Gates
+    report: ReportPlace | None
 
 
 def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
@@ -72,6 +79,7 @@ def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.gates import Gates
     from airflow_gemini_batch.results.landing import WriteMode
+    from airflow_gemini_batch.results.report_place import ReportPlace
     from airflow_gemini_batch.tables import TableName
 
     project = connect(face).resolve_project(face.project_id)
@@ -83,13 +91,14 @@ def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
         write_mode=choice(WriteMode, "write_mode", face.write_mode),
         response_schema=ResponseSchema.of(face.response_schema) if face.response_schema else None,
         gates=Gates.of(face.min_success_ratio, face.max_invalid_ratio),
+        report=ReportPlace.parse(face.report_uri) if face.report_uri else None,
     )
 
 
 def land_results(
     face: LandingFace, context: Context, *, job_name: str, destination_table: str
 ) -> dict[str, Any]:
-    """Land the results of a job, and hold them against the gates.
+    """Land the results of a job, report on them, and hold them against the gates.
 
     :return: the manifest; it is in XCom too when the rows are landed and the task fails
     """
@@ -113,9 +122,34 @@ def land_results(
         bigquery, storage = hook.bigquery_client(values.project), hook.storage_client(values.project)
         try:
             manifest = land(request, bigquery=bigquery, storage=storage)
-            face.log.info("%s", manifest)
-            values.gates.check(manifest)
-        except (RowCountError, QualityGateError) as error:
+        except RowCountError as error:
             context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=error.manifest)
             raise
+        face.log.info("%s", manifest)
+        try:
+            if values.report:
+                written = _report(values.report, request, manifest, bigquery, storage)
+                face.log.info("Report: %s", written)
+            values.gates.check(manifest)
+        except (ReportError, QualityGateError):
+            context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=manifest.to_dict())
+            raise
     return manifest.to_dict()
+
+
+def _report(
+    place: ReportPlace, request: LandingRequest, manifest: Manifest, bigquery: bq.Client, storage: gcs.Client
+) -> str:
+    """Write the page about what was landed, and say where it is."""
+    from airflow_gemini_batch.results.report import render
+    from airflow_gemini_batch.results.report_facts import report_facts
+
+    facts = report_facts(
+        request.job.name,
+        request.destination,
+        request.error_table,
+        bigquery,
+        job=request.job,
+        manifest=manifest,
+    )
+    return place.write(render(facts), request.job.name, storage)

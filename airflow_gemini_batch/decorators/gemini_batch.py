@@ -44,6 +44,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
     :param min_success_ratio: fail, after landing, when fewer of the rows succeeded; 0 to 1 (templated)
     :param max_invalid_ratio: fail, after landing, when more of the answers do not fit the schema; 0 to 1
         (templated)
+    :param report_uri: also write a page of HTML about the job there, an object ``gs://bucket/name.html`` or a
+        folder ``gs://bucket/folder/`` (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -54,6 +56,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         "error_table",
         "min_success_ratio",
         "max_invalid_ratio",
+        "report_uri",
     )
     custom_operator_name = "@task.gemini_batch"
 
@@ -79,6 +82,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         include_response: bool = True,
         min_success_ratio: float = 0.0,
         max_invalid_ratio: float = 1.0,
+        report_uri: str | None = None,
         wait_for_completion: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -106,6 +110,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         self.include_response = include_response
         self.min_success_ratio = min_success_ratio
         self.max_invalid_ratio = max_invalid_ratio
+        self.report_uri = report_uri
         self._has_begun = False
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:

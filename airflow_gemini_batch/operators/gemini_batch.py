@@ -255,6 +255,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
     :param min_success_ratio: fail, after landing, when fewer of the rows succeeded; 0 to 1 (templated)
     :param max_invalid_ratio: fail, after landing, when more of the answers do not fit the schema; 0 to 1
         (templated)
+    :param report_uri: also write a page of HTML about the job there, an object ``gs://bucket/name.html`` or a
+        folder ``gs://bucket/folder/`` (templated)
     :param project_id: project that runs the BigQuery jobs; default the connection's (templated)
     :param gcp_conn_id: Google Cloud connection (templated)
     :param impersonation_chain: service account to impersonate, or the chain to it (templated)
@@ -267,6 +269,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         "write_mode",
         "min_success_ratio",
         "max_invalid_ratio",
+        "report_uri",
         "project_id",
         "gcp_conn_id",
         "impersonation_chain",
@@ -286,6 +289,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         include_response: bool = True,
         min_success_ratio: float = 0.0,
         max_invalid_ratio: float = 1.0,
+        report_uri: str | None = None,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -301,6 +305,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         self.include_response = include_response
         self.min_success_ratio = min_success_ratio
         self.max_invalid_ratio = max_invalid_ratio
+        self.report_uri = report_uri
         self.project_id = project_id
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain

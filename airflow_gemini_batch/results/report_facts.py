@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.exceptions import LandingError
+from airflow_gemini_batch.exceptions import ReportError
 from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.sql import fill
@@ -93,11 +93,11 @@ def report_facts(
 ) -> ReportFacts:
     """Read them. What comes to the worker is as large for ten million rows as for ten thousand.
 
-    :raises LandingError: the results table has no row of the job, or one of the tables cannot be read
+    :raises ReportError: the results table has no row of the job, or one of the tables cannot be read
     """
     rows = _query(bigquery, "report_rows", name, results=results)
     if not rows:
-        raise LandingError(f"Table {results} has no rows of {name}. Land the job there, then report on it.")
+        raise ReportError(f"Table {results} has no rows of {name}. Land the job there, then report on it.")
     counts: dict[str, dict[int, int]] = {"prompt": {}, "answer": {}}
     for row in _query(bigquery, "report_tokens", name, results=results):
         counts[row["kind"]][row["tokens"]] = row["row_count"]
@@ -137,7 +137,7 @@ def _query(bigquery: Client, query: str, name: JobName, **tables: TableName) -> 
         return list(bigquery.query(report_script(query, **tables), job_config=config).result())
     except GoogleAPICallError as error:
         (table,) = tables.values()
-        raise LandingError(f"Table {table} cannot be read for a report: {error.message}") from error
+        raise ReportError(f"Table {table} cannot be read for a report: {error.message}") from error
 
 
 def _sums(rows: Sequence[Any], name: str, *, ignored: object = ...) -> Counter[str]:

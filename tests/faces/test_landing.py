@@ -9,7 +9,12 @@ import pytest
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, AirflowFailException
 
 from airflow_gemini_batch.emulator.faults import FaultPlan, RowFault, RowFaultKind
-from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError, RowCountError
+from airflow_gemini_batch.exceptions import (
+    InvalidParameterError,
+    QualityGateError,
+    ReportError,
+    RowCountError,
+)
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
@@ -102,6 +107,42 @@ def test_the_manifest_of_rows_that_do_not_add_up_is_in_xcom(
     error = failure(land(), context)
     assert isinstance(error, RowCountError)
     assert ti.xcom[XCOM_RETURN_KEY]["unmatched"] == 1
+
+
+@pytest.mark.parametrize("name", ["report.html", "reports/"])
+def test_the_report_is_written_though_a_gate_fails(
+    land: Callable[..., Land],
+    context: Context,
+    job_name: str,
+    bucket: str,
+    storage_client: storage.Client,
+    name: str,
+) -> None:
+    uri = f"gs://{bucket}/{name}"
+    assert isinstance(failure(land(report_uri=uri, min_success_ratio=1), context), QualityGateError)
+    written = f"{name}{job_name.rpartition('/')[2]}.html" if name.endswith("/") else name
+    blob = storage_client.bucket(bucket).get_blob(written)
+    assert blob.content_type == "text/html; charset=utf-8"
+    page = blob.download_as_text()
+    assert "2 of 3 rows succeeded (66.7 %); 1 of the other 1 may succeed when asked again." in page
+    assert "gemini-2.5-flash · SUCCEEDED" in page
+    assert "$" in page
+    assert "Hello" not in page
+
+
+def test_a_report_that_cannot_be_written_is_tried_again(
+    land: Callable[..., Land], context: Context, ti: TaskInstance
+) -> None:
+    with pytest.raises(ReportError, match=r"gs://no-such-bucket/a\.html: .* a retry pays nothing"):
+        land(report_uri="gs://no-such-bucket/a.html").execute(context)
+    assert ti.xcom[XCOM_RETURN_KEY]["counts"]["succeeded"] == 2
+
+
+@pytest.mark.parametrize("uri", ["/tmp/a.html", "gs://bucket", "gs://bucket/", "gs://b/*.html", "gs:///a"])
+def test_a_place_that_is_none_is_refused(land: Callable[..., Land], context: Context, uri: str) -> None:
+    error = failure(land(report_uri=uri), context)
+    assert isinstance(error, InvalidParameterError)
+    assert (error.parameter, error.value) == ("report_uri", uri)
 
 
 def test_a_gate_is_checked_before_anything_is_done(
