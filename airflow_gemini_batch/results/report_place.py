@@ -52,7 +52,7 @@ class ReportPlace:
         except GoogleAPICallError as error:
             reason = " ".join(error.message.split())
             raise ReportError(
-                f"The report of {job_name} could not be written to {uri}: {reason} Its rows are landed, and a "
-                "retry pays nothing and lands nothing again."
+                f"The report of {job_name} could not be written to {uri}: {reason} Its rows are landed, and "
+                "a retry pays nothing and lands nothing again."
             ) from error
         return uri

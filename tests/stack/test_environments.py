@@ -104,6 +104,39 @@ def test_an_environment_is_current_until_its_lock_or_its_place_changes(
     assert not environments.is_current(environment)
 
 
+@pytest.fixture
+def browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script that provides the browser, on a machine with a shell and nothing else."""
+    monkeypatch.syspath_prepend(str(ROOT / ".ci"))
+    environments = importlib.import_module("environments")
+    monkeypatch.setattr(environments, "TOOLS", tmp_path / ".tools")
+    module = importlib.import_module("browser")
+    monkeypatch.setattr(module, "FOLDER", tmp_path / ".tools" / "browser")
+    monkeypatch.setattr(module, "RUN", tmp_path / ".tools" / "browser" / "run")
+    monkeypatch.setattr(module, "MAC", "no Mac")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return module
+
+
+def test_a_browser_on_the_path_is_taken_if_it_can_read_the_checkout(browser: Any, tmp_path: Path) -> None:
+    program(tmp_path / "bin" / "chromium", "exit 0")  # A snap may not read hidden folders, and says nothing.
+    chrome = program(tmp_path / "bin" / "google-chrome", "echo '<html><p>seen</p></html>'")
+    assert browser.main() == 0
+    assert f'exec "{chrome}" --headless' in browser.RUN.read_text()
+
+
+def test_a_machine_without_a_browser_is_told_what_is_done_instead(
+    browser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program(tmp_path / "bin" / "chromium", "exit 0")
+    assert browser.main() == browser.NONE == 3
+    assert not browser.RUN.exists()
+    said = capsys.readouterr().err
+    assert "No page is looked at in a browser on this machine" in said
+    assert "this is not Debian" in said
+    assert "checked as text, by tests/results/test_report.py" in said
+
+
 def test_make_alone_lists_every_target_with_a_line() -> None:
     said = subprocess.run(
         ["make", "--no-print-directory"], cwd=ROOT, check=True, capture_output=True, text=True
