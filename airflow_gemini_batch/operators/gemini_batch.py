@@ -247,7 +247,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
     :param destination_table: ``project.dataset.table``, or ``dataset.table`` in the connection's project;
         made if absent, in a dataset that exists (templated)
     :param error_table: default ``destination_table`` with ``_errors`` behind it (templated)
-    :param response_schema: pydantic model or JSON Schema of an answer; its properties become columns
+    :param response_schema: pydantic model or JSON Schema of an answer; its properties become columns. By
+        default the one that all requests of the job ask for; ``False`` for no typed columns
     :param write_mode: ``append`` to what other jobs have landed, ``merge`` with it by key, or ``truncate``
         the table first (templated)
     :param include_request: store requests in the results table; the error table has them in any case

@@ -263,8 +263,9 @@ def _check_name(name: str, path: str) -> None:
 
 def _columns(schema: Mapping[str, Any], level: int = 0) -> tuple[Column, ...]:
     """The properties of an object, itself a RECORD of that level; 0 for the answer."""
-    required = schema.get("required") or ()
-    return tuple(_column(name, each, name in required, level) for name, each in schema["properties"].items())
+    required, properties = schema.get("required") or (), schema["properties"]
+    names = dict.fromkeys([*(schema.get("propertyOrdering") or ()), *properties])
+    return tuple(_column(name, properties[name], name in required, level) for name in names)
 
 
 def _column(name: str, schema: Mapping[str, Any], required: bool, level: int) -> Column:

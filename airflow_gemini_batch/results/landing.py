@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -11,20 +12,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch import once
-from airflow_gemini_batch.exceptions import InvalidParameterError, RowCountError
+from airflow_gemini_batch.exceptions import InvalidParameterError, RowCountError, TableMismatchError
 from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
 from airflow_gemini_batch.results.destination import check_locations, ensure_table
-from airflow_gemini_batch.results.outputs import JobTable, Objects, find_input, find_output
-from airflow_gemini_batch.results.staging import drop, stage
+from airflow_gemini_batch.results.found_schema import MAX_SPELLINGS, find_schema
+from airflow_gemini_batch.results.outputs import Objects, find_input, find_output
+from airflow_gemini_batch.results.staging import Sources, drop, stage
 from airflow_gemini_batch.results.statements import (
     Landing,
     count_script,
     landing_script,
     list_parameters,
     replaced_script,
+    schemas_script,
 )
 from airflow_gemini_batch.results.summary import Manifest, manifest
 from airflow_gemini_batch.tables import dataset_location
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
     from airflow_gemini_batch.tables import TableName
+
+log = logging.getLogger(__name__)
 
 
 class WriteMode(str, Enum):
@@ -55,6 +60,7 @@ class LandingRequest:
     """What to land, and where.
 
     :param job: one that has ended, as just read from the service
+    :param find_schema: without a ``response_schema``, take the one that all requests of the job ask for
     :param key_field: member of an input line, or column of an input table, that holds a row's key
     :param include_request: whether to store requests in the results table; the error table has them anyway,
         since what failed may be asked again
@@ -69,6 +75,7 @@ class LandingRequest:
     error_table: TableName
     run: RunIdentity
     response_schema: ResponseSchema | None = None
+    find_schema: bool = True
     write_mode: WriteMode = WriteMode.APPEND
     key_field: str = KEY_FIELD
     include_request: bool = True
@@ -91,16 +98,18 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", request.key_field):
         raise InvalidParameterError("key_field", request.key_field, "give letters, digits and _ only")
-    columns = result_columns(request.response_schema)
+    result_columns(request.response_schema)
     output = find_output(request.job, storage, bigquery)
     given = find_input(request.job, storage, bigquery)
     location = dataset_location(request.destination, bigquery, request.job.name.location)
     check_locations(request.destination, location, output, bigquery, storage)
-    results = ensure_table(request.destination, columns, bigquery)
+    settings = (request.destination, request.error_table, request.write_mode, request.key_field)
+    digest = _digest(str(request.job.name), output, given, settings, request.replaces)
+    sources = Sources.of(output, given, request.destination, digest)
+    results, columns = _results_table(request, sources, location, bigquery)
     errors = ensure_table(request.error_table, ERROR_COLUMNS, bigquery)
     # A table that was dropped and made again is another table: what was landed in the old one is not in it.
-    made = (results.created, errors.created)
-    plan = _plan(request, output, given, arranged(columns[len(RESULT_COLUMNS) :], results.schema), made)
+    plan = _plan(request, sources, arranged(columns, results.schema), (results.created, errors.created))
     counts = _run(plan, request, location, bigquery)
     result = manifest(
         request.job,
@@ -113,11 +122,33 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     return result
 
 
+def _results_table(
+    request: LandingRequest, sources: Sources, location: str, bigquery: bq.Client
+) -> tuple[bq.Table, tuple[Column, ...]]:
+    """Return the results table and the typed columns to fill."""
+    schema = request.response_schema
+    found = None
+    if schema is None and request.find_schema:
+        source, echoed = sources.requests or sources.answers, sources.requests is None
+        script = schemas_script(source, MAX_SPELLINGS, echoed=echoed)
+        load = partial(stage, bigquery, location, sources.staging_of(source))
+        stem = f"gemini-batch-schemas-{_digest(sources.digest, script)}"
+        found = find_schema(script, stem, load, location, bigquery)
+    columns = result_columns(schema or found)
+    try:
+        return ensure_table(request.destination, columns, bigquery), columns[len(RESULT_COLUMNS) :]
+    except TableMismatchError as error:
+        if not found:
+            raise
+        # Nobody has asked for these columns, so they must not be what a landing fails of.
+        log.warning("No typed columns, although the requests ask for a schema: %s", error)
+    return ensure_table(request.destination, RESULT_COLUMNS, bigquery), ()
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What one landing does.
 
-    :param staged: the objects to load, by staging table
     :param digest: stands for all that decides what is landed: equal plans are one landing
     """
 
@@ -128,25 +159,13 @@ class _Plan:
 
 def _plan(
     request: LandingRequest,
-    output: Objects | JobTable,
-    given: Objects | JobTable | None,
+    sources: Sources,
     columns: tuple[Column, ...],
     tables_made: tuple[datetime | None, ...],
 ) -> _Plan:
-    settings = (request.destination, request.error_table, request.write_mode, request.key_field)
-    digest = _digest(str(request.job.name), output, given, settings, columns, tables_made, request.replaces)
-    staged: dict[TableName, Objects] = {}
-
-    def source(place: Objects | JobTable, role: str) -> TableName | JobTable:
-        if isinstance(place, JobTable):
-            return place
-        table = request.destination.sibling(f"gemini_batch_staging_{digest}_{role}")
-        staged[table] = place
-        return table
-
     landing = Landing(
-        answers=source(output, "answers"),
-        requests=source(given, "requests") if given else None,
+        answers=sources.answers,
+        requests=sources.requests,
         results=request.destination,
         errors=request.error_table,
         columns=columns,
@@ -155,7 +174,8 @@ def _plan(
         request=request.include_request,
         response=request.include_response,
     )
-    return _Plan(landing, staged, _digest(digest, landing_script(landing)))
+    digest = _digest(sources.digest, columns, tables_made, landing_script(landing))
+    return _Plan(landing, sources.staged, digest)
 
 
 def _run(plan: _Plan, request: LandingRequest, location: str, bigquery: bq.Client) -> dict[str, Any]:

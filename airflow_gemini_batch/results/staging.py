@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch import once
+from airflow_gemini_batch.results.outputs import JobTable, Objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from google.cloud.bigquery import Client, LoadJob
 
-    from airflow_gemini_batch.results.outputs import Objects
     from airflow_gemini_batch.tables import TableName
 
 LIFE = timedelta(days=1)
 """After it, a staging table that a killed worker has left is gone."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a landing reads.
+
+    :param answers: a staging table, or the job's output table
+    :param requests: the same of the input; ``None`` when it cannot be read any more
+    :param staged: the objects to load, by staging table
+    :param digest: stands for the job, what it read and wrote, and what was asked of the landing
+    """
+
+    answers: TableName | JobTable
+    requests: TableName | JobTable | None
+    staged: dict[TableName, Objects]
+    digest: str
+
+    @classmethod
+    def of(
+        cls, output: Objects | JobTable, given: Objects | JobTable | None, beside: TableName, digest: str
+    ) -> Sources:
+        """Name the staging tables.
+
+        :param beside: the table that they lie beside
+        """
+        staged: dict[TableName, Objects] = {}
+
+        def source(place: Objects | JobTable, role: str) -> TableName | JobTable:
+            if isinstance(place, JobTable):
+                return place
+            table = beside.sibling(f"gemini_batch_staging_{digest}_{role}")
+            staged[table] = place
+            return table
+
+        answers = source(output, "answers")
+        return cls(answers, source(given, "requests") if given else None, staged, digest)
+
+    def staging_of(self, source: TableName | JobTable) -> dict[TableName, Objects]:
+        """Return what must be loaded before a source can be read."""
+        return {table: place for table, place in self.staged.items() if table == source}
 
 
 def stage(bigquery: Client, location: str, places: Mapping[TableName, Objects]) -> None:

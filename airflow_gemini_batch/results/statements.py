@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.results.buckets import FINISH_REASONS, Bucket
+from airflow_gemini_batch.results.outputs import JobTable
 from airflow_gemini_batch.results.typed import Typed, typed
 from airflow_gemini_batch.sql import fill
 from airflow_gemini_batch.tables import TableName
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_gemini_batch.requests.response_schema import Column
-    from airflow_gemini_batch.results.outputs import JobTable
 
 _fill = partial(fill, "results")
 
@@ -147,6 +147,21 @@ def count_script(table: TableName) -> str:
 def replaced_script(results: TableName, errors: TableName) -> str:
     """Return the query that counts failures of ``@replaces`` which ``@job_names`` should have replaced."""
     return _fill("replaced", results=results.quoted, errors=errors.quoted)
+
+
+def schemas_script(source: TableName | JobTable, limit: int, *, echoed: bool) -> str:
+    """Return the query for the different response schemas of the requests, as JSON text.
+
+    :param echoed: the requests are those that the output repeats
+    """
+    if isinstance(source, JobTable):
+        table, request = source.name, f"TO_JSON_STRING({_json(source, 'request')})"
+    elif echoed:
+        document = "SAFE.PARSE_JSON(line, wide_number_mode => 'round')"
+        table, request = source, f"TO_JSON_STRING(JSON_QUERY({document}, '$.request'))"
+    else:
+        table, request = source, "JSON_QUERY(line, '$.request')"
+    return _fill("schemas", table=table.quoted, request=request, limit=str(limit))
 
 
 def list_parameters(landing: Landing) -> dict[str, list[str]]:

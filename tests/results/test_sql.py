@@ -19,6 +19,7 @@ from airflow_gemini_batch.results.statements import (
     landing_script,
     list_parameters,
     replaced_script,
+    schemas_script,
 )
 from airflow_gemini_batch.tables import TableName
 
@@ -104,6 +105,13 @@ def columns_of(source: TableName | JobTable | None) -> dict[str, dict[str, str]]
     return {str(source): {"line": "STRING"}} if source else {}
 
 
+def schemas_scripts() -> list[tuple[str, TableName | JobTable]]:
+    given = [(source, False) for source in REQUESTS.values()] + [
+        (source, True) for source in ANSWERS.values()
+    ]
+    return [(schemas_script(source, 20, echoed=echoed), source) for source, echoed in given if source]
+
+
 def flat(script: str) -> str:
     """Without scripting: the analyzer takes statements, so a condition is analyzed as a query."""
     script = re.sub(r"^IF$(.*?)^THEN$", r"SELECT (\1);", script, flags=re.DOTALL | re.MULTILINE)
@@ -141,6 +149,12 @@ def test_bigquery_would_run_every_variant() -> None:
     both = {str(RESULTS): results, str(ERRORS): errors}
     assert analyzer.check(count_script(RESULTS), both, names)
     assert analyzer.check(replaced_script(RESULTS, ERRORS), both, names)
+    for script, source in schemas_scripts():
+        tables = {
+            name: {column: sql_type(kind) for column, kind in columns.items()}
+            for name, columns in columns_of(source).items()
+        }
+        assert analyzer.check(script, tables, {})
     errors = {column.name: sql_type(column.type, column.mode) for column in ERROR_COLUMNS}
     for query in REPORT_QUERIES:
         script = report_script(query, results=RESULTS, errors=ERRORS)
@@ -155,6 +169,7 @@ def test_the_variants_use_every_file() -> None:
         "".join(landing_script(landing_of(*variant)) for variant in VARIANTS)
         + count_script(RESULTS)
         + replaced_script(RESULTS, ERRORS)
+        + schemas_scripts()[0][0]
     )
     used += "".join(report_script(query, results=RESULTS, errors=ERRORS) for query in REPORT_QUERIES)
     files = list(Path(statements.__file__).parent.glob("*.sql"))

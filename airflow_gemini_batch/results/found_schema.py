@@ -1,0 +1,76 @@
+"""The response schema that a job's own requests ask for, when nobody gives one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from airflow_gemini_batch import once
+from airflow_gemini_batch.exceptions import ResponseSchemaError
+from airflow_gemini_batch.requests.response_schema import ResponseSchema
+from airflow_gemini_batch.results.columns import result_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from google.cloud.bigquery import Client, QueryJob
+
+MAX_SPELLINGS = 20
+"""Texts that may mean the same schema: members in another order, nulls. More of them do not agree."""
+log = logging.getLogger(__name__)
+
+
+def find_schema(
+    script: str, stem: str, load: Callable[[], None], location: str, bigquery: Client
+) -> ResponseSchema | None:
+    """Ask the requests for their schema, once: a later landing reads the answer that BigQuery has kept.
+
+    :param script: see :func:`~airflow_gemini_batch.results.statements.schemas_script`
+    :param stem: of the query's id
+    :param load: makes the table that it reads, if need be
+    :raises LandingError: BigQuery refused
+    """
+
+    def start(job_id: str) -> QueryJob:
+        load()
+        return bigquery.query(script, job_id=job_id, location=location, job_retry=None)
+
+    (job,) = once.run(bigquery, location, [once.Step(stem, start, _is_kept)])
+    return agreed([text for (text,) in job.result(job_retry=None)])
+
+
+def _is_kept(job: QueryJob) -> bool:
+    from google.api_core.exceptions import GoogleAPICallError
+
+    try:
+        job.result(job_retry=None)
+    except GoogleAPICallError:
+        return False
+    return True
+
+
+def agreed(texts: Sequence[str | None]) -> ResponseSchema | None:
+    """Return the schema that all requests ask for; ``None``, and why in the log, if there is none.
+
+    :param texts: the different schemas as JSON, :data:`MAX_SPELLINGS` at most; ``None`` for a request
+        without one
+    """
+    given = [text for text in texts if text is not None]
+    if not given:
+        return None
+    if len(given) < len(texts) or len(given) >= MAX_SPELLINGS:
+        return _none("the requests do not all ask for one schema")
+    try:
+        schemas = [ResponseSchema.of(json.loads(text)) for text in given]
+        result_columns(schemas[0])
+    except ResponseSchemaError as error:
+        return _none(f"the schema of the requests cannot be a table, at {error.path}: {error.fix}")
+    if any(each.for_request() != schemas[0].for_request() for each in schemas):
+        return _none("the requests ask for different schemas")
+    log.info("The typed columns are those of the response schema that the requests ask for")
+    return schemas[0]
+
+
+def _none(reason: str) -> None:
+    log.warning("No typed columns: %s. The answers are in the column output", reason)

@@ -1,0 +1,134 @@
+"""The typed columns of a landing that was given no schema."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from lines import answered, asked
+from test_landing_tables import put_table
+
+from airflow_gemini_batch.results.columns import RESULT_COLUMNS
+from airflow_gemini_batch.results.found_schema import MAX_SPELLINGS, agreed
+
+if TYPE_CHECKING:
+    from conftest import Lander
+
+SCHEMA = {
+    "type": "OBJECT",
+    "properties": {"b": {"type": "INTEGER"}, "a": {"type": "STRING"}},
+    "required": ["a"],
+}
+
+
+def wants(
+    schema: dict[str, Any], name: str = "responseSchema", config: str = "generationConfig"
+) -> dict[str, Any]:
+    return {config: {"responseMimeType": "application/json", name: schema}}
+
+
+def typed_columns(lander: Lander) -> list[str]:
+    table = lander.bigquery.get_table(str(lander.destination))
+    return [field.name for field in table.schema][len(RESULT_COLUMNS) :]
+
+
+def test_all_requests_agree(lander: Lander) -> None:
+    """However they spell it; and a second landing lands nothing twice."""
+    other = {
+        "required": ["a"],
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {"type": "integer"}},
+    }
+    lander.put_input(
+        asked("1", **wants(SCHEMA)),
+        asked("2", **wants(other, "response_json_schema", "generation_config")),
+        asked("3", **wants({**SCHEMA, "description": None})),
+    )
+    lander.put_output(
+        answered("1", '{"a": "x", "b": 1}'), answered("2", '{"b": 1}'), answered("3", '{"a": "y"}')
+    )
+    first = lander.land()
+    assert sorted(typed_columns(lander)) == ["a", "b"]
+    assert lander.statuses() == {"1": "succeeded", "2": "invalid", "3": "succeeded"}
+    assert (lander.rows()["1"]["a"], lander.rows()["1"]["b"]) == ("x", 1)
+    assert lander.errors()["2"]["error_message"].endswith(": $.a is missing")
+    assert lander.land() == first
+    assert lander.tables() == {"results", "results_errors"}
+
+
+def test_requests_in_a_table(lander: Lander) -> None:
+    given = [{"key": "1", "request": json.loads(asked(**wants(SCHEMA)))["request"]}]
+    source = put_table(lander, "input", {"key": "STRING", "request": "JSON"}, given)
+    lander.put_output(answered("1", '{"a": "x"}'))
+    lander.land(job=lander.job(input_uris=(source,)))
+    assert lander.rows()["1"]["a"] == "x"
+
+
+def test_requests_that_are_known_from_their_echo_only(lander: Lander) -> None:
+    request = json.loads(asked(**wants(SCHEMA)))["request"]
+    lander.put_output(answered("1", '{"a": "x"}', request=request), '{"torn')
+    lander.land()
+    assert lander.rows()["1"]["a"] == "x"
+
+
+def test_it_can_be_turned_off(lander: Lander) -> None:
+    lander.put_input(asked("1", **wants(SCHEMA)))
+    lander.put_output(answered("1", "{}"))
+    lander.land(find_schema=False)
+    assert (typed_columns(lander), lander.statuses()) == ([], {"1": "succeeded"})
+
+
+def test_a_table_that_cannot_take_the_columns_is_no_reason_to_fail(
+    lander: Lander, caplog: pytest.LogCaptureFixture
+) -> None:
+    from google.cloud.bigquery import SchemaField, Table
+
+    from airflow_gemini_batch.results.columns import schema_fields
+
+    own = [*schema_fields(RESULT_COLUMNS), SchemaField("a", "INTEGER"), SchemaField("b", "INTEGER")]
+    lander.bigquery.create_table(Table(str(lander.destination), own))
+    lander.put_input(asked("1", **wants(SCHEMA)))
+    lander.put_output(answered("1", "{}"))
+    with caplog.at_level(logging.WARNING):
+        lander.land()
+    assert lander.statuses() == {"1": "succeeded"}
+    assert "column a is INTEGER NULLABLE, not STRING NULLABLE" in caplog.text
+
+
+def text(**properties: Any) -> str:
+    return json.dumps({"type": "object", "properties": properties})
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        ([text(a={"type": "string"}), None], "do not all ask for one schema"),
+        ([text(a={"type": "string"}), text(a={"type": "integer"})], "ask for different schemas"),
+        (
+            [text(text={"type": "string"})],
+            "$.properties.text: the results table has a column 'text'",
+        ),
+        (['{"type": "STRING", "enum": ["yes", "no"]}'], "at $: the answer must be an object"),
+        ([text(a={"$ref": "#/$defs/gone"})], "$.properties.a: there is nothing of that name"),
+        (['"no schema"'], "at $: give a pydantic model"),
+        (
+            [text(a={"type": "string", "title": str(n)}) for n in range(MAX_SPELLINGS)],
+            "not all ask",
+        ),
+    ],
+)
+def test_a_schema_that_is_no_table_is_left_alone(
+    texts: list[str | None], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert agreed(texts) is None
+    assert reason in caplog.text
+
+
+@pytest.mark.parametrize("texts", [[], [None]])
+def test_no_schema_is_no_news(texts: list[str | None], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert agreed(texts) is None
+    assert caplog.text == ""
