@@ -44,6 +44,7 @@ RESULT_COLUMNS = (
     Column("processed_at", "TIMESTAMP", description="When the service answered"),
     Column("request", "JSON", description="The request as the service echoes it"),
     Column("response", "JSON", description="The whole GenerateContentResponse"),
+    Column("embedding", "FLOAT64", "REPEATED", description="The vector, of an embedding model; else empty"),
     *_IDENTITY,
 )
 """One row a request. The columns of the response schema follow."""

@@ -98,17 +98,19 @@ END IF;
 {{merge}}
 INSERT INTO {{results}} (
   key, status, text, output, finish_reason, model_version, prompt_tokens, cached_tokens, output_tokens,
-  thought_tokens, total_tokens, processed_at, request, response, {{schema_columns}}
+  thought_tokens, total_tokens, processed_at, request, response, embedding, {{schema_columns}}
   job_name, dag_id, task_id, run_id, landed_at
 )
 SELECT
   outcomes.key, outcomes.bucket, answers.text, answers.output, answers.finish_reason, answers.model_version,
   answers.prompt_tokens, answers.cached_tokens, answers.output_tokens, answers.thought_tokens,
-  answers.total_tokens, answers.processed_at, {{request}}, {{response}}, {{typed_columns}}
+  answers.total_tokens, answers.processed_at, {{request}}, {{response}}, IFNULL(embeddings.embedding, []),
+  {{typed_columns}}
   @job_name, @dag_id, @task_id, @run_id, @landed_at
 FROM outcomes
 JOIN answers ON answers.answer_id = outcomes.answer_id
 JOIN judged ON judged.answer_id = outcomes.answer_id
+LEFT JOIN embeddings ON embeddings.answer_id = outcomes.answer_id
 WHERE outcomes.bucket != 'malformed' AND {{is_wanted}};
 
 IF

@@ -37,7 +37,9 @@ FROM (
       IF(candidate IS NULL, JSON_VALUE(response, '$.promptFeedback.blockReason'), NULL) AS block_reason,
       IF(candidate IS NULL, JSON_QUERY(response, '$.embedding') IS NOT NULL, FALSE) AS is_embedding,
       JSON_VALUE(response, '$.modelVersion') AS model_version,
-      SAFE_CAST(JSON_VALUE(usage, '$.promptTokenCount') AS INT64) AS prompt_tokens,
+      SAFE_CAST(
+        IFNULL(JSON_VALUE(usage, '$.promptTokenCount'), JSON_VALUE(response, '$.tokenCount')) AS INT64
+      ) AS prompt_tokens,
       SAFE_CAST(JSON_VALUE(usage, '$.cachedContentTokenCount') AS INT64) AS cached_tokens,
       SAFE_CAST(JSON_VALUE(usage, '$.candidatesTokenCount') AS INT64) AS output_tokens,
       SAFE_CAST(JSON_VALUE(usage, '$.thoughtsTokenCount') AS INT64) AS thought_tokens,
@@ -51,6 +53,20 @@ FROM (
     )
   )
 );
+
+-- A vector with a hole is none.
+CREATE TEMP TABLE embeddings AS
+SELECT
+  answer_id,
+  (
+    SELECT IF(COUNTIF(number IS NULL) = 0, ARRAY_AGG(number IGNORE NULLS ORDER BY position), NULL)
+    FROM (
+      SELECT position, as_float64(item) AS number
+      FROM UNNEST(JSON_QUERY_ARRAY(response, '$.embedding.values')) AS item WITH OFFSET AS position
+    )
+  ) AS embedding
+FROM answers
+WHERE is_embedding;
 
 -- `misfit` says where an answer does not fit the response schema.
 CREATE TEMP TABLE judged AS

@@ -37,6 +37,7 @@ def test_a_good_row_has_every_column(lander: Lander) -> None:
     assert row["model_version"] == "gemini-2.5-flash"
     assert (row["prompt_tokens"], row["output_tokens"], row["total_tokens"]) == (10, 4, 14)
     assert row["cached_tokens"] is None
+    assert row["embedding"] == []
     assert row["processed_at"].isoformat() == "2026-11-01T18:13:16.826000+00:00"
     assert as_json(row["request"]) == request()
     assert as_json(row["response"]) == response('{"n": 1}')
@@ -325,9 +326,17 @@ def test_a_key_field_is_a_name(lander: Lander) -> None:
 
 
 def test_embeddings_are_good_answers(lander: Lander) -> None:
-    lander.put_input(asked("a"))
-    lander.put_output(answered("a", {"tokenCount": "2", "embedding": {"values": [0.1, 0.2]}}))
-    assert counts(lander.land()) == {"succeeded": 1}
+    lander.put_input(asked("a"), asked("b"))
+    lander.put_output(
+        answered("a", {"tokenCount": "2", "embedding": {"values": [0.1, -2, 3e-7]}}),
+        answered("b", {"tokenCount": "5", "embedding": {"values": [1, None]}}),
+    )
+    manifest = lander.land()
+    assert counts(manifest) == {"succeeded": 2}
+    assert manifest.tokens.prompt == 7
+    rows = lander.rows()
+    assert (rows["a"]["embedding"], rows["a"]["prompt_tokens"]) == ([0.1, -2.0, 3e-7], 2)
+    assert rows["b"]["embedding"] == []
 
 
 SCHEMA = ResponseSchema.of(
