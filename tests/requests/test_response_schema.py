@@ -119,11 +119,12 @@ def test_a_pydantic_model() -> None:
 def test_a_schema_of_the_service_keeps_its_order() -> None:
     given = {
         "type": "OBJECT",
-        "properties": {"b": {"type": "STRING"}, "a": {"type": "NUMBER", "nullable": True}},
+        "properties": {"a": {"type": "NUMBER", "nullable": True}, "b": {"type": "STRING"}},
         "required": ["a"],
         "propertyOrdering": ["b", "a"],
     }
     assert ResponseSchema.of(given).for_request() == given
+    assert [each.name for each in ResponseSchema.of(given).columns] == ["b", "a"]
     snake = {**given, "property_ordering": given["propertyOrdering"]}
     del snake["propertyOrdering"]
     assert ResponseSchema.of(snake).for_request() == given

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results import statements
-from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, result_columns
+from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, schema_fields
 from airflow_gemini_batch.results.outputs import JobTable
 from airflow_gemini_batch.results.report_facts import report_script
 from airflow_gemini_batch.results.statements import (
@@ -22,6 +22,9 @@ from airflow_gemini_batch.results.statements import (
     schemas_script,
 )
 from airflow_gemini_batch.tables import TableName
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import SchemaField
 
 pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
 
@@ -92,10 +95,24 @@ VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
 ]
 
 
+def older_table(schema: ResponseSchema) -> list[SchemaField]:
+    """A table whose RECORDs have fields that the schema lacks, and the others in another order."""
+    from google.cloud.bigquery import SchemaField
+
+    inner = SchemaField("gone", "RECORD", fields=[SchemaField("b", "INTEGER")])
+    gone = [SchemaField("old", "FLOAT", "REPEATED"), inner]
+    return [
+        SchemaField(each.name, each.field_type, each.mode, fields=[*gone, *reversed(each.fields)])
+        if each.fields
+        else each
+        for each in schema_fields(schema.columns)
+    ]
+
+
 def landing_of(
     answers: str, requests: str, schema: ResponseSchema | None, more: dict[str, Any] | None = None
 ) -> Landing:
-    columns = schema.columns if schema else ()
+    columns = arranged(schema.columns, older_table(schema)) if schema else ()
     return Landing(ANSWERS[answers], REQUESTS[requests], RESULTS, ERRORS, columns, "key", **(more or {}))
 
 
@@ -134,7 +151,7 @@ def test_bigquery_would_run_every_variant() -> None:
             for source in (landing.answers, landing.requests)
             for name, columns in columns_of(source).items()
         }
-        for name, made in ((RESULTS, result_columns(schema)), (ERRORS, ERROR_COLUMNS)):
+        for name, made in ((RESULTS, (*RESULT_COLUMNS, *landing.columns)), (ERRORS, ERROR_COLUMNS)):
             tables[str(name)] = column_types(made)
         enums = dict.fromkeys(list_parameters(landing), sql_type("STRING", "REPEATED"))
         checked = analyzer.check(flat(landing_script(landing)), tables, {**parameters, **enums})
