@@ -158,3 +158,34 @@ def test_a_gate_is_checked_before_anything_is_done(
     assert error.parameter == "max_invalid_ratio"
     assert len(vertex.requests) == calls
     assert not list(bigquery_client.list_tables(dataset))
+
+
+def test_the_schema_of_the_requests_makes_the_columns_unless_told_not_to(
+    submit_args: dict[str, Any],
+    context: Context,
+    bucket: str,
+    dataset: str,
+    storage_client: storage.Client,
+    bigquery_client: bigquery.Client,
+) -> None:
+    """Nested, as the stand-in for the service answers it."""
+    place = {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}, "required": ["city"]}
+    schema = {"type": "OBJECT", "properties": {"places": {"type": "ARRAY", "items": place, "minItems": 1}}}
+    request = {
+        "contents": [{"role": "user", "parts": [{"text": "Where?"}]}],
+        "generationConfig": {"responseMimeType": "application/json", "responseSchema": schema},
+    }
+    lines = "\n".join(json.dumps({"key": f"k{number}", "request": request}) for number in range(2))
+    storage_client.bucket(bucket).blob("asked.jsonl").upload_from_string(lines)
+    submit_args |= {"input_uri": f"gs://{bucket}/asked.jsonl"}
+    submit = GeminiBatchSubmitOperator(**submit_args, wait_for_completion=True, deferrable=False)
+    given = {"task_id": "land", "job_name": submit.execute(context)}
+
+    def columns(table: str, **more: Any) -> set[str]:
+        task = GeminiBatchResultsToBigQueryOperator(**given, destination_table=f"{dataset}.{table}", **more)
+        assert task.execute(context)["counts"]["succeeded"] == 2
+        return {field.name for field in bigquery_client.get_table(f"{dataset}.{table}").schema}
+
+    assert columns("typed") - columns("plain", response_schema=False) == {"places"}
+    rows = bigquery_client.query_and_wait(f"SELECT places FROM `{dataset}.typed`")
+    assert [isinstance(row["places"][0]["city"], str) for row in rows] == [True, True]
