@@ -56,21 +56,25 @@ def agreed(texts: Sequence[str | None]) -> ResponseSchema | None:
     :param texts: the different schemas as JSON, :data:`MAX_SPELLINGS` at most; ``None`` for a request
         without one
     """
-    given = [text for text in texts if text is not None]
-    if not given:
+    found = _agreement(texts) if any(texts) else None
+    if isinstance(found, str):
+        log.warning("No typed columns: %s. The answers are in the column output", found)
         return None
+    if found:
+        log.info("The typed columns are those of the response schema that the requests ask for")
+    return found
+
+
+def _agreement(texts: Sequence[str | None]) -> ResponseSchema | str:
+    """The schema, or why there is none."""
+    given = [text for text in texts if text is not None]
     if len(given) < len(texts) or len(given) >= MAX_SPELLINGS:
-        return _none("the requests do not all ask for one schema")
+        return "the requests do not all ask for one schema"
     try:
         schemas = [ResponseSchema.of(json.loads(text)) for text in given]
         result_columns(schemas[0])
     except ResponseSchemaError as error:
-        return _none(f"the schema of the requests cannot be a table, at {error.path}: {error.fix}")
+        return f"the schema of the requests cannot be a table, at {error.path}: {error.fix}"
     if any(each.for_request() != schemas[0].for_request() for each in schemas):
-        return _none("the requests ask for different schemas")
-    log.info("The typed columns are those of the response schema that the requests ask for")
+        return "the requests ask for different schemas"
     return schemas[0]
-
-
-def _none(reason: str) -> None:
-    log.warning("No typed columns: %s. The answers are in the column output", reason)
