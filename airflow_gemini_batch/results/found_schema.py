@@ -28,7 +28,7 @@ def find_schema(
 
     :param script: see :func:`~airflow_gemini_batch.results.statements.schemas_script`
     :param stem: of the query's id
-    :param load: makes the table that it reads, if need be
+    :param load: makes the table that it reads
     :raises LandingError: BigQuery refused
     """
 

@@ -131,7 +131,7 @@ def _results_table(
     if schema is None and request.find_schema:
         source, echoed = sources.requests or sources.answers, sources.requests is None
         script = schemas_script(source, MAX_SPELLINGS, echoed=echoed)
-        load = partial(stage, bigquery, location, sources.staging_of(source))
+        load = partial(stage, bigquery, location, sources.staged)
         stem = f"gemini-batch-schemas-{_digest(sources.digest, script)}"
         found = find_schema(script, stem, load, location, bigquery)
     columns = result_columns(schema or found)

@@ -56,10 +56,6 @@ class Sources:
         answers = source(output, "answers")
         return cls(answers, source(given, "requests") if given else None, staged, digest)
 
-    def staging_of(self, source: TableName | JobTable) -> dict[TableName, Objects]:
-        """Return what must be loaded before a source can be read."""
-        return {table: place for table, place in self.staged.items() if table == source}
-
 
 def stage(bigquery: Client, location: str, places: Mapping[TableName, Objects]) -> None:
     """Load the objects into their tables, side by side; what an earlier try has loaded is kept.
