@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.requests.importer_rules import MAX_ROWS
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.requests.table_columns import REFUSED_TYPES, RESERVED_COLUMNS
+from airflow_gemini_batch.sql import fill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,11 +32,12 @@ def preflight_table(table: str, bigquery: bq.Client) -> None:
     try:
         found = bigquery.get_table(table)
         _check_columns(table, found.schema)
-        (row,) = bigquery.query(_statement(table, found.schema), location=found.location).result()
+        types = {field.name: field.field_type for field in found.schema}
+        (row,) = bigquery.query(statement(table, types), location=found.location).result()
     except Forbidden:
         log.info("The input is not checked before submitting: no permission to query it")
         return
-    _judge(table, dict(row.items()))
+    _judge(table, dict(row.items()), has_key=_key(types) == KEY_FIELD)
 
 
 def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
@@ -53,22 +54,23 @@ def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
             )
 
 
-def _statement(table: str, schema: Sequence[bq.SchemaField]) -> str:
-    types = {field.name: field.field_type for field in schema}
-    key = KEY_FIELD if types.get(KEY_FIELD) not in (None, "JSON") else "''"
-    request = "request"
-    if types["request"] == "STRING":
-        request = "SAFE.PARSE_JSON(request, wide_number_mode => 'round')"
-    text = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    # Without a key there is none to count; results are then joined by the request itself.
-    if key != KEY_FIELD:
-        text = text.replace("COUNT({{key}}) - COUNT(DISTINCT {{key}})", "0")
-    for name, value in (("request", request), ("key", key), ("table", f"`{table}`")):
-        text = text.replace(f"{{{{{name}}}}}", value)
-    return text
+def statement(table: str, types: Mapping[str, str]) -> str:
+    """The query that counts.
+
+    :param types: type by column name
+    """
+    request = (
+        "request" if types["request"] == "JSON" else "SAFE.PARSE_JSON(request, wide_number_mode => 'round')"
+    )
+    return fill("requests", "preflight_table", table=f"`{table}`", request=request, key=_key(types))
 
 
-def _judge(table: str, counts: Mapping[str, Any]) -> None:
+def _key(types: Mapping[str, str]) -> str:
+    """The key, or nothing where there is none that can be counted: results are then joined by the request."""
+    return KEY_FIELD if types.get(KEY_FIELD, "JSON") != "JSON" else "CAST(NULL AS STRING)"
+
+
+def _judge(table: str, counts: Mapping[str, Any], *, has_key: bool) -> None:
     if not counts["all_rows"]:
         raise _refused(table, "it has no rows; submit nothing when there is nothing to ask")
     if counts["all_rows"] > MAX_ROWS:
@@ -77,7 +79,7 @@ def _judge(table: str, counts: Mapping[str, Any]) -> None:
         )
     problems = {
         "have a request that is no JSON object and would fail": counts["odd_requests"],
-        "have no key": counts["empty_keys"],
+        "have no key": counts["empty_keys"] if has_key else 0,
         "have the key of another row, so that their results cannot be told apart": counts["repeated_keys"],
     }
     found = [f"{rows:,} {problem}" for problem, rows in problems.items() if rows]

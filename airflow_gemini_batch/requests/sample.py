@@ -62,9 +62,7 @@ def sample_table(table: str, request_type: str, location: str | None, bigquery: 
     :param table: ``project.dataset.table``
     :param request_type: of its column ``request``: ``JSON`` or ``STRING``
     """
-    text = "request" if request_type == "STRING" else "TO_JSON_STRING(request)"
-    statement = fill("requests", "sample", table=f"`{table}`", request=text, limit=str(_TABLE_ROWS))
-    rows = list(bigquery.query(statement, location=location).result())
+    rows = list(bigquery.query(table_statement(table, request_type), location=location).result())
     if not rows:
         return Sample((), rows=0)
     lines = [b'{"request": ' + str(row["request"]).encode() + b"}" for row in rows]
@@ -74,6 +72,12 @@ def sample_table(table: str, request_type: str, location: str | None, bigquery: 
     whole = rows[0]["all_bytes"] + around * rows[0]["all_rows"]
     is_whole = rows[0]["all_rows"] == len(lines)
     return Sample(chunks, whole_bytes=None if is_whole else whole, rows=rows[0]["all_rows"])
+
+
+def table_statement(table: str, request_type: str) -> str:
+    """The query that reads some rows of a table."""
+    text = "request" if request_type == "STRING" else "TO_JSON_STRING(request)"
+    return fill("requests", "sample", table=f"`{table}`", request=text, limit=str(_TABLE_ROWS))
 
 
 def _window(stored: StoredLines, start: int, size: int) -> Iterator[bytes]:

@@ -120,7 +120,8 @@ WAIT = {
     "defer-submit": Boundary(
         "submit and wait", "the deferral", AIRFLOW, "PATCH", _STATE, '"deferred"', dag_id=WAITING
     ),
-    "resume": Boundary("wait", "the resumed task's start", AIRFLOW, "PATCH", _RUN, nth=3, dag_id=SENSOR),
+    # The first start of a task is known to be this run's only when it is answered: it is not counted.
+    "resume": Boundary("wait", "the resumed task's start", AIRFLOW, "PATCH", _RUN, dag_id=SENSOR),
     "reread": Boundary(
         "wait", "the look at the ended job", VERTEX, "GET", _JOB, by=_TASK, nth=2, dag_id=SENSOR
     ),
@@ -150,7 +151,7 @@ POLL = {
         by=_TRIGGERER,
         dag_id=SENSOR,
     ),
-    "handed-over": Boundary("wait", "the resumed task's start", AIRFLOW, "PATCH", _RUN, nth=3, dag_id=SENSOR),
+    "handed-over": Boundary("wait", "the resumed task's start", AIRFLOW, "PATCH", _RUN, dag_id=SENSOR),
     "first-submit": Boundary(
         "submit and wait", "the trigger's first look", VERTEX, "GET", _JOB, by=_TRIGGERER, dag_id=WAITING
     ),

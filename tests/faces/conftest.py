@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_gemini_batch.jobs.identity import RunIdentity
+from tests.task_instance import TaskInstance
 
 if TYPE_CHECKING:
     from google.cloud import storage
@@ -14,25 +13,6 @@ if TYPE_CHECKING:
     from tests.conftest import RunningStack
 
 REQUEST = '{"key": "row-%d", "request": {"contents": [{"role": "user", "parts": [{"text": "Hello %d"}]}]}}\n'
-
-
-@dataclass
-class TaskInstance:
-    """What the faces ask of Airflow's task instance."""
-
-    dag_id: str = "dag"
-    task_id: str = "submit"
-    run_id: str = "manual__2026-01-01"
-    map_index: int = -1
-    try_number: int = 1
-    xcom: dict[str, Any] = field(default_factory=dict)
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcom[key] = value
-
-    @property
-    def identity(self) -> RunIdentity:
-        return RunIdentity(self.dag_id, self.task_id, self.run_id, self.map_index)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from airflow_gemini_batch.exceptions import JobEndedError, WaitTimeoutError
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
-from tests.faces.conftest import TaskInstance
+from tests.task_instance import TaskInstance
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.server import Emulator

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery, storage
 
     from airflow_gemini_batch.emulator.server import Emulator
-    from tests.faces.conftest import TaskInstance
+    from tests.task_instance import TaskInstance
 
 Context = Any
 Land = Any

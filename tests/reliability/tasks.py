@@ -15,7 +15,8 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_gemini_batch.batch_job import BatchJob, JobState
 from airflow_gemini_batch.exceptions import GeminiBatchError
-from airflow_gemini_batch.jobs.identity import Mark, RunIdentity
+from airflow_gemini_batch.jobs.identity import Mark
+from tests.task_instance import TaskInstance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,25 +32,6 @@ NOT_PAID_ON = (JobState.FAILED, JobState.CANCELLED, JobState.CANCELLING, JobStat
 
 class TaskFailedError(Exception):
     """The task is red: every try has failed, or one for good. The cause is what it failed of."""
-
-
-@dataclass
-class TaskInstance:
-    """What the faces ask of Airflow's task instance."""
-
-    task_id: str = "submit"
-    run_id: str = "run"
-    dag_id: str = "dag"
-    map_index: int = -1
-    try_number: int = 1
-    xcom: dict[str, Any] = field(default_factory=dict)
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcom[key] = value
-
-    @property
-    def identity(self) -> RunIdentity:
-        return RunIdentity(self.dag_id, self.task_id, self.run_id, self.map_index)
 
 
 @dataclass

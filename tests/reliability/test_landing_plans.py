@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from airflow_gemini_batch.exceptions import OutputNotFoundError
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchResultsToBigQueryOperator
+from tests.task_instance import TaskInstance
 
 from .conftest import put_input
 from .plans import fault_plans, for_all, seeds
-from .tasks import Task, TaskFailedError, TaskInstance, paid_twice
+from .tasks import Task, TaskFailedError, paid_twice
 from .test_random_plans import begin, sensor_task, submit_task
 
 if TYPE_CHECKING:

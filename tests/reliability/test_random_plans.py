@@ -12,9 +12,10 @@ from airflow_gemini_batch.emulator.faults import NO_FAULTS, FaultPlan, Route
 from airflow_gemini_batch.hooks import gemini_batch as hook_module
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
+from tests.task_instance import TaskInstance
 
 from .plans import fault_plans, for_all, seeds
-from .tasks import Task, TaskFailedError, TaskInstance, paid_twice
+from .tasks import Task, TaskFailedError, paid_twice
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.server import Emulator

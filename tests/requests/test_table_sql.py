@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_gemini_batch.requests import table_statements
+from airflow_gemini_batch.requests import preflight_table, table_statements
 from airflow_gemini_batch.requests.build import Defaults
+from airflow_gemini_batch.requests.sample import table_statement as sample_statement
 from airflow_gemini_batch.requests.table_columns import RequestColumns, TableColumn
 from airflow_gemini_batch.requests.table_statements import (
     TableBuild,
@@ -74,6 +75,13 @@ def test_bigquery_would_run_every_variant() -> None:
     answers = {str(ANSWERS): {"key": text, "status": text}}
     assert analyzer.check(measure_statement(REQUESTS), requests, {})
     assert analyzer.check(export_statement(REQUESTS, "gs://b/it's-*.jsonl", 1, 3), requests, {})
+    for request, key in itertools.product(("JSON", "STRING"), ("STRING", "INTEGER", "JSON", None)):
+        kinds = {"request": request, **({"key": key} if key else {})}
+        tables = {str(REQUESTS): {name: sql_type(kind) for name, kind in kinds.items()}}
+        assert analyzer.check(preflight_table.statement(str(REQUESTS), kinds), tables, {})
+    for request in ("JSON", "STRING"):
+        sample = sample_statement(str(REQUESTS), request)
+        assert analyzer.check(sample, {str(REQUESTS): {"request": sql_type(request)}}, {})
     for answered in (None, ANSWERS):
         assert analyzer.check(stage_statement(QUERY, STAGING, answered), answers, {})
 
@@ -86,10 +94,12 @@ def test_the_variants_use_every_file() -> None:
         build_statement(build),
         measure_statement(REQUESTS),
         export_statement(REQUESTS, "gs://b/x", 0, 1),
+        preflight_table.statement(str(REQUESTS), {"request": "JSON"}),
+        sample_statement(str(REQUESTS), "JSON"),
     ]
     files = list(Path(table_statements.__file__).parent.glob("*.sql"))
     firsts = {file.read_text(encoding="utf-8").splitlines()[0] for file in files}
-    assert {statement.splitlines()[0] for statement in used} <= firsts
+    assert {statement.splitlines()[0] for statement in used} == firsts
 
 
 def test_values_are_parameters() -> None:

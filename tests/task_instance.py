@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_gemini_batch.jobs.identity import RunIdentity
+
+
+@dataclass
+class TaskInstance:
+    """What the faces ask of Airflow's task instance."""
+
+    task_id: str = "submit"
+    run_id: str = "run"
+    dag_id: str = "dag"
+    map_index: int = -1
+    try_number: int = 1
+    xcom: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcom[key] = value
+
+    @property
+    def identity(self) -> RunIdentity:
+        return RunIdentity(self.dag_id, self.task_id, self.run_id, self.map_index)
