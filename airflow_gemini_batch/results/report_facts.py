@@ -93,10 +93,13 @@ def report_facts(
 ) -> ReportFacts:
     """Read them. What comes to the worker is as large for ten million rows as for ten thousand.
 
+    Buckets and tokens are those of the manifest, if there is one: where rows are merged by key, the table may
+    have kept better ones of other jobs.
+
     :raises ReportError: the results table has no row of the job, or one of the tables cannot be read
     """
     rows = _query(bigquery, "report_rows", name, results=results)
-    if not rows:
+    if not rows and not manifest:
         raise ReportError(f"Table {results} has no rows of {name}. Land the job there, then report on it.")
     counts: dict[str, dict[int, int]] = {"prompt": {}, "answer": {}}
     for row in _query(bigquery, "report_tokens", name, results=results):
@@ -110,16 +113,16 @@ def report_facts(
         error_table=error_table,
         job=job,
         manifest=manifest,
-        buckets={bucket: found[bucket.value] for bucket in Bucket},
+        buckets=manifest.buckets if manifest else {bucket: found[bucket.value] for bucket in Bucket},
         finish_reasons=dict(reasons.most_common()),
-        tokens=Tokens(**{kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in _KINDS_OF_TOKENS}),
+        tokens=manifest.tokens if manifest else _tokens(rows),
         token_counts=counts,
         errors=tuple(map(_error_kind, errors)),
         error_kinds=errors[0]["kinds"] if errors else 0,
         model=_last(rows, "model_version"),
-        task=f"{_last(rows, 'dag_id')}.{_last(rows, 'task_id')}",
+        task=".".join(filter(None, (_last(rows, "dag_id"), _last(rows, "task_id")))),
         run=_last(rows, "run_id"),
-        landed_at=max(row["landed_at"] for row in rows),
+        landed_at=manifest.landed_at if manifest else max(row["landed_at"] for row in rows),
     )
 
 
@@ -138,6 +141,10 @@ def _query(bigquery: Client, query: str, name: JobName, **tables: TableName) -> 
     except GoogleAPICallError as error:
         (table,) = tables.values()
         raise ReportError(f"Table {table} cannot be read for a report: {error.message}") from error
+
+
+def _tokens(rows: Sequence[Any]) -> Tokens:
+    return Tokens(**{kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in _KINDS_OF_TOKENS})
 
 
 def _sums(rows: Sequence[Any], name: str, *, ignored: object = ...) -> Counter[str]:

@@ -15,7 +15,7 @@ from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchSubmitOperator,
 )
 from tests.browser.chromium import layout, screenshot
-from tests.faces.conftest import TaskInstance
+from tests.task_instance import TaskInstance
 
 if TYPE_CHECKING:
     from google.cloud import storage
@@ -65,7 +65,9 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     bucket = client.create_bucket("report-page")
     bigquery.create_dataset(f"{bigquery.project}.report_page")
     bucket.blob("in.jsonl").upload_from_string("".join(line(number) + "\n" for number in range(ROWS)))
-    context: Any = {"ti": TaskInstance("reviews", "land", "scheduled__2026-11-01T00:00:00+00:00")}
+    context: Any = {
+        "ti": TaskInstance(task_id="land", dag_id="reviews", run_id="scheduled__2026-11-01T00:00:00+00:00")
+    }
     submit = GeminiBatchSubmitOperator(
         task_id="submit",
         model="gemini-2.5-flash",

@@ -17,6 +17,7 @@ from airflow_gemini_batch.exceptions import ReportError
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.cost import Tokens
+from airflow_gemini_batch.results.landing import WriteMode
 from airflow_gemini_batch.results.report import duration, remark, render, sentence, share
 from airflow_gemini_batch.results.report_facts import ErrorKind, ReportFacts, report_facts
 from airflow_gemini_batch.results.report_tokens import histogram, short
@@ -151,6 +152,20 @@ def test_jobs_beside_it_are_not_in_its_report(lander: Lander) -> None:
     facts = report_facts(other.job().name, lander.destination, lander.error_table, lander.bigquery)
     assert (facts.rows, facts.errors) == (1, ())
     assert sentence(facts) == "The only row succeeded."
+
+
+def test_rows_that_a_merge_left_out_are_in_the_report_of_their_landing(lander: Lander) -> None:
+    lander.put_output(answered("a"))
+    lander.land(write_mode=WriteMode.MERGE)
+    other = replace(lander, job_id="other")
+    other.put_output(failed("a", 400, "INVALID_ARGUMENT"))
+    manifest = other.land(write_mode=WriteMode.MERGE)
+    name = other.job().name
+    facts = report_facts(name, lander.destination, lander.error_table, lander.bigquery, manifest=manifest)
+    assert facts.buckets == manifest.buckets
+    assert facts.finish_reasons == {}
+    assert sentence(facts).startswith("0 of 1 rows succeeded (0 %)")
+    assert "landed by" not in Page(render(facts)).text
 
 
 def test_a_job_that_was_not_landed_there(lander: Lander) -> None:
