@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -110,8 +109,3 @@ def lander(
     bucket: str, dataset: str, bigquery_client: bigquery.Client, storage_client: storage.Client
 ) -> Lander:
     return Lander(bucket, dataset, bigquery_client, storage_client)
-
-
-def as_json(value: Any) -> Any:
-    """A JSON column arrives parsed or as text, depending on the version of the client."""
-    return json.loads(value) if isinstance(value, str) else value

@@ -56,3 +56,8 @@ def failed(
 ) -> str:
     error = json.dumps({"error": {"code": code, "message": message, "status": status}})
     return answered(key, {}, status=f"{words}: {error}", **more)
+
+
+def as_json(value: Any) -> Any:
+    """A JSON column arrives parsed or as text, depending on the version of the client."""
+    return json.loads(value) if isinstance(value, str) else value

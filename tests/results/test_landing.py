@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lines import answered, asked, failed, request, response
+from lines import answered, as_json, asked, failed, request, response
 
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.exceptions import InvalidParameterError, OutputNotFoundError, RowCountError
@@ -59,10 +59,6 @@ def test_errors_keep_the_request_as_it_was_asked(lander: Lander) -> None:
     assert asked_again == {"busy": request("x"), "lost": request("y"), "broken": request("z")}
     lander.land(job=lander.job(input_uris=()))
     assert as_json(lander.errors()["busy"]["request"]) == echo
-
-
-def as_json(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
 
 
 def test_every_bucket(lander: Lander) -> None:

@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conftest import as_json
-from lines import answered, asked, response
+from lines import answered, as_json, asked, response
 
 if TYPE_CHECKING:
     from conftest import Lander
