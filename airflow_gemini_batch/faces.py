@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
+from airflow_gemini_batch.compat import was_stopped_by_user
 from airflow_gemini_batch.exceptions import (
     ApiError,
     GeminiBatchError,
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.jobs.polling import Step
+    from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
 
 
@@ -183,6 +186,19 @@ def cancel_late(face: WaitingFace, hook: GeminiBatchHook, name: JobName) -> str:
         )
     hook.cancel_job(name)
     return "It was asked to cancel; rows that are done are charged and kept."
+
+
+def cancel_unwanted(
+    face: WaitingFace, ti: Any, hook: GeminiBatchHook, spec: JobSpec, run: RunIdentity
+) -> None:
+    """The running task is told to end: cancel its jobs if a user wanted that, not if a worker stops."""
+    from airflow_gemini_batch.jobs.submission import cancel_run
+
+    if not face.cancel_on_kill or not was_stopped_by_user(ti):
+        face.log.info("The batch job of this run, if there is one, goes on and costs money")
+        return
+    for name in cancel_run(hook, spec, run):
+        face.log.info("Asked for the batch job %s to be cancelled. What is done is charged.", name)
 
 
 def _timed_out(face: WaitingFace, hook: GeminiBatchHook, name: JobName, state: str | None) -> NoReturn:

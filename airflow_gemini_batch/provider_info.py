@@ -21,7 +21,7 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["gcp"],
             }
         ],
-        "operators": [_modules("operators", "requests")],
+        "operators": [_modules("operators", "requests", "retry")],
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
         "triggers": [_modules("triggers")],

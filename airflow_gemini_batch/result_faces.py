@@ -96,10 +96,17 @@ def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
 
 
 def land_results(
-    face: LandingFace, context: Context, *, job_name: str, destination_table: str
+    face: LandingFace,
+    context: Context,
+    *,
+    job_name: str,
+    destination_table: str,
+    replaces: tuple[str, ...] = (),
+    replaced_by: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Land the results of a job, report on them, and hold them against the gates.
 
+    :param replaces: see :class:`LandingRequest`, as for ``replaced_by``
     :return: the manifest; it is in XCom too when the rows are landed and the task fails
     """
     from airflow_gemini_batch.results.landing import LandingRequest, land
@@ -118,6 +125,8 @@ def land_results(
             write_mode=values.write_mode,
             include_request=face.include_request,
             include_response=face.include_response,
+            replaces=replaces,
+            replaced_by=replaced_by,
         )
         BatchJobLink.persist(context, name)
         bigquery, storage = hook.bigquery_client(values.project), hook.storage_client(values.project)

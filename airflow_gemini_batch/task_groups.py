@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import TaskGroup
 
+from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
 )
 from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
+from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 
 if TYPE_CHECKING:
@@ -36,8 +38,10 @@ def gemini_batch(
     submit: Mapping[str, Any] | None = None,
     wait: Mapping[str, Any] | None = None,
     land: Mapping[str, Any] | None = None,
+    max_retry_rounds: int = 0,
+    retry: Mapping[str, Any] | None = None,
 ) -> TaskGroup:
-    """Make the tasks ``requests`` → ``submit`` → ``wait`` → ``land``, the last three mapped over jobs.
+    """Make the tasks ``requests`` → ``submit`` → ``wait`` → ``land``, all but the first mapped over jobs.
 
     As many jobs as the requests need: one for each 200,000 requests or gigabyte.
 
@@ -49,6 +53,8 @@ def gemini_batch(
     :param submit: further parameters of :class:`GeminiBatchSubmitOperator`
     :param wait: further parameters of :class:`GeminiBatchJobSensor`
     :param land: further parameters of :class:`GeminiBatchResultsToBigQueryOperator`
+    :param max_retry_rounds: with at least 1, a task ``retry`` asks again what failed and may succeed
+    :param retry: further parameters of :class:`GeminiBatchRetryFailedOperator`
     """
     connection = {"gcp_conn_id": gcp_conn_id, "impersonation_chain": impersonation_chain}
     with TaskGroup(group_id) as group:
@@ -82,4 +88,18 @@ def gemini_batch(
                 **{**connection, **(land or {})},
             ).expand(job_name=jobs.output)
             ended >> landed
+        if max_retry_rounds:
+            if not results_table:
+                raise InvalidParameterError(
+                    "max_retry_rounds", max_retry_rounds, "failures are read off results_table; give it"
+                )
+            again = GeminiBatchRetryFailedOperator.partial(
+                task_id="retry",
+                results_table=results_table,
+                max_rounds=max_retry_rounds,
+                response_schema=response_schema,
+                project_id=project_id,
+                **{**connection, **(retry or {})},
+            ).expand(job_name=jobs.output)
+            landed >> again
     return group

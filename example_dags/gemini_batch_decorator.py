@@ -64,6 +64,7 @@ def gemini_batch_task_group():
         requests={"template": "On {day} a customer wrote: {text}"},
         response_schema=ANSWER,
         results_table=f"{DATASET}.reviews_of_group",
+        max_retry_rounds=2,
     )
 
 

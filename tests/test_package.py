@@ -34,7 +34,7 @@ def test_every_path_that_the_provider_names_can_be_imported() -> None:
     info = get_provider_info()
     kinds = ("operators", "sensors", "hooks", "triggers")
     modules = [module for kind in kinds for entry in info[kind] for module in entry["python-modules"]]
-    assert len(modules) == 5
+    assert len(modules) == 6
     for module in modules:
         importlib.import_module(module)
     decorators = [each["class-name"] for each in info["task-decorators"]]

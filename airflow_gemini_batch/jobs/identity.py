@@ -33,17 +33,20 @@ class RunIdentity:
     """One run of one task, the same on every try.
 
     :param map_index: ``-1`` for a task that is not mapped
+    :param part: which of its jobs, where a run makes several, one after the other
     """
 
     dag_id: str
     task_id: str
     run_id: str
     map_index: int = -1
+    part: str = ""
 
     @property
     def key(self) -> str:
         """24 hex digits that stand for this run. The try number is never part of it."""
-        parts = (self.dag_id, self.task_id, self.run_id, str(self.map_index))
+        parts = [self.dag_id, self.task_id, self.run_id, str(self.map_index)]
+        parts += [self.part] if self.part else []
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 

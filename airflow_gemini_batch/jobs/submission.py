@@ -193,6 +193,17 @@ def submit(
     return _create(jobs, mark.put_on(spec), mark, decision, sleep, known={job.name for job in found})
 
 
+def find_done(jobs: Jobs, project: str, location: str, run: RunIdentity) -> BatchJob | None:
+    """Find the job of this run that need not be made again, whatever it was asked.
+
+    Goes on, has succeeded, or has ended otherwise and left rows that are paid for.
+    """
+    for job in _of_run(jobs, project, location, Mark(run.key, "")):
+        if _goes_on(job) or job.state.is_success or (job.output_location and job.stats.successful != 0):
+            return jobs.get_job(job.name)
+    return None
+
+
 def cancel_run(jobs: Jobs, spec: JobSpec, run: RunIdentity) -> list[JobName]:
     """Cancel every job of this run that is under way, and name them."""
     live = [job for job in _find(jobs, spec, Mark.of(run, spec)) if _goes_on(job)]
@@ -271,8 +282,12 @@ def _wait_for(
 
 
 def _find(jobs: Jobs, spec: JobSpec, mark: Mark) -> Sequence[BatchJob]:
+    return _of_run(jobs, spec.project, spec.location, mark)
+
+
+def _of_run(jobs: Jobs, project: str, location: str, mark: Mark) -> Sequence[BatchJob]:
     # The filter may be looser than asked; the mark in the display name decides.
-    found = jobs.list_jobs(spec.project, spec.location, mark.list_filter)
+    found = jobs.list_jobs(project, location, mark.list_filter)
     return [job for job in found if (theirs := Mark.read(job)) and theirs.run == mark.run]
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_gemini_batch.compat import Notebook, run_identity, was_stopped_by_user
+from airflow_gemini_batch.compat import Notebook, run_identity
 from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError
 from airflow_gemini_batch.faces import (
+    cancel_unwanted,
     choice,
     connect,
     ended_well,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.batch_job import BatchJob, JobName
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
-    from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.jobs.submission import Policy
     from airflow_gemini_batch.prices import BatchPrices
@@ -158,7 +158,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
             check_region(spec, facts.location)
             spec = replace(spec, input_content=facts.content)
             run, notebook = run_identity(context), Notebook(context)
-            self._to_cancel = partial(self._cancel_run, context["ti"], hook, spec, run)
+            self._to_cancel = partial(cancel_unwanted, self, context["ti"], hook, spec, run)
             submission = submit(
                 hook,
                 spec,
@@ -187,15 +187,6 @@ class GeminiBatchSubmitOperator(BaseOperator):
         """The running task is told to end: cancel its job if a user wanted that, not if a worker stops."""
         if self._to_cancel:
             self._to_cancel()
-
-    def _cancel_run(self, ti: Any, hook: GeminiBatchHook, spec: JobSpec, run: RunIdentity) -> None:
-        from airflow_gemini_batch.jobs.submission import cancel_run
-
-        if not self.cancel_on_kill or not was_stopped_by_user(ti):
-            self.log.info("The batch job of this run, if there is one, goes on and costs money")
-            return
-        for name in cancel_run(hook, spec, run):
-            self.log.info("Asked for the batch job %s to be cancelled. What is done is charged.", name)
 
     def _wait(self, hook: GeminiBatchHook, job: BatchJob) -> None:
         deadline = utc_now() + seconds_of(self.wait_timeout)

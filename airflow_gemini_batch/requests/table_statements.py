@@ -40,6 +40,18 @@ class TableBuild:
     defaults: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Failures:
+    """Rows that have been landed, did not succeed and may when they are asked again.
+
+    :param jobs: names of the jobs that they are of; empty for any
+    """
+
+    results: TableName
+    errors: TableName
+    jobs: tuple[str, ...] = ()
+
+
 def stage_statement(query: str, staging: TableName, answered: TableName | None = None) -> str:
     """Return the statement that runs the user's query.
 
@@ -97,6 +109,26 @@ def export_statement(destination: TableName, uri: str, shard: int, shards: int) 
     """Return the statement that writes one job's share as lines."""
     quoted = uri.replace("\\", "\\\\").replace("'", "\\'")
     return _fill("export", destination=destination.quoted, uri=quoted, shard=str(shard), shards=str(shards))
+
+
+def count_failures_statement(failures: Failures) -> str:
+    """Return the query that counts failures by job; with ``jobs``, its parameter is the array ``@jobs``."""
+    return _fill("count_failures", failures=_failures(failures))
+
+
+def retry_statement(failures: Failures, destination: TableName, days: int) -> str:
+    """Return the statement that makes a table of requests of failures; the parameter is the same.
+
+    :param days: after which the table expires
+    """
+    found = _failures(failures)
+    return _fill("retry", destination=destination.quoted, failures=found, days=str(days))
+
+
+def _failures(failures: Failures) -> str:
+    is_meant = "job_name IN UNNEST(@jobs)" if failures.jobs else "TRUE"
+    tables = {"results": failures.results.quoted, "errors": failures.errors.quoted}
+    return _fill("failures", **tables, is_meant=is_meant)
 
 
 def parameters(build: TableBuild) -> dict[str, str]:

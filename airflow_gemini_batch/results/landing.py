@@ -237,14 +237,14 @@ def _is_landed(bigquery: bq.Client, request: LandingRequest, job: bq.QueryJob) -
     # Where a later job was asked a failure again, its row stands for the one that was here.
     later = 0
     if request.replaced_by:
-        later = _count(bigquery, count_script(request.destination), job_names=request.replaced_by)
+        later = count_rows(bigquery, request.destination, request.replaced_by)
     # Merging leaves out what is there already; then the script has counted what it wrote.
     expected = {
         request.destination: counts.get("result_rows", rows),
         request.error_table: counts.get("error_rows", rows - counts[Bucket.SUCCEEDED.value]),
     }
     for table, number in expected.items():
-        if _count(bigquery, count_script(table), job_names=(str(request.job.name),)) + later != number:
+        if count_rows(bigquery, table, (str(request.job.name),)) + later != number:
             return False
     return not request.replaces or not _count(
         bigquery,
@@ -252,6 +252,11 @@ def _is_landed(bigquery: bq.Client, request: LandingRequest, job: bq.QueryJob) -
         job_names=(str(request.job.name),),
         replaces=request.replaces,
     )
+
+
+def count_rows(bigquery: bq.Client, table: TableName, job_names: tuple[str, ...]) -> int:
+    """Count the rows that a table has of some jobs."""
+    return _count(bigquery, count_script(table), job_names=job_names)
 
 
 def _count(bigquery: bq.Client, statement: str, **names: tuple[str, ...]) -> int:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_gemini_batch.emulator.faults import FaultPlan, RowFault, RowFaultKind
+
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
@@ -23,7 +25,18 @@ TABLES = {
     "gemini_batch_from_bigquery": ("tickets", 3),
     "gemini_batch_decorator": ("reviews", 3),
     "gemini_batch_task_group": ("reviews_of_group", 3),
+    "gemini_batch_retry": ("answers_retried", 20),
     "gemini_batch_demo": ("python_distributions", None),
+}
+# Of twenty rows, some fail in each of the first two jobs.
+FAULTS = {
+    "gemini_batch_retry": FaultPlan(
+        rows=[
+            RowFault(kind=RowFaultKind.EXHAUSTED, probability=0.2),
+            RowFault(kind=RowFaultKind.DROPPED, probability=0.1),
+        ],
+        seed=1,
+    )
 }
 # The whole of Airflow runs here, with warnings of its own.
 pytestmark = [pytest.mark.xdist_group("examples"), pytest.mark.filterwarnings("default")]
@@ -49,7 +62,10 @@ def _dag_bag() -> Any:
 
 
 @pytest.mark.parametrize("dag_id", TABLES)
-def test_example(dag_id: str, dags: dict[str, Any], bigquery_client: bigquery.Client) -> None:
+def test_example(
+    dag_id: str, dags: dict[str, Any], bigquery_client: bigquery.Client, stack: RunningStack
+) -> None:
+    stack.vertex.faults = FAULTS.get(dag_id, FaultPlan())
     run = dags[dag_id].test()
     assert run.state == "success"
     table, expected = TABLES[dag_id]

@@ -12,18 +12,21 @@ from airflow_gemini_batch.requests.build import Defaults
 from airflow_gemini_batch.requests.sample import table_statement as sample_statement
 from airflow_gemini_batch.requests.table_columns import RequestColumns, TableColumn
 from airflow_gemini_batch.requests.table_statements import (
+    Failures,
     TableBuild,
     build_statement,
+    count_failures_statement,
     export_statement,
     inspect_statement,
     measure_statement,
     parameters,
+    retry_statement,
     stage_statement,
 )
 from airflow_gemini_batch.tables import TableName
 
-STAGING, REQUESTS, ANSWERS = (
-    TableName("my-project", "my_data", name) for name in ("staging", "requests", "answers")
+STAGING, REQUESTS, ANSWERS, FAILED = (
+    TableName("my-project", "my_data", name) for name in ("staging", "requests", "answers", "failed")
 )
 QUERY = "SELECT \"it's {{not}} a placeholder\" AS key, 'x' AS prompt ;  "
 FULL = Defaults(
@@ -71,6 +74,15 @@ def test_bigquery_would_run_every_variant() -> None:
             built = {each.name: each.type.type_kind for each in made.column_definition_list}
             assert list(built)[:2] == ["key", "request"]
             assert (built["key"], built["request"]) == (text.type_kind, sql_type("JSON").type_kind)
+    for jobs in ((), ("one",)):
+        failures = Failures(ANSWERS, FAILED, jobs)
+        landed = {"key": text, "job_name": text, "landed_at": sql_type("TIMESTAMP")}
+        failed = {**landed, "request": sql_type("JSON"), "retryable": sql_type("BOOL")}
+        tables = {str(ANSWERS): landed, str(FAILED): failed}
+        names = {"jobs": sql_type("STRING", "REPEATED")} if jobs else {}
+        assert analyzer.check(count_failures_statement(failures), tables, names)
+        (made,) = analyzer.check(retry_statement(failures, REQUESTS, 30), tables, names)
+        assert [each.name for each in made.column_definition_list] == ["key", "request"]
     requests = {str(REQUESTS): {"key": text, "request": sql_type("JSON")}}
     answers = {str(ANSWERS): {"key": text, "status": text}}
     assert analyzer.check(measure_statement(REQUESTS), requests, {})
@@ -96,10 +108,13 @@ def test_the_variants_use_every_file() -> None:
         export_statement(REQUESTS, "gs://b/x", 0, 1),
         preflight_table.statement(str(REQUESTS), {"request": "JSON"}),
         sample_statement(str(REQUESTS), "JSON"),
+        count_failures_statement(Failures(ANSWERS, FAILED)),
+        retry_statement(Failures(ANSWERS, FAILED), REQUESTS, 30),
     ]
     files = list(Path(table_statements.__file__).parent.glob("*.sql"))
     firsts = {file.read_text(encoding="utf-8").splitlines()[0] for file in files}
-    assert {statement.splitlines()[0] for statement in used} == firsts
+    assert {statement.splitlines()[0] for statement in used} <= firsts
+    assert firsts <= {line for statement in used for line in statement.splitlines()}
 
 
 def test_values_are_parameters() -> None:
