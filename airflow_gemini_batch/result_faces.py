@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery as bq
     from google.cloud import storage as gcs
 
+    from airflow_gemini_batch.prices import BatchPrices
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.gates import Gates
     from airflow_gemini_batch.results.landing import LandingRequest, WriteMode
@@ -55,6 +56,8 @@ class LandingFace(LoggingFace, Protocol):
     min_success_ratio: float
     max_invalid_ratio: float
     report_uri: str | None
+    prices: Any
+    usage_view: bool
     project_id: str | None
 
 
@@ -69,6 +72,7 @@ class LandingValues:
     response_schema: ResponseSchema | None
     gates: Gates
     report: ReportPlace | None
+    prices: BatchPrices | None
 
 
 def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
@@ -76,6 +80,7 @@ def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
 
     :raises InvalidParameterError: a value cannot work
     """
+    from airflow_gemini_batch.prices import BatchPrices
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.gates import Gates
     from airflow_gemini_batch.results.landing import WriteMode
@@ -92,6 +97,7 @@ def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
         response_schema=ResponseSchema.of(face.response_schema) if face.response_schema else None,
         gates=Gates.of(face.min_success_ratio, face.max_invalid_ratio),
         report=ReportPlace.parse(face.report_uri) if face.report_uri else None,
+        prices=None if face.prices is None else BatchPrices.of(face.prices),
     )
 
 
@@ -127,6 +133,8 @@ def land_results(
             include_response=face.include_response,
             replaces=replaces,
             replaced_by=replaced_by,
+            prices=values.prices,
+            usage_view=face.usage_view,
         )
         BatchJobLink.persist(context, name)
         bigquery, storage = hook.bigquery_client(values.project), hook.storage_client(values.project)

@@ -69,7 +69,7 @@ def test_a_price_is_that_of_the_day() -> None:
         "projects/1/locations/us-central1/models/42",
         "",
         "publishers/meta/models/llama",
-        # Known is the preview only; 2.5 Flash cost four times its preview.
+        # Known is the preview only; the answers of 2.5 Flash cost four times those of its preview.
         "gemini-3-flash",
         "gemini-3.1-pro",
         # It has a price for pictures and one for films, which we do not tell apart.

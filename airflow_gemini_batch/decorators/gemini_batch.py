@@ -46,6 +46,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         (templated)
     :param report_uri: also write a page of HTML about the job there, an object ``gs://bucket/name.html`` or a
         folder ``gs://bucket/folder/`` (templated)
+    :param usage_view: make a view, ``results_table`` with ``_usage`` behind it, of cost by day, DAG, model
+        and labels
     """
 
     template_fields: Sequence[str] = (
@@ -83,6 +85,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         min_success_ratio: float = 0.0,
         max_invalid_ratio: float = 1.0,
         report_uri: str | None = None,
+        usage_view: bool = True,
         wait_for_completion: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -111,6 +114,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         self.min_success_ratio = min_success_ratio
         self.max_invalid_ratio = max_invalid_ratio
         self.report_uri = report_uri
+        self.usage_view = usage_view
         self._has_begun = False
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:

@@ -249,6 +249,10 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         (templated)
     :param report_uri: also write a page of HTML about the job there, an object ``gs://bucket/name.html`` or a
         folder ``gs://bucket/folder/`` (templated)
+    :param prices: negotiated prices, in USD per million tokens of the batch, such as
+        ``{"input": 0.12, "output": 1.0}``; default those of the list (templated)
+    :param usage_view: make a view, ``destination_table`` with ``_usage`` behind it, of cost by day, DAG,
+        model and labels
     :param project_id: project that runs the BigQuery jobs; default the connection's (templated)
     :param gcp_conn_id: Google Cloud connection (templated)
     :param impersonation_chain: service account to impersonate, or the chain to it (templated)
@@ -262,6 +266,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         "min_success_ratio",
         "max_invalid_ratio",
         "report_uri",
+        "prices",
         "project_id",
         "gcp_conn_id",
         "impersonation_chain",
@@ -282,6 +287,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         min_success_ratio: float = 0.0,
         max_invalid_ratio: float = 1.0,
         report_uri: str | None = None,
+        prices: Mapping[str, Any] | BatchPrices | None = None,
+        usage_view: bool = True,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -298,6 +305,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         self.min_success_ratio = min_success_ratio
         self.max_invalid_ratio = max_invalid_ratio
         self.report_uri = report_uri
+        self.prices = prices
+        self.usage_view = usage_view
         self.project_id = project_id
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain

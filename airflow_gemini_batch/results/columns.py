@@ -45,6 +45,9 @@ RESULT_COLUMNS = (
     Column("request", "JSON", description="The request as the service echoes it"),
     Column("response", "JSON", description="The whole GenerateContentResponse"),
     Column("embedding", "FLOAT64", "REPEATED", description="The vector, of an embedding model; else empty"),
+    Column("cost_usd", "NUMERIC", description="NULL when the price or the tokens are not known"),
+    Column("usage_metadata", "JSON", description="Tokens as the service counts them, by modality"),
+    Column("job_labels", "JSON", description="The labels that the user gave the job"),
     *_IDENTITY,
 )
 """One row a request. The columns of the response schema follow."""

@@ -1,53 +1,104 @@
-"""What the tokens of a batch job cost, estimated from dated list prices. Never a guess."""
+"""Tokens and cost of a landing: the parameters of ``cost.sql``, the view that sums them up."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.prices import BatchPrices
+from airflow_gemini_batch.jobs.identity import LABEL_PREFIX
+from airflow_gemini_batch.prices import Prices
+from airflow_gemini_batch.sql import fill
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping
 
-    from airflow_gemini_batch.prices import Prices
+    from google.cloud.bigquery import Client
+
+    from airflow_gemini_batch.prices import BatchPrices
+    from airflow_gemini_batch.tables import TableName
+
+KINDS = ("prompt", "cached", "output")
+MODALITIES = ("AUDIO", "IMAGE", "VIDEO", "DOCUMENT")
+"""What is not text."""
+
+MEDIA = "r'\"(" + "|".join(MODALITIES) + ")\"'"
+"""A pattern, in SQL, of usage metadata that has any."""
+
+_MICRO = 1_000_000
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens by kind. The prompt includes what was cached; the output is without the thoughts."""
+    """Tokens by kind. The prompt includes what was cached; the output is without the thoughts.
+
+    :param media: those that are not text, by kind and modality: ``{"prompt": {"AUDIO": 1920}}``
+    """
 
     prompt: int = 0
     cached: int = 0
     output: int = 0
     thought: int = 0
     total: int = 0
+    media: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, counts: Mapping[str, Any]) -> Tokens:
+        """Read the row of counts that the script of landing ends with."""
+        totals = {kind: int(counts[f"{kind}_tokens"]) for kind in (*KINDS, "thought", "total")}
+        media: dict[str, dict[str, int]] = {}
+        for kind, modality, column in _media_columns():
+            if counts[column]:
+                media.setdefault(kind, {})[modality] = int(counts[column])
+        return cls(**totals, media=media)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; ``media`` only where there are any."""
+        return {name: value for name, value in asdict(self).items() if name != "media" or value}
 
 
-def cost_usd(model: str, tokens: Tokens, long: Tokens, when: datetime) -> Decimal | None:
-    """Estimate what a batch cost.
-
-    :param model: as the job names it
-    :param tokens: those of all rows
-    :param long: those among them of rows with a long prompt
-    :param when: the day whose prices hold
-    :return: ``None`` for a tuned model, and for one whose price is not known
-    """
-    prices = BatchPrices.listed(model, when)
-    if prices is None:
-        return None
-    short = Tokens(
-        **{
-            kind: getattr(tokens, kind) - getattr(long, kind)
-            for kind in ("prompt", "cached", "output", "thought")
-        }
+def media_counts() -> str:
+    """Return columns, in SQL, that count the tokens that are not text."""
+    return ",\n  ".join(
+        f"IFNULL(SUM(IF(media.kind = '{kind}' AND media.modality = '{modality}', media.tokens, 0)), 0) "
+        f"AS {column}"
+        for kind, modality, column in _media_columns()
     )
-    return (_cost(short, prices.short) + _cost(long, prices.long)).quantize(Decimal("0.000001"))
 
 
-def _cost(tokens: Tokens, prices: Prices) -> Decimal:
-    uncached = (tokens.prompt - tokens.cached) * prices.input
-    return (uncached + (tokens.output + tokens.thought) * prices.output + tokens.cached * prices.cached) / (
-        1_000_000
-    )
+def _media_columns() -> list[tuple[str, str, str]]:
+    return [(kind, each, f"{kind}_{each.lower()}_tokens") for kind in KINDS for each in MODALITIES]
+
+
+def price_parameters(prices: BatchPrices | None) -> dict[str, int | None]:
+    """Return the prices in millionths of a dollar for a million tokens; ``None`` for those not known."""
+    return {
+        f"{prefix}price_{each.name}": int(getattr(tier, each.name) * _MICRO) if tier else None
+        for prefix, tier in (("", prices and prices.short), ("long_", prices and prices.long))
+        for each in fields(Prices)
+    }
+
+
+def users_labels(labels: Mapping[str, str]) -> str:
+    """Return a job's labels as JSON, without those that we put on it."""
+    own = {name: value for name, value in labels.items() if not name.startswith(LABEL_PREFIX)}
+    return json.dumps(own, sort_keys=True)
+
+
+def usage_query(table: TableName) -> str:
+    """Return the query of the view ``…_usage``."""
+    return fill("results", "usage", table=table.quoted)
+
+
+def ensure_usage_view(table: TableName, bigquery: Client) -> None:
+    """Make the view ``…_usage`` of a results table unless there is something of that name."""
+    from google.api_core.exceptions import NotFound
+    from google.cloud.bigquery import Table
+
+    name = str(table.sibling(f"{table.table}_usage"))
+    try:
+        bigquery.get_table(name)
+    except NotFound:
+        view = Table(name)
+        view.view_query = usage_query(table)
+        bigquery.create_table(view, exists_ok=True)

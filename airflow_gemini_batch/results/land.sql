@@ -52,21 +52,24 @@ SELECT
   COUNTIF(outcomes.way = 'count') AS joined_by_count,
   COUNTIF(outcomes.request_id IS NULL) AS unmatched,
   IFNULL(SUM(usage.prompt_tokens), 0) AS prompt_tokens,
-  IFNULL(SUM(IF(usage.prompt_tokens > @long_prompt_tokens, usage.prompt_tokens, 0)), 0) AS long_prompt_tokens,
   IFNULL(SUM(usage.cached_tokens), 0) AS cached_tokens,
-  IFNULL(SUM(IF(usage.prompt_tokens > @long_prompt_tokens, usage.cached_tokens, 0)), 0) AS long_cached_tokens,
   IFNULL(SUM(usage.output_tokens), 0) AS output_tokens,
-  IFNULL(SUM(IF(usage.prompt_tokens > @long_prompt_tokens, usage.output_tokens, 0)), 0) AS long_output_tokens,
   IFNULL(SUM(usage.thought_tokens), 0) AS thought_tokens,
-  IFNULL(SUM(IF(usage.prompt_tokens > @long_prompt_tokens, usage.thought_tokens, 0)), 0) AS long_thought_tokens,
   IFNULL(SUM(usage.total_tokens), 0) AS total_tokens,
-  IFNULL(SUM(IF(usage.prompt_tokens > @long_prompt_tokens, usage.total_tokens, 0)), 0) AS long_total_tokens
+  SUM(costs.cost_usd) AS cost_usd
 FROM outcomes
 LEFT JOIN (
   SELECT answer_id, prompt_tokens, cached_tokens, output_tokens, thought_tokens, total_tokens
   FROM answers
   WHERE IFNULL(row_status, '') = ''
-) AS usage ON usage.answer_id = outcomes.answer_id;
+) AS usage ON usage.answer_id = outcomes.answer_id
+LEFT JOIN costs ON costs.answer_id = outcomes.answer_id;
+
+CREATE TEMP TABLE media_counts AS
+SELECT
+  {{media_counts}}
+FROM media_tokens AS media
+JOIN outcomes ON outcomes.answer_id = media.answer_id;
 
 BEGIN TRANSACTION;
 
@@ -99,18 +102,19 @@ END IF;
 INSERT INTO {{results}} (
   key, status, text, output, finish_reason, model_version, prompt_tokens, cached_tokens, output_tokens,
   thought_tokens, total_tokens, processed_at, request, response, embedding, {{schema_columns}}
-  job_name, dag_id, task_id, run_id, landed_at
+  cost_usd, usage_metadata, job_labels, job_name, dag_id, task_id, run_id, landed_at
 )
 SELECT
   outcomes.key, outcomes.bucket, answers.text, answers.output, answers.finish_reason, answers.model_version,
   answers.prompt_tokens, answers.cached_tokens, answers.output_tokens, answers.thought_tokens,
   answers.total_tokens, answers.processed_at, {{request}}, {{response}}, IFNULL(embeddings.embedding, []),
   {{typed_columns}}
-  @job_name, @dag_id, @task_id, @run_id, @landed_at
+  costs.cost_usd, answers.usage_metadata, PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id, @landed_at
 FROM outcomes
 JOIN answers ON answers.answer_id = outcomes.answer_id
 JOIN judged ON judged.answer_id = outcomes.answer_id
 LEFT JOIN embeddings ON embeddings.answer_id = outcomes.answer_id
+LEFT JOIN costs ON costs.answer_id = outcomes.answer_id
 WHERE outcomes.bucket != 'malformed' AND {{is_wanted}};
 
 IF
@@ -118,10 +122,10 @@ IF
 THEN
 
 -- No readable answer: the request, where it is known, is that of the input.
-INSERT INTO {{results}} (key, status, request, job_name, dag_id, task_id, run_id, landed_at)
+INSERT INTO {{results}} (key, status, request, job_labels, job_name, dag_id, task_id, run_id, landed_at)
 SELECT
   outcomes.key, outcomes.bucket, {{missing_request}},
-  @job_name, @dag_id, @task_id, @run_id, @landed_at
+  PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id, @landed_at
 FROM outcomes
 LEFT JOIN requests ON requests.request_id = outcomes.request_id
 WHERE outcomes.bucket IN ('malformed', 'missing') AND {{is_wanted}};
@@ -213,4 +217,4 @@ END IF;
 COMMIT TRANSACTION;
 
 -- The last result is what the worker reads.
-SELECT {{written}} FROM counts;
+SELECT {{written}} FROM counts CROSS JOIN media_counts;

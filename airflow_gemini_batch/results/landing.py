@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch import once
 from airflow_gemini_batch.exceptions import InvalidParameterError, RowCountError, TableMismatchError
-from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS
+from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS, BatchPrices
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
+from airflow_gemini_batch.results.cost import ensure_usage_view, price_parameters, users_labels
 from airflow_gemini_batch.results.destination import check_locations, ensure_table
 from airflow_gemini_batch.results.found_schema import MAX_SPELLINGS, find_schema
 from airflow_gemini_batch.results.outputs import Objects, find_input, find_output
@@ -67,6 +68,8 @@ class LandingRequest:
     :param include_response: whether to store responses
     :param replaces: names of jobs whose retryable failures this one was asked again: where it has a row of
         their key, theirs go
+    :param prices: negotiated; ``None`` for those of the list
+    :param usage_view: make the view ``…_usage`` beside the destination unless it is there
     :param replaced_by: names of jobs that were landed since, and were asked failures of this one again
     """
 
@@ -82,6 +85,8 @@ class LandingRequest:
     include_response: bool = True
     replaces: tuple[str, ...] = ()
     replaced_by: tuple[str, ...] = ()
+    prices: BatchPrices | None = None
+    usage_view: bool = True
 
 
 def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -> Manifest:
@@ -118,6 +123,8 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
         errors=request.error_table,
         input_known=plan.landing.requests is not None,
     )
+    if request.usage_view:
+        ensure_usage_view(request.destination, bigquery)
     _check_count(result)
     return result
 
@@ -163,6 +170,8 @@ def _plan(
     columns: tuple[Column, ...],
     tables_made: tuple[datetime | None, ...],
 ) -> _Plan:
+    job = request.job
+    when = job.end_time or job.start_time or job.create_time or datetime.now(timezone.utc)
     landing = Landing(
         answers=sources.answers,
         requests=sources.requests,
@@ -173,8 +182,10 @@ def _plan(
         merges=request.write_mode is WriteMode.MERGE,
         request=request.include_request,
         response=request.include_response,
+        prices=request.prices or BatchPrices.listed(job.model, when),
     )
-    digest = _digest(sources.digest, columns, tables_made, landing_script(landing))
+    rates = price_parameters(landing.prices)
+    digest = _digest(sources.digest, columns, tables_made, rates, landing_script(landing))
     return _Plan(landing, sources.staged, digest)
 
 
@@ -207,12 +218,14 @@ def _query_config(request: LandingRequest, landing: Landing) -> bq.QueryJobConfi
         "dag_id": run.dag_id,
         "task_id": run.task_id,
         "run_id": run.run_id,
+        "job_labels": users_labels(request.job.labels),
     }
     lists = list_parameters(landing)
+    numbers = {"long_prompt_tokens": LONG_PROMPT_TOKENS, **price_parameters(landing.prices)}
     parameters: list[Any] = [
         bq.ScalarQueryParameter("landed_at", "TIMESTAMP", datetime.now(timezone.utc)),
         bq.ScalarQueryParameter("truncate", "BOOL", request.write_mode is WriteMode.TRUNCATE),
-        bq.ScalarQueryParameter("long_prompt_tokens", "INT64", LONG_PROMPT_TOKENS),
+        *(bq.ScalarQueryParameter(name, "INT64", value) for name, value in numbers.items()),
         *(bq.ScalarQueryParameter(name, "STRING", value) for name, value in texts.items()),
         bq.ArrayQueryParameter("replaces", "STRING", request.replaces),
         *(bq.ArrayQueryParameter(name, "STRING", values) for name, values in lists.items()),

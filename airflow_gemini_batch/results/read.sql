@@ -37,6 +37,7 @@ FROM (
       IF(candidate IS NULL, JSON_VALUE(response, '$.promptFeedback.blockReason'), NULL) AS block_reason,
       IF(candidate IS NULL, JSON_QUERY(response, '$.embedding') IS NOT NULL, FALSE) AS is_embedding,
       JSON_VALUE(response, '$.modelVersion') AS model_version,
+      usage AS usage_metadata,
       SAFE_CAST(
         IFNULL(JSON_VALUE(usage, '$.promptTokenCount'), JSON_VALUE(response, '$.tokenCount')) AS INT64
       ) AS prompt_tokens,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.results.buckets import FINISH_REASONS, Bucket
+from airflow_gemini_batch.results.cost import MEDIA, media_counts
 from airflow_gemini_batch.results.outputs import JobTable
 from airflow_gemini_batch.results.typed import Typed, typed
 from airflow_gemini_batch.sql import fill
@@ -16,6 +17,7 @@ from airflow_gemini_batch.tables import TableName
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_gemini_batch.prices import BatchPrices
     from airflow_gemini_batch.requests.response_schema import Column
 
 _fill = partial(fill, "results")
@@ -32,6 +34,7 @@ class Landing:
     :param merges: whether a key has one row, over all jobs
     :param request: whether to store requests in the results table
     :param response: whether to store responses
+    :param prices: of the job's model; ``None`` when they are not known
     """
 
     answers: TableName | JobTable
@@ -43,6 +46,7 @@ class Landing:
     merges: bool = False
     request: bool = True
     response: bool = True
+    prices: BatchPrices | None = None
 
 
 def landing_script(landing: Landing) -> str:
@@ -58,6 +62,7 @@ def landing_script(landing: Landing) -> str:
         (
             _fill("typed"),
             _read(landing, common),
+            _fill("cost", media=MEDIA),
             _join("key", "key", "key"),
             _leftovers(common),
             _land(landing, common),
@@ -110,6 +115,7 @@ def _land(landing: Landing, common: Mapping[str, str]) -> str:
         **common,
         **tables,
         **(_merging(tables) if landing.merges else _APPENDING),
+        media_counts=media_counts(),
         request="answers.request" if landing.request else _NO_JSON,
         missing_request=asked if landing.request else _NO_JSON,
         response="answers.response" if landing.response else _NO_JSON,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
+from airflow_gemini_batch.requests.estimate import CostSpan
 from airflow_gemini_batch.results.buckets import Bucket
-from airflow_gemini_batch.results.cost import Tokens, cost_usd
+from airflow_gemini_batch.results.cost import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +39,8 @@ class Manifest:
     :param duplicates: output rows that were left out, because their request has an answer already
     :param unmatched: output rows, landed, that answer no row of the input
     :param joined_by: rows by the way of :data:`WAYS` in which they were joined
-    :param cost_usd: estimated from the tokens; ``None`` for a model whose price is not known
+    :param cost_usd: the sum over the rows; ``None`` for a model whose price is not known
+    :param estimated_cost_usd: what was estimated before the job was created, if it was
     """
 
     job_name: str
@@ -57,6 +60,7 @@ class Manifest:
     create_time: datetime | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
+    estimated_cost_usd: CostSpan | None = None
 
     @property
     def rows(self) -> int:
@@ -80,8 +84,9 @@ class Manifest:
             "duplicates": self.duplicates,
             "unmatched": self.unmatched,
             "joined_by": {way: count for way, count in self.joined_by.items() if count},
-            "tokens": asdict(self.tokens),
+            "tokens": self.tokens.to_dict(),
             "cost_usd": None if self.cost_usd is None else float(self.cost_usd),
+            "estimated_cost_usd": self.estimated_cost_usd and self.estimated_cost_usd.to_dict(),
             "landed_at": self.landed_at.isoformat(),
             "create_time": self.create_time and self.create_time.isoformat(),
             "start_time": self.start_time and self.start_time.isoformat(),
@@ -108,9 +113,6 @@ def manifest(
 
     :param counts: the row of counts that the script of landing ends with
     """
-    longer = _tokens(counts, "long_")
-    total = _tokens(counts, "")
-    when = job.end_time or job.start_time or job.create_time or counts["landed_at"]
     return Manifest(
         job_name=str(job.name),
         state=job.state.value,
@@ -123,15 +125,11 @@ def manifest(
         duplicates=counts["duplicates"],
         unmatched=counts["unmatched"],
         joined_by={way: counts[f"joined_by_{way}"] for way in WAYS},
-        tokens=total,
-        cost_usd=cost_usd(job.model, total, longer, when),
+        tokens=Tokens.of(counts),
+        cost_usd=counts["cost_usd"],
+        estimated_cost_usd=CostSpan.from_label(job.labels.get(ESTIMATE_LABEL)),
         landed_at=counts["landed_at"],
         create_time=job.create_time,
         start_time=job.start_time,
         end_time=job.end_time,
     )
-
-
-def _tokens(counts: Mapping[str, Any], prefix: str) -> Tokens:
-    kinds = ("prompt", "cached", "output", "thought", "total")
-    return Tokens(**{kind: int(counts[f"{prefix}{kind}_tokens"]) for kind in kinds})

@@ -74,7 +74,7 @@ def test_tables_are_made_partitioned_and_clustered(lander: Lander) -> None:
         assert table.clustering_fields == ["job_name", "key"]
     results = lander.bigquery.get_table(str(lander.destination))
     assert [field.name for field in results.schema][-2:] == ["landed_at", "tags"]
-    assert lander.tables() == {"results", "results_errors"}  # no staging is left
+    assert lander.tables() == {"results", "results_errors", "results_usage"}  # no staging is left
 
 
 def test_a_table_of_the_user_may_have_columns_of_its_own(lander: Lander) -> None:

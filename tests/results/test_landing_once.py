@@ -127,7 +127,7 @@ def test_a_worker_killed_after_the_loads(lander: Lander, monkeypatch: pytest.Mon
         assert expires.timestamp() == pytest.approx(time.time() + staging.LIFE.total_seconds(), abs=300)
     lander.land()
     assert len(jobs(lander, "load")) == 2
-    assert lander.tables() == {"results", "results_errors"}
+    assert lander.tables() == {"results", "results_errors", "results_usage"}
 
 
 def test_a_worker_killed_while_the_script_runs(lander: Lander, monkeypatch: pytest.MonkeyPatch) -> None:

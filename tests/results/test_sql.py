@@ -11,6 +11,7 @@ import pytest
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results import statements
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, schema_fields
+from airflow_gemini_batch.results.cost import price_parameters, usage_query
 from airflow_gemini_batch.results.outputs import JobTable
 from airflow_gemini_batch.results.report_facts import report_script
 from airflow_gemini_batch.results.statements import (
@@ -143,7 +144,9 @@ def test_bigquery_would_run_every_variant() -> None:
     text = sql_type("STRING")
     parameters = dict.fromkeys(("job_name", "dag_id", "task_id", "run_id"), text)
     parameters |= {"landed_at": sql_type("TIMESTAMP"), "truncate": sql_type("BOOL")}
-    parameters |= {"long_prompt_tokens": sql_type("INT64"), "replaces": sql_type("STRING", "REPEATED")}
+    numbers = ("long_prompt_tokens", *price_parameters(None))
+    parameters |= {**dict.fromkeys(numbers, sql_type("INT64")), "job_labels": text}
+    parameters |= {"replaces": sql_type("STRING", "REPEATED")}
     for answers, requests, schema, more in VARIANTS:
         landing = landing_of(answers, requests, schema, more)
         tables = {
@@ -165,6 +168,7 @@ def test_bigquery_would_run_every_variant() -> None:
     names = dict.fromkeys(("job_names", "replaces"), sql_type("STRING", "REPEATED"))
     both = {str(RESULTS): results, str(ERRORS): errors}
     assert analyzer.check(count_script(RESULTS), both, names)
+    assert analyzer.check(usage_query(RESULTS), both, {})
     assert analyzer.check(replaced_script(RESULTS, ERRORS), both, names)
     for script, source in schemas_scripts():
         tables = {
@@ -187,6 +191,7 @@ def test_the_variants_use_every_file() -> None:
         + count_script(RESULTS)
         + replaced_script(RESULTS, ERRORS)
         + schemas_scripts()[0][0]
+        + usage_query(RESULTS)
     )
     used += "".join(report_script(query, results=RESULTS, errors=ERRORS) for query in REPORT_QUERIES)
     files = list(Path(statements.__file__).parent.glob("*.sql"))

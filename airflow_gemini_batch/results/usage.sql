@@ -1,0 +1,34 @@
+-- What jobs have cost and used, by day, DAG, model and labels. A job has one model; a row that failed names none.
+SELECT
+  day,
+  dag_id,
+  model,
+  PARSE_JSON(labels) AS labels,
+  COUNT(*) AS jobs,
+  SUM(job_rows) AS job_rows,
+  SUM(succeeded) AS succeeded,
+  SUM(prompt_tokens) AS prompt_tokens,
+  SUM(cached_tokens) AS cached_tokens,
+  SUM(output_tokens) AS output_tokens,
+  SUM(thought_tokens) AS thought_tokens,
+  SUM(total_tokens) AS total_tokens,
+  SUM(cost_usd) AS cost_usd
+FROM (
+  SELECT
+    DATE(landed_at) AS day,
+    dag_id,
+    job_name,
+    MAX(model_version) AS model,
+    MAX(TO_JSON_STRING(job_labels)) AS labels,
+    COUNT(*) AS job_rows,
+    COUNTIF(status = 'succeeded') AS succeeded,
+    SUM(prompt_tokens) AS prompt_tokens,
+    SUM(cached_tokens) AS cached_tokens,
+    SUM(output_tokens) AS output_tokens,
+    SUM(thought_tokens) AS thought_tokens,
+    SUM(total_tokens) AS total_tokens,
+    SUM(cost_usd) AS cost_usd
+  FROM {{table}}
+  GROUP BY day, dag_id, job_name
+) AS jobs
+GROUP BY day, dag_id, model, labels
