@@ -29,6 +29,7 @@ FROM (
     SUM(total_tokens) AS total_tokens,
     SUM(cost_usd) AS cost_usd
   FROM {{table}}
-  GROUP BY day, dag_id, job_name
+  -- By place: the table may have columns of these names, from a response schema.
+  GROUP BY 1, 2, 3
 ) AS jobs
 GROUP BY day, dag_id, model, labels

@@ -55,7 +55,7 @@ def test_all_requests_agree(lander: Lander) -> None:
     assert (lander.rows()["1"]["a"], lander.rows()["1"]["b"]) == ("x", 1)
     assert lander.errors()["2"]["error_message"].endswith(": $.a is missing")
     assert lander.land() == first
-    assert lander.tables() == {"results", "results_errors"}
+    assert lander.tables() == {"results", "results_errors", "results_usage"}
 
 
 def test_requests_in_a_table(lander: Lander) -> None:
