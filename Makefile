@@ -47,7 +47,7 @@ airflow2:  ## the unit tests on Airflow 2.11
 browser:  ## look at the report in a headless Chromium; where none can be had, say so
 	$(SETUP) airflow3 bigquery
 	@$(PYTHON3) .ci/browser.py || [ $$? = 3 ]
-	@if [ -x .tools/browser/run ]; then $(BIN)/python -m pytest tests/browser -m browser; fi
+	@if [ -x .tools/browser/run ]; then $(BIN)/python -m pytest tests/page -m browser; fi
 
 reliability:  ## random faults: 2,000 plans between operators and service, 100 to landing, 20,000 lines
 	$(SETUP) airflow3 bigquery

@@ -33,8 +33,19 @@ def test_the_demo_lands_a_row_for_every_installed_distribution() -> None:
     assert not left_behind(said)
 
 
+def heed_interrupts() -> None:
+    """A shell has what it runs in the background ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_demo_stops_everything() -> None:
-    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+    with subprocess.Popen(
+        DEMO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509
+    ) as demo:
         assert demo.stdout
         said = ""
         while "✓ start the stack" not in said:

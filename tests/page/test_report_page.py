@@ -14,7 +14,7 @@ from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
 )
-from tests.browser.chromium import layout, screenshot
+from tests.page.chromium import layout, screenshot
 from tests.task_instance import TaskInstance
 
 if TYPE_CHECKING:
