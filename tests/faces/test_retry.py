@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +23,7 @@ from airflow_gemini_batch.operators.gemini_batch import (
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from google.cloud import bigquery, storage
 
@@ -116,9 +118,15 @@ def land(
     bucket: str,
     dataset: str,
 ) -> Callable[..., Landed]:
-    """Submits and lands a job of ten rows under a plan, in a dataset of the region or not."""
+    """Submits and lands a job, of ten rows if not told, under a plan, in a dataset of the region or not."""
 
-    def run(plan: FaultPlan = FIRST, *, regional: bool = True, output_uri: str | None = None) -> Landed:
+    def run(
+        plan: FaultPlan = FIRST,
+        *,
+        regional: bool = True,
+        output_uri: str | None = None,
+        requests: Sequence[dict[str, Any]] | None = None,
+    ) -> Landed:
         from google.cloud import bigquery as bq
 
         place = dataset
@@ -127,7 +135,8 @@ def land(
             made = bq.Dataset(place)
             made.location = "us-central1"
             bigquery_client.create_dataset(made)
-        lines = [{"key": f"row-{n}", "request": request(n)} for n in range(ROWS)]
+        requests = requests or [request(n) for n in range(ROWS)]
+        lines = [{"key": f"row-{n}", "request": each} for n, each in enumerate(requests)]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         storage_client.bucket(bucket).blob("in.jsonl").upload_from_string(text)
         vertex.faults = plan
@@ -181,6 +190,37 @@ def test_every_row_ends_in_its_bucket(land: Callable[..., Landed], regional: boo
     assert second["outputConfig"] == first["outputConfig"]
     kind = "bigquerySource" if regional else "gcsSource"
     assert kind in second["inputConfig"]
+
+
+def test_a_fifth_of_the_rows_fails_in_three_ways_and_the_cost_is_known_to_the_cent(
+    land: Callable[..., Landed],
+) -> None:
+    """A hundred prompts of 1,000 tokens, to be answered with one: seven refused, seven too many, six lost."""
+    config = {"responseMimeType": "text/x.enum", "responseSchema": {"type": "STRING", "enum": ["yes"]}}
+    texts = [f"{n:04}{'x' * 3996}" for n in range(100)]
+    landed = land(
+        rows(
+            (RowFaultKind.REFUSED, tuple(range(1, 8))),
+            (RowFaultKind.EXHAUSTED, tuple(range(8, 15))),
+            (RowFaultKind.DROPPED, tuple(range(15, 21))),
+        ),
+        requests=[
+            {"contents": [{"role": "user", "parts": [{"text": text}]}], "generationConfig": config}
+            for text in texts
+        ],
+    )
+    assert Counter(landed.statuses().values()) == {"succeeded": 80, "failed": 14, "missing": 6}
+
+    manifest = landed.run(rows((RowFaultKind.EXHAUSTED, (1,))), NOTHING)
+
+    assert [(each["asked"], each["succeeded"]) for each in manifest["rounds"]] == [(13, 12), (1, 1)]
+    assert Counter(landed.statuses().values()) == {"succeeded": 93, "failed": 7}
+    assert set(landed.errors()) == {f"row-{n}" for n in range(7)}
+    # 2.5 Flash in batch: 0.15 USD for a million tokens of prompts, 1.25 of answers. What failed is free.
+    by_hand = 93 * (1_000 * Decimal("0.15") + 1 * Decimal("1.25")) / 1_000_000
+    ((paid,),) = landed.bigquery.query(f"SELECT SUM(cost_usd) FROM `{landed.table}`").result()
+    assert paid == by_hand == Decimal("0.01406625")
+    assert Decimal(str(manifest["cost_usd"])) == 13 * by_hand / 93
 
 
 def test_output_in_bigquery_goes_to_a_table_of_its_own(land: Callable[..., Landed]) -> None:
