@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import ReportError
+from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
+from airflow_gemini_batch.requests.estimate import CostSpan
 from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.sql import fill
@@ -53,6 +55,7 @@ class ReportFacts:
     :param token_counts: rows by number of tokens, to three digits, of ``prompt`` and ``answer``
     :param errors: the most frequent ones, the first is the most frequent
     :param error_kinds: how many kinds there are in all
+    :param cost_usd: ``None`` for a model whose price is not known
     """
 
     job_name: JobName
@@ -70,6 +73,7 @@ class ReportFacts:
     task: str
     run: str
     landed_at: datetime
+    cost_usd: Decimal | None = None
 
     @property
     def rows(self) -> int:
@@ -77,9 +81,11 @@ class ReportFacts:
         return sum(self.buckets.values())
 
     @property
-    def cost_usd(self) -> Decimal | None:
-        """What the job cost, as its landing worked it out."""
-        return self.manifest.cost_usd if self.manifest else None
+    def estimate(self) -> CostSpan | None:
+        """What the job was expected to cost, if that was asked before it was created."""
+        if self.manifest:
+            return self.manifest.estimated_cost_usd
+        return CostSpan.from_label(self.job.labels.get(ESTIMATE_LABEL)) if self.job else None
 
 
 def report_facts(
@@ -123,6 +129,7 @@ def report_facts(
         task=".".join(filter(None, (_last(rows, "dag_id"), _last(rows, "task_id")))),
         run=_last(rows, "run_id"),
         landed_at=manifest.landed_at if manifest else max(row["landed_at"] for row in rows),
+        cost_usd=manifest.cost_usd if manifest else _cost(rows),
     )
 
 
@@ -145,6 +152,11 @@ def _query(bigquery: Client, query: str, name: JobName, **tables: TableName) -> 
 
 def _tokens(rows: Sequence[Any]) -> Tokens:
     return Tokens(**{kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in _KINDS_OF_TOKENS})
+
+
+def _cost(rows: Sequence[Any]) -> Decimal | None:
+    known = [row["cost_usd"] for row in rows if row["cost_usd"] is not None]
+    return sum(known) if known else None
 
 
 def _sums(rows: Sequence[Any], name: str, *, ignored: object = ...) -> Counter[str]:

@@ -8,6 +8,7 @@ SELECT
   IFNULL(SUM(output_tokens), 0) AS output_tokens,
   IFNULL(SUM(thought_tokens), 0) AS thought_tokens,
   IFNULL(SUM(total_tokens), 0) AS total_tokens,
+  SUM(cost_usd) AS cost_usd,
   MAX(model_version) AS model_version,
   MAX(dag_id) AS dag_id,
   MAX(task_id) AS task_id,

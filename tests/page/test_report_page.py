@@ -96,7 +96,7 @@ def test_what_is_on_the_page_can_be_read(page: Path) -> None:
     assert "of 10,000 rows succeeded (" in text
     for words in (
         *("Time line", "queued", "running", "until landed", "What became of 10,000 rows", "Finish reasons"),
-        *("MAX_TOKENS", "Cost", "list prices $", "Prompt tokens of a row", "Answer tokens of a row"),
+        *("MAX_TOKENS", "Cost", "in all $", "Prompt tokens of a row", "Answer tokens of a row"),
         *("Most frequent errors", "RESOURCE_EXHAUSTED", "may succeed when asked again", "review-0"),
         *("malformed", "missing", "truncated", "local-project.report_page.reviews_errors"),
     ):
