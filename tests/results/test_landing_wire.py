@@ -89,7 +89,8 @@ def test_no_row_passes_through_the_worker(
         # How often it asks for the state of a job depends on the machine.
         answers = [each for each in queries if each.method != "GET" or "/jobs/" not in each.path]
         received.append(sum(each.answer_bytes for each in (*answers, *objects)))
-    assert abs(received[1] - received[0]) < 1000, received
+    # The first landing makes the tables, the second finds them; 990 rows would be over 200,000 bytes.
+    assert abs(received[1] - received[0]) < 5_000, received
     assert held[1] - held[0] < 1_000_000, held
 
 
