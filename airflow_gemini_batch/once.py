@@ -125,7 +125,7 @@ def _wait(job: Job) -> None:
     while not job.done():
         time.sleep(pause)
         # A tenth of the time that a job takes is soon noticed as the end of it.
-        pause = min(pause * 1.1, 5.0)
+        pause = min(pause * 1.05, 5.0)
 
 
 def _is_transient(error: dict[str, str]) -> bool:

@@ -77,6 +77,8 @@ def _keep_up() -> None:
     def connect_and_parse_once() -> Any:
         connection = connect()
         connection.execute(_PARSE_JSON)
+        # A landing writes hundreds of MB; DuckDB would copy them into its file in the middle, every 16.
+        connection.execute("SET checkpoint_threshold = '2GB'")
         return connection
 
     database._connect = connect_and_parse_once
