@@ -124,7 +124,7 @@ def _wait(job: Job) -> None:
     pause = 0.1
     while not job.done():
         time.sleep(pause)
-        # A tenth of the time that a job takes is soon noticed as the end of it.
+        # The end is noticed a twentieth of the job's own time late, at most.
         pause = min(pause * 1.05, 5.0)
 
 

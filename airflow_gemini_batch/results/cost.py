@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.prices import BatchPrices
     from airflow_gemini_batch.tables import TableName
+
+log = logging.getLogger(__name__)
 
 KINDS = ("prompt", "cached", "output")
 MODALITIES = ("AUDIO", "IMAGE", "VIDEO", "DOCUMENT")
@@ -91,14 +94,20 @@ def usage_query(table: TableName) -> str:
 
 
 def ensure_usage_view(table: TableName, bigquery: Client) -> None:
-    """Make the view ``…_usage`` of a results table unless there is something of that name."""
-    from google.api_core.exceptions import NotFound
+    """Make the view ``…_usage`` of a results table unless there is something of that name.
+
+    The rows are landed by then: that it cannot be made is only said.
+    """
+    from google.api_core.exceptions import GoogleAPICallError, NotFound
     from google.cloud.bigquery import Table
 
     name = str(table.sibling(f"{table.table}_usage"))
     try:
-        bigquery.get_table(name)
-    except NotFound:
-        view = Table(name)
-        view.view_query = usage_query(table)
-        bigquery.create_table(view, exists_ok=True)
+        try:
+            bigquery.get_table(name)
+        except NotFound:
+            view = Table(name)
+            view.view_query = usage_query(table)
+            bigquery.create_table(view, exists_ok=True)
+    except GoogleAPICallError as error:
+        log.warning("The view %s cannot be made; usage_view=False asks for none: %s", name, error.message)

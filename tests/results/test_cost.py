@@ -12,6 +12,9 @@ from airflow_gemini_batch.prices import BatchPrices
 from airflow_gemini_batch.results.cost import Tokens, price_parameters
 
 if TYPE_CHECKING:
+    import pytest
+    from google.cloud import bigquery
+
     from tests.results.conftest import Lander
 
 PRO = "publishers/google/models/gemini-2.5-pro"
@@ -130,3 +133,23 @@ def test_prices_are_whole_numbers_of_a_millionth() -> None:
     parameters = price_parameters(prices)
     assert (parameters["price_input"], parameters["long_price_output"]) == (37_500, 2_000_000)
     assert set(price_parameters(None).values()) == {None}
+
+
+def test_a_view_that_may_not_be_made_fails_no_landing(
+    lander: Lander, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stand-in knows no permissions."""
+    from google.api_core.exceptions import Forbidden
+
+    create = lander.bigquery.create_table
+
+    def without_views(table: bigquery.Table, **more: Any) -> bigquery.Table:
+        if table.view_query:
+            raise Forbidden("bigquery.tables.create denied")
+        return create(table, **more)
+
+    monkeypatch.setattr(lander.bigquery, "create_table", without_views)
+    lander.put_input(asked("a"))
+    lander.put_output(used("a", 10, 10))
+    assert lander.land().rows == 1
+    assert "results_usage cannot be made" in caplog.text
