@@ -1,6 +1,6 @@
 # Everything happens in this folder: .tools (uv, a Python if need be), .venv*, .local (data and logs).
 PYTHON3 ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
 
