@@ -16,6 +16,7 @@ from .matrix import Result, run_cells, table
 from .runs import ROWS, lay_out
 
 _BEGIN, _END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
+_KEPT = re.compile(f"{re.escape(_BEGIN)}(.*){re.escape(_END)}", re.DOTALL)
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
     parser.add_argument("--only", default="*", help="cells whose id fits this pattern, such as 'create/*'")
     parser.add_argument("--lanes", type=int, default=4, help="how many runs at once (default: 4)")
     parser.add_argument("--minutes", type=float, default=600, help="begin no further cell after so long")
-    parser.add_argument("--write", type=Path, help="the file that keeps the table")
+    parser.add_argument("--write", type=Path, help="the file that keeps the table; with --only, their rows")
     arguments = parser.parse_args()
     chosen = {key: cell for key, cell in cells().items() if fnmatch(key, arguments.only)}
     directory = Path(tempfile.mkdtemp(prefix="gemini-batch-crash-"))
@@ -41,29 +42,42 @@ def main() -> int:
                 print(airflow.last_words(result.key.lower().replace("/", "_").replace("-", "_")), flush=True)
 
         results = run_cells(airflow, chosen, lanes=arguments.lanes, minutes=arguments.minutes, told=tell)
-    text = "\n".join([_summary(results), "", *table(results)])
-    print(text)
+    lines = list(table(results))
+    print("\n".join([_summary(lines), "", *lines]))
     print(f"{time.monotonic() - began:.0f} s")
     if arguments.write:
-        _keep(arguments.write, text)
+        _keep(arguments.write, lines if arguments.only == "*" else _merged(arguments.write, lines))
     return 0 if len(results) == len(chosen) and all(result.is_good for result in results) else 1
 
 
-def _summary(results: list[Result]) -> str:
-    verdicts = [result.verdict for result in results]
-    paid = sum(verdict.jobs for verdict in verdicts)
-    rows = sum(verdict.rows for verdict in verdicts)
-    retries = sum(verdict.retries for verdict in verdicts)
-    wrong = sum(not result.is_good for result in results)
+def _summary(lines: list[str]) -> str:
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines[2:]]
+    paid, rows, retries = (sum(int(cell[column]) for cell in cells) for column in (4, 5, 6))
+    wrong = sum(cell[3] != "success" for cell in cells)
     return (
-        f"{len(results)} cells, {wrong} of them wrong: {len(results)} jobs wanted and {paid} paid, "
-        f"{len(results) * ROWS} rows wanted and {rows} in the tables, {retries} retries."
+        f"{len(cells)} cells, {wrong} of them wrong: {len(cells)} jobs wanted and {paid} paid, "
+        f"{len(cells) * ROWS} rows wanted and {rows} in the tables, {retries} retries."
     )
 
 
-def _keep(file: Path, text: str) -> None:
-    pattern = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
-    file.write_text(pattern.sub(lambda _: f"{_BEGIN}\n{text}\n{_END}", file.read_text()))
+def _merged(file: Path, lines: list[str]) -> list[str]:
+    """The table that is kept, with the rows of the cells that were run now in the place of theirs."""
+    kept = [line for line in _KEPT.search(file.read_text())[1].splitlines() if line.startswith("|")]
+    defined = {
+        (cell.boundary.step, f"{cell.when.value} {cell.boundary.name}", cell.blow.value)
+        for cell in cells().values()
+    }
+    now = {_cell_of(line): line for line in lines}
+    return lines[:2] + [now.get(_cell_of(line), line) for line in kept[2:] if _cell_of(line) in defined]
+
+
+def _cell_of(line: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in line.split("|")[1:4])
+
+
+def _keep(file: Path, lines: list[str]) -> None:
+    text = "\n".join([_BEGIN, _summary(lines), "", *lines, _END])
+    file.write_text(_KEPT.sub(lambda _: text, file.read_text()))
 
 
 if __name__ == "__main__":

@@ -232,7 +232,9 @@ def _at(key: str, boundary: Boundary) -> Iterator[tuple[str, Cell]]:
     blow = Blow.WORKER if is_airflow else Blow.TASK
     # Before one read of landing is after the one before it.
     is_one_of_many = boundary.method == "GET" and boundary.step == "land"
-    whens: Iterable[When] = (When.AFTER,) if boundary.answer or is_one_of_many else _BOTH
+    # When a worker dies before it, LocalExecutor leaves the task in the queue; nothing of ours has begun.
+    is_start = boundary.path == _RUN
+    whens: Iterable[When] = (When.AFTER,) if boundary.answer or is_one_of_many or is_start else _BOTH
     for when in whens:
         yield key, Cell(boundary, when, blow)
     if boundary.method == "GET":
