@@ -10,10 +10,14 @@ import argparse
 import functools
 import importlib.util
 import os
+import random
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
+
+_DDL_TRIES = 20
 
 
 def _offer_extensions(home: Path) -> None:
@@ -58,6 +62,20 @@ def _adapt() -> None:
             return submit(*args, **kwargs)
 
     runner.submit = submit_atomically
+    execute = database.execute
+
+    def execute_again(*args: Any, **kwargs: Any) -> Any:
+        # A table that is made while a transaction commits may fail, with nothing done; not so in BigQuery.
+        for _ in range(_DDL_TRIES):
+            try:
+                return execute(*args, **kwargs)
+            except duckdb.Error as error:  # noqa: PERF203
+                if "Failed to commit DuckLake transaction" not in str(error):
+                    raise
+                time.sleep(random.uniform(0.05, 0.2))  # noqa: S311
+        return execute(*args, **kwargs)
+
+    database.execute = execute_again
 
 
 def _keep_up() -> None:
