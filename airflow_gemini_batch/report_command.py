@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,8 @@ def _facts(arguments: argparse.Namespace) -> ReportFacts:
     name = JobName.parse(arguments.job, "JOB")
     table = TableName.parse(arguments.table, parameter="--table")
     errors = TableName.parse(arguments.error_table or f"{table}_errors", parameter="--error-table")
-    return report_facts(name, table, errors, _bigquery_client(table.project), job=_job(name))
+    with closing(_bigquery_client(table.project)) as bigquery:
+        return report_facts(name, table, errors, bigquery, job=_job(name))
 
 
 def _bigquery_client(project: str) -> Client:

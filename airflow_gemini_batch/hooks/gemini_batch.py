@@ -9,10 +9,11 @@ import os
 import random
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlencode
 
 from airflow.providers.google.common.hooks.base_google import GoogleBaseAsyncHook, GoogleBaseHook
@@ -142,20 +143,30 @@ class GeminiBatchHook(GoogleBaseHook):
         return project
 
     def bigquery_client(self, project: str) -> bigquery.Client:
-        """A BigQuery client that runs its jobs in ``project``."""
+        """The BigQuery client that runs its jobs in ``project``; closed when the hook is gone."""
         from google.cloud import bigquery
 
-        return bigquery.Client(
-            project=project, credentials=self.get_credentials(), client_options=self.get_client_options()
-        )
+        return self._lent(bigquery.Client, project)
 
     def storage_client(self, project: str) -> StorageClient:
-        """A Cloud Storage client."""
+        """The Cloud Storage client; closed when the hook is gone."""
         from google.cloud.storage import Client
 
-        return Client(
-            project=project, credentials=self.get_credentials(), client_options=self.get_client_options()
-        )
+        return self._lent(Client, project)
+
+    def _lent(self, kind: Callable[..., _T], project: str) -> _T:
+        """Build a client once: each has connections and a token of its own."""
+        if (kind, project) not in self._lent_clients:
+            client: Any = kind(
+                project=project, credentials=self.get_credentials(), client_options=self.get_client_options()
+            )
+            self._lent_clients[kind, project] = client
+            weakref.finalize(self, client.close)
+        return cast("_T", self._lent_clients[kind, project])
+
+    @cached_property
+    def _lent_clients(self) -> dict[tuple[Any, str], Any]:
+        return {}
 
     def look_at_input(self, spec: JobSpec) -> InputFacts:
         """Look at the input without reading it. What these credentials may not see is left out.
