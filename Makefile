@@ -63,8 +63,8 @@ crash-test:  ## kill what runs jobs at every boundary; keep the matrix in docs/r
 	$(BIN)/python -m tests.crash --write docs/reliability.md
 
 load-test:  ## 300 jobs in flight at once while calls go wrong
-	$(SETUP) airflow3 bigquery
-	$(BIN)/python -m tests.crash.load
+	$(SETUP) load bigquery
+	.venv-load/bin/python -m tests.crash.load
 
 bigquery:  ## make only the environment of the BigQuery stand-in
 	$(SETUP) bigquery
@@ -73,12 +73,14 @@ COMPILE = @$$($(PYTHON3) .ci/environments.py --uv) pip compile --quiet --upgrade
 	--generate-hashes --no-annotate --no-header --no-emit-index-url
 
 lock:  ## choose new versions of everything and write .ci/locks
-	$(COMPILE) --python-version 3.10 pyproject.toml --extra local --group dev \
+	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group dev \
 		--constraints .ci/locks/airflow3-constraints.txt --output-file .ci/locks/airflow3.txt
-	$(COMPILE) --python-version 3.10 pyproject.toml --extra local --group test \
+	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group load \
+		--constraints .ci/locks/airflow3.txt --output-file .ci/locks/load.txt
+	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group test \
 		--constraints .ci/locks/airflow2-constraints.txt --output-file .ci/locks/airflow2.txt
 	$(COMPILE) --python-version 3.13 .ci/locks/bigquery.in \
 		--overrides .ci/locks/bigquery-overrides.txt --output-file .ci/locks/bigquery.txt
 
 clean: down  ## stop everything and remove all that was made here
-	rm -rf .venv .venv-airflow2 .venv-bigquery .tools .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv* .tools .local .mypy_cache .ruff_cache .pytest_cache .hypothesis

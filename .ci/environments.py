@@ -28,8 +28,9 @@ SYSTEM = ("/usr/local/bin", "/opt/homebrew/bin")
 Environment = namedtuple("Environment", "folder pythons lock has_package what")
 
 ENVIRONMENTS = {
-    "airflow3": Environment(".venv", ("3.13", "3.12", "3.11", "3.10"), "airflow3.txt", True, "Airflow 3"),
-    "airflow2": Environment(".venv-airflow2", ("3.11", "3.12", "3.10"), "airflow2.txt", True, "Airflow 2.11"),
+    "airflow3": Environment(".venv", ("3.13", "3.12", "3.11"), "airflow3.txt", True, "Airflow 3"),
+    "airflow2": Environment(".venv-airflow2", ("3.11", "3.12"), "airflow2.txt", True, "Airflow 2.11"),
+    "load": Environment(".venv-load", ("3.13", "3.12", "3.11"), "load.txt", True, "the load test"),
     "bigquery": Environment(".venv-bigquery", ("3.13",), "bigquery.txt", False, "the BigQuery stand-in"),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class JobState(str, Enum):
+class JobState(StrEnum):
     """The twelve states of a batch prediction job; the value is the service's name."""
 
     UNSPECIFIED = "JOB_STATE_UNSPECIFIED"
@@ -41,7 +41,7 @@ class JobState(str, Enum):
         A state added after this release must not break a job that waits; it is waited through.
         """
         try:
-            return cls(value)
+            return cls(value or "")
         except ValueError:
             return cls.UNSPECIFIED
 
@@ -212,9 +212,4 @@ def _output_location(info: Mapping[str, Any]) -> str | None:
 
 
 def _time(value: str | None) -> datetime | None:
-    if not value:
-        return None
-    # Python 3.10 reads neither "Z" nor more than six fractional digits.
-    text = re.sub(r"(\.\d{6})\d+", r"\1", value.replace("Z", "+00:00"))
-    text = re.sub(r"\.(\d{1,5})(?=[+-])", lambda m: "." + m.group(1).ljust(6, "0"), text)
-    return datetime.fromisoformat(text)
+    return datetime.fromisoformat(value) if value else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.command_source import (
@@ -84,7 +84,7 @@ def _prices(model: str, given: str | None) -> BatchPrices | None:
         negotiated = json.loads(given) if given else None
     except ValueError as error:
         raise InvalidParameterError("--prices", given, f"this is not JSON: {error}") from None
-    return prices_of(model, datetime.now(timezone.utc), negotiated)
+    return prices_of(model, datetime.now(UTC), negotiated)
 
 
 def _print(source: str, model: str, found: Estimate) -> None:

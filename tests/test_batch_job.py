@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -62,8 +62,8 @@ def test_a_resource_is_read_as_the_service_sends_it() -> None:
     assert job.output_location == "gs://b/out/prediction-model-x"
     assert job.error is not None
     assert job.error.code == 3
-    assert job.create_time == datetime(2026, 1, 1, microsecond=123456, tzinfo=timezone.utc)
-    assert job.start_time == datetime(2026, 1, 1, microsecond=500000, tzinfo=timezone.utc)
+    assert job.create_time == datetime(2026, 1, 1, microsecond=123456, tzinfo=UTC)
+    assert job.start_time == datetime(2026, 1, 1, microsecond=500000, tzinfo=UTC)
     assert job.end_time is not None
     assert job.end_time.utcoffset() == timedelta(0)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS, BatchPrices, prices_of
 
-WHEN = datetime(2026, 11, 1, tzinfo=timezone.utc)
+WHEN = datetime(2026, 11, 1, tzinfo=UTC)
 
 # The price list of batch, USD per million tokens of input and of output; and beyond 200,000 tokens of prompt.
 LIST = {
@@ -57,7 +57,7 @@ def test_sound_and_pictures_have_prices_of_their_own() -> None:
 
 
 def test_a_price_is_that_of_the_day() -> None:
-    before, after = (datetime(year, 6, 1, tzinfo=timezone.utc) for year in (2026, 2027))
+    before, after = (datetime(year, 6, 1, tzinfo=UTC) for year in (2026, 2027))
     assert listed("gemini-3.8-flash", before).short.input == Decimal("0.375")
     assert listed("gemini-3.8-flash", after).short.input == Decimal("0.75")
 

@@ -69,7 +69,7 @@ def _adapt() -> None:
         for _ in range(_DDL_TRIES):
             try:
                 return execute(*args, **kwargs)
-            except duckdb.Error as error:  # noqa: PERF203
+            except duckdb.Error as error:
                 if "Failed to commit DuckLake transaction" not in str(error):
                     raise
                 time.sleep(random.uniform(0.05, 0.2))  # noqa: S311

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STATUSES = (400, 401, 403, 404, 408, 409, 412, 429, 499, 500, 501, 502, 503, 504)
 
 
-class Route(str, Enum):
+class Route(StrEnum):
     """What a call asks for; ``any`` counts all of them together."""
 
     CREATE = "create"
@@ -41,7 +41,7 @@ class Route(str, Enum):
     ANY = "any"
 
 
-class CallFaultKind(str, Enum):
+class CallFaultKind(StrEnum):
     """What goes wrong with a call."""
 
     STATUS = "status"
@@ -60,7 +60,7 @@ class CallFaultKind(str, Enum):
     """The token that is given is refused by every other route."""
 
 
-class RowFaultKind(str, Enum):
+class RowFaultKind(StrEnum):
     """What goes wrong with a row of the output; in a table only the first five can."""
 
     EXHAUSTED = "exhausted"
@@ -85,7 +85,7 @@ class RowFaultKind(str, Enum):
     """There are numbers that fit neither INT64 nor FLOAT64."""
 
 
-class OutputFault(str, Enum):
+class OutputFault(StrEnum):
     """What a job says of its output, and what is there."""
 
     NONE = "none"

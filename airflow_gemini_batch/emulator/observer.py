@@ -7,7 +7,7 @@ import json
 import sqlite3
 import urllib.error
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import BatchJob, JobState
@@ -86,7 +86,7 @@ class JobObserver:
             return self.job
         for resource in page.get("batchPredictionJobs", []):
             self.job = BatchJob.from_resource(resource)
-            self._seen.setdefault(self.job.state, datetime.now(timezone.utc))
+            self._seen.setdefault(self.job.state, datetime.now(UTC))
         return self.job
 
     def states(self) -> list[tuple[JobState, datetime]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ _SHARE_FIELDS = frozenset((
 ))
 # fmt: on
 _SENTENCE_LENGTH = 240
-_EPOCH = datetime(2020, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _SECONDS = 6 * 365 * 86400
 
 

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import CompletionStats, JobName, JobState
@@ -54,7 +54,7 @@ def rfc3339(time_: datetime) -> str:
 
 def utc_now() -> datetime:
     """Return the present time."""
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 class Job:

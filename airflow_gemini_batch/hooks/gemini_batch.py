@@ -196,7 +196,7 @@ class GeminiBatchHook(GoogleBaseHook):
         for wait in waits:
             try:
                 return self._call(project, location, read)
-            except GeminiBatchError as error:  # noqa: PERF203
+            except GeminiBatchError as error:
                 if not error.is_transient:
                     raise
                 self.log.debug("Reading %s again in %s s: %s", path, wait, error)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
-from enum import Enum
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobState
@@ -24,7 +24,7 @@ _ERROR_WAIT = 5.0
 _PERMANENT_TRIES = 3
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """How waiting ended; the value travels in the trigger's event."""
 
     ENDED = "ended"
@@ -115,4 +115,4 @@ def _duration(seconds: float) -> str:
 
 def utc_now() -> datetime:
     """The present, with its time zone."""
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class End(str, Enum):
+class End(StrEnum):
     """Why no further round is run; the value is ``ended`` in the manifest."""
 
     NOTHING_LEFT = "nothing_left"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_gemini_batch.batch_job import JobState
@@ -37,7 +37,7 @@ RETRY_WAITS = (1.0, 2.0, 4.0, 8.0)
 _REFUSED = (409, 429)
 
 
-class OnChangedInput(str, Enum):
+class OnChangedInput(StrEnum):
     """What to do when this run already has a job and the request has changed since."""
 
     CANCEL_AND_REPLACE = "cancel_and_replace"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import GeminiBatchError
@@ -68,7 +68,7 @@ def keep_to_budget(
     :param count: has the service count the tokens of a request
     :raises CostLimitError: it may cost more than the limit, or nobody can say
     """
-    prices = prices_of(model, datetime.now(timezone.utc), budget.prices)
+    prices = prices_of(model, datetime.now(UTC), budget.prices)
     scale = _counted(sample, count) if count else None
     found = estimate(sample, prices, output_tokens=budget.output_tokens, scale=scale)
     log.info(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Bucket(str, Enum):
+class Bucket(StrEnum):
     """What became of one row of the input; the value is ``status`` in the tables."""
 
     SUCCEEDED = "succeeded"

@@ -6,8 +6,8 @@ import hashlib
 import logging
 import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from enum import Enum
+from datetime import UTC, datetime
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class WriteMode(str, Enum):
+class WriteMode(StrEnum):
     """What happens to the rows that are in the tables already."""
 
     APPEND = "append"
@@ -171,7 +171,7 @@ def _plan(
     tables_made: tuple[datetime | None, ...],
 ) -> _Plan:
     job = request.job
-    when = job.end_time or job.start_time or job.create_time or datetime.now(timezone.utc)
+    when = job.end_time or job.start_time or job.create_time or datetime.now(UTC)
     landing = Landing(
         answers=sources.answers,
         requests=sources.requests,
@@ -223,7 +223,7 @@ def _query_config(request: LandingRequest, landing: Landing) -> bq.QueryJobConfi
     lists = list_parameters(landing)
     numbers = {"long_prompt_tokens": LONG_PROMPT_TOKENS, **price_parameters(landing.prices)}
     parameters: list[Any] = [
-        bq.ScalarQueryParameter("landed_at", "TIMESTAMP", datetime.now(timezone.utc)),
+        bq.ScalarQueryParameter("landed_at", "TIMESTAMP", datetime.now(UTC)),
         bq.ScalarQueryParameter("truncate", "BOOL", request.write_mode is WriteMode.TRUNCATE),
         *(bq.ScalarQueryParameter(name, "INT64", value) for name, value in numbers.items()),
         *(bq.ScalarQueryParameter(name, "STRING", value) for name, value in texts.items()),

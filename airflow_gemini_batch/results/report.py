@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import UTC
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -193,7 +193,7 @@ def _template() -> Template:
     filters: dict[str, Any] = {
         "number": "{:,}".format,
         "short": short,
-        "time": lambda when: when.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
+        "time": lambda when: when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
         "usd": lambda value: f"${value:,.2f}" if value >= 1 else f"${value:.4f}",
     }
     environment.filters.update(filters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,7 @@ def _load(bigquery: Client, location: str, table: TableName, objects: Objects, j
 
     lines = [SchemaField("line", "STRING")]
     staging = Table(str(table), lines)
-    staging.expires = datetime.now(timezone.utc) + LIFE
+    staging.expires = datetime.now(UTC) + LIFE
     bigquery.create_table(staging, exists_ok=True)
     # CSV without quotes, split at a byte that JSON never holds: each line arrives as it is, JSON or not.
     config = LoadJobConfig(

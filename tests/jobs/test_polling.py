@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -14,7 +14,7 @@ from airflow_gemini_batch.exceptions import (
 )
 from airflow_gemini_batch.jobs.polling import Outcome, Watch
 
-START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 TRANSIENT = [
     ApiError(429, "RESOURCE_EXHAUSTED", "slow down"),
     ApiError(503, "UNAVAILABLE", "later"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.requests.estimate import Estimate
 
-PRICES = BatchPrices.listed("gemini-2.5-flash", datetime(2026, 11, 1, tzinfo=timezone.utc))
-PRO = BatchPrices.listed("gemini-2.5-pro", datetime(2026, 11, 1, tzinfo=timezone.utc))
+PRICES = BatchPrices.listed("gemini-2.5-flash", datetime(2026, 11, 1, tzinfo=UTC))
+PRO = BatchPrices.listed("gemini-2.5-pro", datetime(2026, 11, 1, tzinfo=UTC))
 
 
 def request(*parts: dict[str, Any] | str, **config: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,7 @@ from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.gates import Gates
 from airflow_gemini_batch.results.summary import WAYS, Manifest
 
-NOW = datetime(2026, 11, 1, 23, 59, 59, 123456, timezone.utc)
+NOW = datetime(2026, 11, 1, 23, 59, 59, 123456, UTC)
 
 
 def manifest(succeeded: int = 0, invalid: int = 0, failed: int = 0, **names: str) -> Manifest:

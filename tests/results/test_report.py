@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from airflow_gemini_batch.tables import TableName
 if TYPE_CHECKING:
     from conftest import Lander
 
-BEGIN = datetime(2026, 11, 1, 18, 13, tzinfo=timezone.utc)
+BEGIN = datetime(2026, 11, 1, 18, 13, tzinfo=UTC)
 NAME = JobName("my-project", "us-central1", "4711")
 TABLE = TableName("my-project", "my_data", "answers")
 JOB = BatchJob(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, time, timezone
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -80,8 +80,8 @@ FITTING: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"buyer": {"home": {"zip": "1"}}}, {"buyer": {"home": {"zip": "1"}}}),
     ({"opens": "09:30:00"}, {"opens": time(9, 30)}),
     ({"opens": "09:30:00.1234567Z"}, {"opens": time(9, 30, 0, 123456)}),
-    ({"sent": "2026-02-28T12:00:00.5"}, {"sent": datetime(2026, 2, 28, 12, 0, 0, 500000, timezone.utc)}),
-    ({"sent": "2026-02-28 14:00:00+02:00"}, {"sent": datetime(2026, 2, 28, 12, tzinfo=timezone.utc)}),
+    ({"sent": "2026-02-28T12:00:00.5"}, {"sent": datetime(2026, 2, 28, 12, 0, 0, 500000, UTC)}),
+    ({"sent": "2026-02-28 14:00:00+02:00"}, {"sent": datetime(2026, 2, 28, 12, tzinfo=UTC)}),
 ]
 MISFITS = [
     ({"items": {}}, "$.items is not an array"),
@@ -236,7 +236,7 @@ def fit_scalar(kind: str, form: str | None, value: Any) -> Any:
 
 def moment(text: str) -> datetime:
     found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return found.replace(tzinfo=found.tzinfo or timezone.utc)
+    return found.replace(tzinfo=found.tzinfo or UTC)
 
 
 def need(condition: object, value: Any) -> Any:
