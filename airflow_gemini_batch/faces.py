@@ -123,7 +123,7 @@ def ended_well(job: BatchJob, *, accept_incomplete: bool = False) -> BatchJob:
     raise JobEndedError(job, explain_end(job))
 
 
-def job_of_event(face: WaitingFace, event: Mapping[str, Any] | None) -> BatchJob:
+def job_of_event(face: WaitingFace, hook: GeminiBatchHook, event: Mapping[str, Any] | None) -> BatchJob:
     """Read the job that a trigger's event is about.
 
     :raises WaitTimeoutError: the deadline passed first
@@ -131,7 +131,6 @@ def job_of_event(face: WaitingFace, event: Mapping[str, Any] | None) -> BatchJob
     """
     if not event or "job_name" not in event:
         raise GeminiBatchError(f"The trigger sent an event without a job name: {event!r}")
-    hook = connect(face)
     if event["outcome"] == Outcome.TIMEOUT.value:
         _timed_out(face, hook, JobName.parse(event["job_name"]), event.get("state"))
     if event["outcome"] == Outcome.ERROR.value:

@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from google.cloud import bigquery as bq
     from google.cloud import storage as gcs
 
+    from airflow_gemini_batch.batch_job import BatchJob
+    from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.prices import BatchPrices
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.gates import Gates
     from airflow_gemini_batch.results.landing import LandingRequest, WriteMode
     from airflow_gemini_batch.results.report_place import ReportPlace
+    from airflow_gemini_batch.results.retried import RetryManifest
     from airflow_gemini_batch.results.summary import Manifest
     from airflow_gemini_batch.tables import TableName
 
@@ -37,7 +40,6 @@ _LASTING = (
     DatasetNotFoundError,
     LocationMismatchError,
     OutputNotFoundError,
-    QualityGateError,
     RowCountError,
     TableMismatchError,
 )
@@ -73,7 +75,7 @@ class LandingValues:
     prices: BatchPrices | None
 
 
-def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
+def landing_values(face: LandingFace, destination_table: str, hook: GeminiBatchHook) -> LandingValues:
     """Check all that can be checked without a job.
 
     :raises InvalidParameterError: a value cannot work
@@ -85,7 +87,7 @@ def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
     from airflow_gemini_batch.results.report_place import ReportPlace
     from airflow_gemini_batch.tables import TableName
 
-    project = connect(face).resolve_project(face.project_id)
+    project = hook.resolve_project(face.project_id)
     destination = TableName.parse(destination_table, project)
     return LandingValues(
         project=project,
@@ -100,42 +102,55 @@ def landing_values(face: LandingFace, destination_table: str) -> LandingValues:
 
 
 def land_results(
-    face: LandingFace,
-    context: Context,
-    *,
-    job_name: str,
-    destination_table: str,
-    replaces: tuple[str, ...] = (),
-    replaced_by: tuple[str, ...] = (),
+    face: LandingFace, context: Context, *, job_name: str, destination_table: str
 ) -> dict[str, Any]:
     """Land the results of a job, report on them, and hold them against the gates.
 
-    :param replaces: see :class:`LandingRequest`, as for ``replaced_by``
     :return: the manifest; it is in XCom too when the rows are landed and the task fails
+    """
+    with fail_without_retry(*_LASTING):
+        name = JobName.parse(job_name)
+        hook = connect(face)
+        values = landing_values(face, destination_table, hook)
+        manifest = land_job(face, context, hook, values, hook.get_job(name))
+    return passed(manifest, values.gates, context)
+
+
+def land_job(
+    face: LandingFace,
+    context: Context,
+    hook: GeminiBatchHook,
+    values: LandingValues,
+    job: BatchJob,
+    *,
+    replaces: tuple[str, ...] = (),
+    replaced_by: tuple[str, ...] = (),
+) -> Manifest:
+    """Land the results of a job and report on them.
+
+    :param job: as just read from the service
+    :param replaces: see :class:`LandingRequest`, as for ``replaced_by``
     """
     from airflow_gemini_batch.results.landing import LandingRequest, land
 
+    request = LandingRequest(
+        job=job,
+        destination=values.destination,
+        error_table=values.error_table,
+        run=run_identity(context),
+        response_schema=values.response_schema,
+        find_schema=face.response_schema is not False,
+        write_mode=values.write_mode,
+        include_request=face.include_request,
+        include_response=face.include_response,
+        replaces=replaces,
+        replaced_by=replaced_by,
+        prices=values.prices,
+        usage_view=face.usage_view,
+    )
+    BatchJobLink.persist(context, job.name)
+    bigquery, storage = hook.bigquery_client(values.project), hook.storage_client(values.project)
     with fail_without_retry(*_LASTING):
-        name = JobName.parse(job_name)
-        values = landing_values(face, destination_table)
-        hook = connect(face)
-        request = LandingRequest(
-            job=hook.get_job(name),
-            destination=values.destination,
-            error_table=values.error_table,
-            run=run_identity(context),
-            response_schema=values.response_schema,
-            find_schema=face.response_schema is not False,
-            write_mode=values.write_mode,
-            include_request=face.include_request,
-            include_response=face.include_response,
-            replaces=replaces,
-            replaced_by=replaced_by,
-            prices=values.prices,
-            usage_view=face.usage_view,
-        )
-        BatchJobLink.persist(context, name)
-        bigquery, storage = hook.bigquery_client(values.project), hook.storage_client(values.project)
         try:
             manifest = land(request, bigquery=bigquery, storage=storage)
         except RowCountError as error:
@@ -146,11 +161,21 @@ def land_results(
             if values.report:
                 written = _report(values.report, request, manifest, bigquery, storage)
                 face.log.info("Report: %s", written)
-            values.gates.check(manifest)
-        except (ReportError, QualityGateError):
+        except ReportError:
             _keep(context, manifest.to_dict())
             raise
-    return manifest.to_dict()
+    return manifest
+
+
+def passed(landed: Manifest | RetryManifest, gates: Gates, context: Context) -> dict[str, Any]:
+    """Return a manifest that passes the gates; else it is in XCom all the same, and the task fails."""
+    with fail_without_retry(QualityGateError):
+        try:
+            gates.check(landed)
+        except QualityGateError as error:
+            _keep(context, error.manifest)
+            raise
+    return landed.to_dict()
 
 
 def _report(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_gemini_batch.batch_job import BatchJob, JobName
 from airflow_gemini_batch.compat import run_identity
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.faces import connect
 from airflow_gemini_batch.jobs.identity import LABEL_PREFIX
-from airflow_gemini_batch.jobs.rounds import End, Round, spent
-from airflow_gemini_batch.result_faces import LandingFace, landing_values
+from airflow_gemini_batch.jobs.rounds import spent
+from airflow_gemini_batch.result_faces import LandingFace, land_job, landing_values, passed
 from airflow_gemini_batch.submit_checks import SubmittingFace, budget_of, check_input
 
 if TYPE_CHECKING:
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from google.cloud import bigquery as bq
 
+    from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.identity import RunIdentity
+    from airflow_gemini_batch.jobs.rounds import End, Round
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.requests.from_failures import RetryInput
     from airflow_gemini_batch.requests.table_statements import Failures
@@ -43,15 +44,19 @@ class RetryingFace(LandingFace, SubmittingFace, Protocol):
 class Series:
     """The rounds of one task run: what is done, and the next.
 
+    :param hook: of all rounds: its clients have connections and a token each
     :param rounds: those that are landed
     """
 
-    def __init__(self, task: RetryingFace, context: Context, rounds: tuple[Round, ...]) -> None:
+    def __init__(
+        self, task: RetryingFace, context: Context, hook: GeminiBatchHook, rounds: tuple[Round, ...] = ()
+    ) -> None:
         self.rounds = rounds
-        self.hook = connect(task)
+        self.hook = hook
         self._task = task
+        self._context = context
         self._run = run_identity(context)
-        self._values = landing_values(task, task.results_table)
+        self._values = landing_values(task, task.results_table, hook)
 
     @cached_property
     def _bigquery(self) -> bq.Client:
@@ -73,8 +78,13 @@ class Series:
     def _failures(self) -> Failures:
         from airflow_gemini_batch.requests.table_statements import Failures
 
-        jobs = (self._task.job_name, *(each.job_name for each in self.rounds)) if self._task.job_name else ()
-        return Failures(self._values.destination, self._values.error_table, jobs)
+        return Failures(self._values.destination, self._values.error_table, self._jobs)
+
+    @property
+    def _jobs(self) -> tuple[str, ...]:
+        """Whose rows are meant; empty for all."""
+        own = self._task.job_name
+        return (own, *(each.job_name for each in self.rounds)) if own else ()
 
     @cached_property
     def source(self) -> BatchJob:
@@ -112,10 +122,23 @@ class Series:
         meant = self._task.job_name or str(self._values.destination)
         return replace(self._run, part=f"retry {number or len(self.rounds) + 1} {meant}")
 
-    def replaced_by(self, job: BatchJob) -> tuple[str, ...]:
-        """Names of the jobs whose failures a job was asked again."""
-        jobs = self._failures.jobs or tuple(sorted(self._open))
-        return tuple(name for name in jobs if name != str(job.name))
+    def land(self, job: BatchJob, replaced_by: tuple[str, ...] = ()) -> Series:
+        """Land a round, and return the series that it belongs to.
+
+        :param replaced_by: names of the jobs that earlier tries have made of later rounds
+        """
+        from airflow_gemini_batch.results.retried import round_of
+
+        manifest = land_job(
+            self._task,
+            self._context,
+            self.hook,
+            self._values,
+            job,
+            replaces=tuple(name for name in self._jobs or sorted(self._open) if name != str(job.name)),
+            replaced_by=replaced_by,
+        )
+        return Series(self._task, self._context, self.hook, (*self.rounds, round_of(manifest)))
 
     def build(self) -> RetryInput:
         """Make the input of the next round."""
@@ -159,17 +182,21 @@ class Series:
             budget = replace(budget, limit=budget.limit - Decimal(str(spent(self.rounds) or 0)))
         return check_input(self._task, self.hook, spec, budget)
 
-    def manifest(self, end: End, left: int) -> dict[str, Any]:
-        """What the task returns."""
-        return {
-            "results_table": str(self._values.destination),
-            "error_table": str(self._values.error_table),
-            "rounds": [asdict(each) for each in self.rounds],
-            "succeeded": sum(each.succeeded for each in self.rounds),
-            "left": left,
-            "ended": end.value,
-            "cost_usd": spent(self.rounds),
-        }
+    def end(self, end: End, left: int) -> dict[str, Any]:
+        """Hold all rows that were meant against the gates, and return what the task returns."""
+        from airflow_gemini_batch.results.retried import RetryManifest, count_standing
+
+        values = self._values
+        manifest = RetryManifest(
+            job_name=self._task.job_name,
+            destination_table=str(values.destination),
+            error_table=str(values.error_table),
+            rounds=self.rounds,
+            left=left,
+            ended=end,
+            buckets=count_standing(values.destination, self._jobs, self._bigquery),
+        )
+        return passed(manifest, values.gates, self._context)
 
     def _check_landed(self) -> None:
         from airflow_gemini_batch.results.landing import count_rows

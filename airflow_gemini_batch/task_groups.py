@@ -18,6 +18,9 @@ from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+_GATES = ("min_success_ratio", "max_invalid_ratio")
+_OF_BOTH = ("error_table", "include_request", "include_response", "prices", "usage_view")
+
 
 def gemini_batch(
     python_callable: Callable[..., Any],
@@ -53,8 +56,10 @@ def gemini_batch(
     :param submit: further parameters of :class:`GeminiBatchSubmitOperator`
     :param wait: further parameters of :class:`GeminiBatchJobSensor`
     :param land: further parameters of :class:`GeminiBatchResultsToBigQueryOperator`
-    :param max_retry_rounds: with at least 1, a task ``retry`` asks again what failed and may succeed
-    :param retry: further parameters of :class:`GeminiBatchRetryFailedOperator`
+    :param max_retry_rounds: with at least 1, a task ``retry`` asks again what failed and may succeed; the
+        gates in ``land`` are then held against what is there after its last round
+    :param retry: further parameters of :class:`GeminiBatchRetryFailedOperator`; by default it stores rows as
+        ``land`` does
     """
     connection = {"gcp_conn_id": gcp_conn_id, "impersonation_chain": impersonation_chain}
     with TaskGroup(group_id) as group:
@@ -80,12 +85,13 @@ def gemini_batch(
             job_name=jobs.output
         )
         if results_table:
+            own, later = _gates_last(land or {}, with_retries=bool(max_retry_rounds))
             landed = GeminiBatchResultsToBigQueryOperator.partial(
                 task_id="land",
                 destination_table=results_table,
                 response_schema=response_schema,
                 project_id=project_id,
-                **{**connection, **(land or {})},
+                **{**connection, **own},
             ).expand(job_name=jobs.output)
             ended >> landed
         if max_retry_rounds:
@@ -99,7 +105,18 @@ def gemini_batch(
                 max_rounds=max_retry_rounds,
                 response_schema=response_schema,
                 project_id=project_id,
-                **{**connection, **(retry or {})},
+                **{**connection, **later, **(retry or {})},
             ).expand(job_name=jobs.output)
             landed >> again
     return group
+
+
+def _gates_last(land: Mapping[str, Any], *, with_retries: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split the parameters of ``land``: its own, and what ``retry`` is told of them.
+
+    Gates are for what the last task leaves; where rows are stored, and what of them, both must agree on.
+    """
+    if not with_retries:
+        return dict(land), {}
+    own = {name: value for name, value in land.items() if name not in _GATES}
+    return own, {name: land[name] for name in (*_GATES, *_OF_BOTH) if name in land}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.faces import fail_without_retry
+from airflow_gemini_batch.faces import connect, fail_without_retry
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
 from airflow_gemini_batch.request_faces import staging_folder, store_requests
 from airflow_gemini_batch.result_faces import land_results, landing_values
@@ -136,7 +136,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
                     "answers can be landed only when the job has ended; leave it out",
                 )
             if self.results_table:
-                landing_values(self, self.results_table)  # Before anything is paid.
+                landing_values(self, self.results_table, connect(self))  # Before anything is paid.
             self.output_uri = self.output_uri or f"{staging_folder(self.staging_uri)}/results"
         self.input_uri = store_requests(self, context, max_objects=1).uris
         return self._land(GeminiBatchSubmitOperator.execute(self, context), context)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 class End(StrEnum):
@@ -40,17 +40,6 @@ class Round:
     asked: int
     succeeded: int
     cost_usd: float | None
-
-    @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> Round:
-        """Read it off the manifest of its landing."""
-        rows = sum(manifest["counts"].values())
-        return cls(
-            job_name=manifest["job_name"],
-            asked=rows if manifest["input_rows"] is None else manifest["input_rows"],
-            succeeded=manifest["counts"]["succeeded"],
-            cost_usd=manifest["cost_usd"],
-        )
 
     def __str__(self) -> str:
         cost = "cost unknown" if self.cost_usd is None else f"about ${self.cost_usd:.4f}"

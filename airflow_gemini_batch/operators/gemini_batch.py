@@ -180,7 +180,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """Take the trigger's event, read the job once more and finish."""
         with fail_without_retry():
-            job = job_of_event(self, event)
+            job = job_of_event(self, connect(self), event)
         return str(self._finish(job))
 
     def on_kill(self) -> None:

@@ -15,6 +15,7 @@ from airflow_gemini_batch.exceptions import (
 )
 from airflow_gemini_batch.faces import (
     cancel_unwanted,
+    connect,
     ended_well,
     fail_without_retry,
     job_of_event,
@@ -26,7 +27,6 @@ from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIM
 from airflow_gemini_batch.jobs.rounds import End, Round, ended, explain
 from airflow_gemini_batch.links import BatchJobLink
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchResultsToBigQueryOperator
-from airflow_gemini_batch.result_faces import land_results
 from airflow_gemini_batch.retry_faces import Series
 from airflow_gemini_batch.submit_checks import budget_of
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+
 _LANDING_FIELDS = tuple(
-    name
-    for name in GeminiBatchResultsToBigQueryOperator.template_fields
-    if name not in ("destination_table", "min_success_ratio", "max_invalid_ratio")
+    name for name in GeminiBatchResultsToBigQueryOperator.template_fields if name != "destination_table"
 )
 
 
@@ -49,10 +49,11 @@ class GeminiBatchRetryFailedOperator(GeminiBatchResultsToBigQueryOperator):
     Quotas, deadlines, the service's own faults, rows that are missing or malformed: what the error table
     calls ``retryable``. The new input is made of the original requests inside BigQuery. A row that was asked
     again takes the place of the one that failed. Also takes what the results operator takes of
-    ``response_schema``, ``error_table`` and ``write_mode``; see docs/retry.md.
+    ``response_schema``, ``error_table``, ``write_mode`` and the gates; those are held against all rows after
+    the last round, see docs/retry.md.
 
     Returns ``rounds`` (``job_name``, ``asked``, ``succeeded``, ``cost_usd`` of each), ``succeeded``,
-    ``left``, ``ended`` and ``cost_usd``.
+    ``left``, ``ended``, ``counts`` (all rows by bucket, as they stand) and ``cost_usd``.
 
     :param results_table: where the results operator has landed the jobs (templated)
     :param job_name: the job whose failures are meant; default all in the table (templated)
@@ -126,18 +127,18 @@ class GeminiBatchRetryFailedOperator(GeminiBatchResultsToBigQueryOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the rounds that earlier tries have begun, then go on."""
-        return self._resume(context)
+        return self._resume(context, connect(self))
 
-    def _resume(self, context: Context) -> dict[str, Any]:
+    def _resume(self, context: Context, hook: GeminiBatchHook) -> dict[str, Any]:
         with self._failures():
             self._check()
-            series = Series(self, context, ())
+            series = Series(self, context, hook)
             begun = series.begun()
         for number, job in enumerate(begun):
             later = tuple(str(each.name) for each in begun[number + 1 :])
             if not job.state.is_terminal:
                 job = self._wait(series, job)  # noqa: PLW2901
-            series = self._landed(series, context, job, later)
+            series = self._landed(series, job, later)
         return self._go_on(series, context)
 
     def execute_complete(
@@ -150,14 +151,15 @@ class GeminiBatchRetryFailedOperator(GeminiBatchResultsToBigQueryOperator):
 
         :param rounds: those before it
         """
+        hook = connect(self)
         with self._failures():
-            job = job_of_event(self, event)
+            job = job_of_event(self, hook, event)
         if rounds is None:
             # ``dag.test()`` keeps the event only.
-            return self._resume(context)
+            return self._resume(context, hook)
         with self._failures():
-            series = Series(self, context, tuple(Round(**each) for each in rounds))
-        return self._go_on(self._landed(series, context, job), context)
+            series = Series(self, context, hook, tuple(Round(**each) for each in rounds))
+        return self._go_on(self._landed(series, job), context)
 
     def on_kill(self) -> None:
         """The running task is told to end: cancel its job if a user wanted that, not if a worker stops."""
@@ -173,8 +175,9 @@ class GeminiBatchRetryFailedOperator(GeminiBatchResultsToBigQueryOperator):
             if job is None:
                 end = end or End.MAX_COST
                 self.log.info("%s", explain(end, series.rounds, left))
-                return series.manifest(end, left)
-            series = self._landed(series, context, self._wait(series, job))
+                with self._failures():
+                    return series.end(end, left)
+            series = self._landed(series, self._wait(series, job))
 
     def _begin(self, series: Series, context: Context) -> BatchJob | None:
         """Begin the next round, or find it begun; ``None`` when it may cost too much."""
@@ -225,22 +228,13 @@ class GeminiBatchRetryFailedOperator(GeminiBatchResultsToBigQueryOperator):
         )
         raise AssertionError("defer() does not return")
 
-    def _landed(self, series: Series, context: Context, job: BatchJob, later: tuple[str, ...] = ()) -> Series:
+    def _landed(self, series: Series, job: BatchJob, later: tuple[str, ...] = ()) -> Series:
         """Land a round. What a job has done before it failed is paid for, and counts."""
         with self._failures():
             ended_well(job, accept_incomplete=True)
-            replaces = series.replaced_by(job)
-        manifest = land_results(
-            self,
-            context,
-            job_name=str(job.name),
-            destination_table=self.results_table,
-            replaces=replaces,
-            replaced_by=later,
-        )
-        landed = Round.of(manifest)
-        self.log.info("Round %s: %s", len(series.rounds) + 1, landed)
-        return Series(self, context, (*series.rounds, landed))
+            series = series.land(job, later)
+        self.log.info("Round %s: %s", len(series.rounds), series.rounds[-1])
+        return series
 
     def _check(self) -> None:
         if isinstance(self.max_rounds, bool) or not isinstance(self.max_rounds, int) or self.max_rounds < 1:
@@ -254,10 +248,6 @@ class GeminiBatchRetryFailedOperator(GeminiBatchResultsToBigQueryOperator):
         budget_of(self)
         if self.job_name:
             JobName.parse(self.job_name)
-        for gate, off in (("min_success_ratio", 0.0), ("max_invalid_ratio", 1.0)):
-            if getattr(self, gate) != off:
-                fix = "a round has only what had failed before; put the gate on a task that lands all rows"
-                raise InvalidParameterError(gate, getattr(self, gate), fix)
 
     @staticmethod
     def _failures() -> Any:

@@ -9,6 +9,7 @@ from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateEr
 from airflow_gemini_batch.results.buckets import Bucket
 
 if TYPE_CHECKING:
+    from airflow_gemini_batch.results.retried import RetryManifest
     from airflow_gemini_batch.results.summary import Manifest
 
 
@@ -33,36 +34,39 @@ class Gates:
             _ratio("min_success_ratio", min_success_ratio), _ratio("max_invalid_ratio", max_invalid_ratio)
         )
 
-    def check(self, manifest: Manifest) -> None:
+    def check(self, landed: Manifest | RetryManifest) -> None:
         """Pass, or say what is wrong. Where nothing was landed, nothing has succeeded.
 
         :raises QualityGateError: a ratio is beyond its limit
         """
-        succeeded = _share(manifest, Bucket.SUCCEEDED)
+        succeeded = _share(landed, Bucket.SUCCEEDED)
         if succeeded < self.min_success_ratio:
-            raise self._error(manifest, Bucket.SUCCEEDED, "min_success_ratio", succeeded)
-        invalid = _share(manifest, Bucket.INVALID)
+            raise self._error(landed, Bucket.SUCCEEDED, "min_success_ratio", succeeded)
+        invalid = _share(landed, Bucket.INVALID)
         if invalid > self.max_invalid_ratio:
-            raise self._error(manifest, Bucket.INVALID, "max_invalid_ratio", invalid)
+            raise self._error(landed, Bucket.INVALID, "max_invalid_ratio", invalid)
 
-    def _error(self, manifest: Manifest, bucket: Bucket, gate: str, ratio: float) -> QualityGateError:
+    def _error(
+        self, landed: Manifest | RetryManifest, bucket: Bucket, gate: str, ratio: float
+    ) -> QualityGateError:
         limit = getattr(self, gate)
-        counts = ", ".join(f"{count:,} {each}" for each, count in manifest.buckets.items() if count)
+        counts = ", ".join(f"{count:,} {each}" for each, count in landed.buckets.items() if count)
         return QualityGateError(
-            f"{manifest.buckets[bucket]:,} of {manifest.rows:,} rows of {manifest.job_name} are {bucket}, a "
-            f"ratio of {ratio:.6g}, and {gate} is {limit:.6g}. All rows are safe: {counts or 'none'}, each "
-            f"with its status in {manifest.destination_table}, the reasons in {manifest.error_table}. A "
-            "retry of this task pays nothing and changes nothing: it finds the same rows. Look at the "
-            f"reasons, then move {gate} and clear this task, or submit a new job.",
+            f"{landed.buckets[bucket]:,} of {landed.rows:,} rows of "
+            f"{landed.job_name or landed.destination_table} are {bucket}, a ratio of {ratio:.6g}, and {gate} "
+            f"is {limit:.6g}. All rows are safe: {counts or 'none'}, each with its status in "
+            f"{landed.destination_table}, the reasons in {landed.error_table}. A retry of this task pays "
+            "nothing and changes nothing: it finds the same rows. Look at the reasons, then move "
+            f"{gate} and clear this task, or submit a new job.",
             gate=gate,
             limit=limit,
             ratio=ratio,
-            manifest=manifest.to_dict(),
+            manifest=landed.to_dict(),
         )
 
 
-def _share(manifest: Manifest, bucket: Bucket) -> float:
-    return manifest.buckets[bucket] / manifest.rows if manifest.rows else 0.0
+def _share(landed: Manifest | RetryManifest, bucket: Bucket) -> float:
+    return landed.buckets[bucket] / landed.rows if landed.rows else 0.0
 
 
 def _ratio(parameter: str, value: object) -> float:

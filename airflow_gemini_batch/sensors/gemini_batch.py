@@ -120,7 +120,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Take the trigger's event, read the job once more and finish."""
         with self._failures():
-            return self._finish(job_of_event(self, event))
+            return self._finish(job_of_event(self, connect(self), event))
 
     def _poke_until_timeout(self, context: Context, name: JobName) -> Any:
         try:

@@ -139,6 +139,39 @@ def test_the_task_group(settings: dict[str, Any]) -> None:
     }
 
 
+def test_gates_of_a_task_group_wait_for_its_retries(settings: dict[str, Any]) -> None:
+    del settings["poll_interval"]
+    land = {
+        "min_success_ratio": 0.9,
+        "max_invalid_ratio": 0.1,
+        "error_table": "d.errors",
+        "report_uri": "gs://b/r/",
+    }
+    with DAG("grouped", schedule=None) as dag:
+        for rounds in (0, 2):
+            gemini_batch(
+                lambda: ["a"],
+                **settings,
+                group_id=f"rounds_{rounds}",
+                results_table="d.answers",
+                land=land,
+                max_retry_rounds=rounds,
+                retry={"max_invalid_ratio": 0.2} if rounds else None,
+            )
+
+    def told(task_id: str) -> dict[str, Any]:
+        given = dag.get_task(task_id).partial_kwargs
+        return {name: given[name] for name in land if name in given}
+
+    assert told("rounds_0.land") == land
+    assert told("rounds_2.land") == {"error_table": "d.errors", "report_uri": "gs://b/r/"}
+    assert told("rounds_2.retry") == {
+        "min_success_ratio": 0.9,
+        "max_invalid_ratio": 0.2,
+        "error_table": "d.errors",
+    }
+
+
 def test_prompts_are_no_templates(
     operator: Callable[..., Any], context: Context, storage_client: storage.Client, bucket: str
 ) -> None:

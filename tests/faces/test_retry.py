@@ -14,7 +14,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.emulator.faults import FaultPlan, JobFault, RowFault, RowFaultKind
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError
+from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 from airflow_gemini_batch.jobs.rounds import End, Round, ended
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
@@ -292,11 +293,60 @@ def test_a_budget_that_is_too_small_begins_no_round(land: Callable[..., Landed])
     assert landed.run(NOTHING, max_cost_usd=1)["ended"] == "nothing_left"
 
 
+@pytest.mark.parametrize("of", ["a job", "a table"])
+def test_gates_are_for_all_rows_after_the_last_round(
+    land: Callable[..., Landed], ti: TaskInstance, of: str
+) -> None:
+    """Six of ten when the retry begins, eight after its round: two more of the three that may succeed."""
+    landed = land()
+    settings: dict[str, Any] = {"max_rounds": 1} | ({"job_name": None} if of == "a table" else {})
+    with pytest.raises(AirflowFailException, match=r"^8 of 10 rows of .* is 0\.81\. ") as caught:
+        landed.run(rows((RowFaultKind.EXHAUSTED, (1,))), min_success_ratio="0.81", **settings)
+    error = caught.value.__cause__
+    assert isinstance(error, QualityGateError)
+    assert (error.gate, error.ratio) == ("min_success_ratio", 0.8)
+    assert ti.xcom["return_value"] == error.manifest
+    assert error.manifest["counts"] == dict.fromkeys(error.manifest["counts"], 0) | {
+        "succeeded": 8,
+        "failed": 2,
+    }
+    assert (error.manifest["ended"], len(landed.jobs)) == ("max_rounds", 2)
+    # The limit is moved and the task cleared: nothing is paid, and it passes.
+    assert landed.run(min_success_ratio=0.8, max_invalid_ratio=0, **settings) == error.manifest
+    assert len(landed.jobs) == 2
+    assert len(landed.statuses()) == ROWS
+
+
+def test_a_gate_is_looked_at_though_no_round_was_begun(land: Callable[..., Landed]) -> None:
+    landed = land()
+    with pytest.raises(AirflowFailException, match=r"^6 of 10 rows of projects/"):
+        landed.run(max_cost_usd=0.000001, min_success_ratio=0.9)
+    assert len(landed.jobs) == 1
+
+
 def test_all_failures_of_a_table(land: Callable[..., Landed]) -> None:
     landed = land()
     manifest = landed.run(NOTHING, job_name=None)
     assert manifest["ended"] == "nothing_left"
     assert landed.statuses() == expected(row_0="failed")
+
+
+def test_all_rounds_of_a_task_share_a_hook(
+    land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each hook has clients of its own, and each client connections and a token."""
+    made: list[object] = []
+    begin = GeminiBatchHook.__init__
+
+    def counting(hook: GeminiBatchHook, *args: Any, **kwargs: Any) -> None:
+        made.append(hook)
+        begin(hook, *args, **kwargs)
+
+    landed = land()
+    monkeypatch.setattr(GeminiBatchHook, "__init__", counting)
+    manifest = landed.run(rows((RowFaultKind.EXHAUSTED, (1,))), NOTHING, deferrable=False)
+    assert len(manifest["rounds"]) == 2
+    assert len(made) == 1
 
 
 def test_rows_that_a_job_did_before_it_failed_count(land: Callable[..., Landed]) -> None:
@@ -314,7 +364,7 @@ def test_rows_that_a_job_did_before_it_failed_count(land: Callable[..., Landed])
         ({"max_cost_usd": 0}, "max_cost_usd=0: give"),
         ({"write_mode": "truncate"}, "write_mode='truncate': it would delete"),
         ({"job_name": "x"}, "job_name='x': give the full"),
-        ({"min_success_ratio": 0.9}, "min_success_ratio=0.9: a round has only"),
+        ({"min_success_ratio": 90}, "min_success_ratio=90: give a number"),
         ({"job_name": None}, "results_table=.*: it does not exist: land"),
     ],
 )

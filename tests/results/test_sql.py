@@ -14,6 +14,7 @@ from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, 
 from airflow_gemini_batch.results.cost import price_parameters, usage_query
 from airflow_gemini_batch.results.outputs import JobTable
 from airflow_gemini_batch.results.report_facts import report_script
+from airflow_gemini_batch.results.retried import standing_script
 from airflow_gemini_batch.results.statements import (
     Landing,
     count_script,
@@ -169,6 +170,8 @@ def test_bigquery_would_run_every_variant() -> None:
     both = {str(RESULTS): results, str(ERRORS): errors}
     assert analyzer.check(count_script(RESULTS), both, names)
     assert analyzer.check(usage_query(RESULTS), both, {})
+    for of_jobs in (True, False):
+        assert analyzer.check(standing_script(RESULTS, of_jobs=of_jobs), both, names)
     assert analyzer.check(replaced_script(RESULTS, ERRORS), both, names)
     for script, source in schemas_scripts():
         tables = {
@@ -192,6 +195,7 @@ def test_the_variants_use_every_file() -> None:
         + replaced_script(RESULTS, ERRORS)
         + schemas_scripts()[0][0]
         + usage_query(RESULTS)
+        + standing_script(RESULTS, of_jobs=True)
     )
     used += "".join(report_script(query, results=RESULTS, errors=ERRORS) for query in REPORT_QUERIES)
     files = list(Path(statements.__file__).parent.glob("*.sql"))
