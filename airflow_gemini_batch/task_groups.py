@@ -51,6 +51,8 @@ def gemini_batch(
     :param python_callable: returns or yields prompts
     :param staging_uri: ``gs://bucket/prefix`` for requests and output
     :param output_uri: default ``results`` in ``staging_uri``
+    :param response_schema: pydantic model or JSON Schema of an answer, asked for and made columns of;
+        ``False``: neither, though prompts may have one of their own
     :param results_table: without it there is no task ``land``
     :param requests: further parameters of :class:`GeminiBatchRequestsOperator`
     :param submit: further parameters of :class:`GeminiBatchSubmitOperator`

@@ -32,7 +32,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
     :param template: text with ``{fields}``, filled from each row that the function gives
     :param system_instruction: text
     :param generation_config: temperature, token limits, thinking …
-    :param response_schema: pydantic model or JSON Schema of an answer
+    :param response_schema: pydantic model or JSON Schema of an answer; its properties become columns.
+        ``False``: none is asked for, and that of the prompts' own makes no columns either
     :param safety_settings: list of ``SafetySetting``
     :param tools: list of ``Tool``
     :param results_table: land the answers there; the task then returns the manifest, else the job's name

@@ -55,7 +55,8 @@ class Defaults:
 
     :param system_instruction: text
     :param generation_config: ``GenerationConfig`` as a dict or an object of google.genai
-    :param response_schema: pydantic model, JSON Schema or :class:`ResponseSchema`; asks for JSON
+    :param response_schema: pydantic model, JSON Schema or :class:`ResponseSchema`; asks for JSON. ``False``
+        is none too: so says who wants no typed columns
     :param safety_settings: list of ``SafetySetting``
     :param tools: list of ``Tool``
     """
@@ -79,7 +80,7 @@ class Defaults:
                 members[name] = [plain(each) for each in value]
         config = camel_case(_mapping("generation_config", self.generation_config))
         members.update({name: config.pop(name) for name in _BESIDE_CONFIG if name in config})
-        if self.response_schema is not None:
+        if self.response_schema is not None and self.response_schema is not False:
             if "responseSchema" in config or "responseJsonSchema" in config:
                 raise InvalidParameterError(
                     "generation_config",

@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_gemini_batch.decorators.gemini_batch import gemini_batch_task
 from airflow_gemini_batch.emulator.faults import FaultPlan, RowFault, RowFaultKind
 from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
+from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.task_groups import gemini_batch
 
 if TYPE_CHECKING:
@@ -92,6 +93,25 @@ def test_from_prompts_to_rows(
     assert {row["key"] for row in rows} == {"row-a", "row-b", "row-c"}
     assert all(row["status"] == "succeeded" and row["topic"] for row in rows)
     assert manifest["counts"]["succeeded"] == 3
+
+
+def test_no_typed_columns_though_the_prompts_ask_for_a_schema(
+    operator: Callable[..., Any], context: Context, dataset: str, bigquery_client: bigquery.Client
+) -> None:
+    config = {"responseSchema": ResponseSchema.of(SCHEMA).for_request()}
+    columns = {}
+    for table, given in (("found", None), ("none", False)):
+        face = operator(
+            lambda: ["a", "b"],
+            task_id=table,
+            generation_config={**config, "responseMimeType": "application/json"},
+            response_schema=given,
+            results_table=f"{dataset}.{table}",
+        )
+        context["ti"].task_id = table
+        assert finish(face, context)["counts"]["succeeded"] == 2
+        columns[table] = {field.name for field in bigquery_client.get_table(f"{dataset}.{table}").schema}
+    assert columns["found"] - columns["none"] == {"topic"}
 
 
 @pytest.mark.parametrize(
@@ -262,6 +282,27 @@ def test_more_than_one_job_takes(
     monkeypatch.setattr("airflow_gemini_batch.requests.upload.MAX_ROWS", 2)
     with pytest.raises(AirflowFailException, match=r"over 2 requests.*task group gemini_batch\(\)"):
         operator(lambda: ["a", "b", "c"]).execute(context)
+
+
+def test_no_schema_in_a_task_group(
+    settings: dict[str, Any], context: Context, storage_client: storage.Client, bucket: str
+) -> None:
+    """Every task is told, and that which builds requests asks for none."""
+    del settings["poll_interval"]
+    with DAG("grouped", schedule=None) as dag:
+        gemini_batch(
+            lambda: ["a"],
+            **settings,
+            group_id="ask",
+            response_schema=False,
+            results_table="d.answers",
+            max_retry_rounds=1,
+        )
+    landing = [dag.get_task(f"ask.{name}").partial_kwargs["response_schema"] for name in ("land", "retry")]
+    assert landing == [False, False]
+    dag.get_task("ask.requests").execute(context)
+    (line,) = sent(storage_client, bucket)
+    assert "generationConfig" not in line["request"]
 
 
 def test_the_requests_operator_returns_an_object_for_each_job(

@@ -208,6 +208,10 @@ def test_two_response_schemas() -> None:
         build(["a"], Defaults(generation_config=7))
 
 
+def test_no_response_schema() -> None:
+    assert Defaults(response_schema=False).members() == {}
+
+
 def test_lines_are_made_one_at_a_time() -> None:
     def endless() -> Any:
         number = 0
