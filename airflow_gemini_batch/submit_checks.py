@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -82,6 +83,7 @@ def _estimate(face: SubmittingFace, hook: GeminiBatchHook, spec: JobSpec, budget
 
 
 def _sample(hook: GeminiBatchHook, spec: JobSpec) -> Sample:
+    from airflow_gemini_batch.requests.earlier_output import is_output_table
     from airflow_gemini_batch.requests.sample import sample_objects, sample_table
 
     if not spec.input_table:
@@ -92,4 +94,5 @@ def _sample(hook: GeminiBatchHook, spec: JobSpec) -> Sample:
     types: Mapping[str, str] = {field.name: field.field_type for field in table.schema}
     if "request" not in types:
         raise InvalidParameterError("input_uri", spec.input_table, "it has no column `request`")
-    return sample_table(name, types["request"], table.location, bigquery)
+    sample = sample_table(name, types["request"], table.location, bigquery)
+    return replace(sample, is_output=is_output_table(types))

@@ -46,17 +46,55 @@ class Habits:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """What an earlier job has made of a row.
+
+    :param status: empty for a row that succeeded
+    :param response: the parsed response
+    """
+
+    status: str
+    response: Any
+    processed: str | None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there is an answer, so that the row need not be asked again."""
+        return not self.status and isinstance(self.response, dict) and bool(self.response)
+
+    @classmethod
+    def take(cls, fields: dict[str, Any]) -> Answered | None:
+        """Take it out of what stands beside a request, if that was written by a job.
+
+        That a job goes on with the output of another one, asks what failed and copies the rest, is what
+        Google's pages say. It is documented, not captured: that keys survive, and how a row that failed is
+        told, are our guesses.
+        """
+        if "status" not in fields or not fields.keys() & {"response", "processed_time"}:
+            return None
+        status, response = fields.pop("status"), fields.pop("response", None)
+        if isinstance(response, str):  # A column of text.
+            try:
+                response = json.loads(response)
+            except ValueError:
+                response = None
+        return cls(status or "", response, fields.pop("processed_time", None))
+
+
+@dataclass(frozen=True)
 class InputRow:
     """A row of the input.
 
     :param fields: what stands beside the request: members of the line, columns of the table
     :param request: the parsed request; None when a table row has none that parses
     :param column: what the table has in its column ``request``, to be written to the output unchanged
+    :param answered: what an earlier job has made of it, where the input is the output of one
     """
 
     fields: Mapping[str, Any]
     request: Any
     column: Any = None
+    answered: Answered | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +193,15 @@ def coerced(value: Any) -> Any:
     if isinstance(value, str) and _NUMBER.match(value):
         return float(value) if "." in value else int(value)
     return value
+
+
+def copied(row: InputRow) -> OutputRow | None:
+    """Return a row as an earlier job has answered it, unless it must be asked."""
+    earlier = row.answered
+    if not (earlier and earlier.is_good):
+        return None
+    processed = earlier.processed or utc_now().isoformat(timespec="milliseconds")
+    return OutputRow(row, _write(row.request), "", _write(earlier.response), processed)
 
 
 def failed(output: OutputRow, words: str, code: int, status: str, message: str) -> OutputRow:

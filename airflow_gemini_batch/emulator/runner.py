@@ -17,7 +17,7 @@ from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.faults import JobFault, OutputFault, RowFaultKind
 from airflow_gemini_batch.emulator.importer import check_import
 from airflow_gemini_batch.emulator.row_faults import disturbed_answer, disturbed_lines, order
-from airflow_gemini_batch.emulator.rows import RowProcessor, prediction_line
+from airflow_gemini_batch.emulator.rows import RowProcessor, copied, prediction_line
 from airflow_gemini_batch.emulator.state import Abandoned, Outcome, rfc3339, utc_now
 from airflow_gemini_batch.emulator.storage import ObjectStorage, parse_line, read_lines
 from airflow_gemini_batch.emulator.tables import (
@@ -175,7 +175,8 @@ class _Work:
             row, item = items[at]
             self._job.check_abandoned()
             faults = plan.of_row(row)
-            output = disturbed_answer(process(source.parse(item)), faults)
+            given = source.parse(item)
+            output = copied(given) or disturbed_answer(process(given), faults)
             lines = disturbed_lines(write(output), faults, f"{plan.seed}/{row}", in_table=prefix is None)
             self._spool.add(lines, succeeded=not output.status)
 

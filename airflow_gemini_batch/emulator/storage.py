@@ -8,7 +8,7 @@ import re
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator import errors
-from airflow_gemini_batch.emulator.rows import InputRow, coerced
+from airflow_gemini_batch.emulator.rows import Answered, InputRow, coerced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,9 +130,10 @@ def parse_line(line: bytes, habits: Habits) -> InputRow:
     if not isinstance(members.get("request"), dict):
         raise _line_error("the row has no field `request` that is an object")
     fields = {name: value for name, value in members.items() if name != "request"}
+    answered = Answered.take(fields)
     if habits.coerces_numbers:
         fields = {name: coerced(value) for name, value in fields.items()}
-    return InputRow(fields if habits.passes_fields else {}, members["request"])
+    return InputRow(fields if habits.passes_fields else {}, members["request"], answered=answered)
 
 
 def _line_error(problem: str) -> errors.JobFailedError:

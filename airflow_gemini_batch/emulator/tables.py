@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator import errors
-from airflow_gemini_batch.emulator.rows import InputRow, row_line
+from airflow_gemini_batch.emulator.rows import Answered, InputRow, row_line
 from airflow_gemini_batch.emulator.storage import stand_in_host
 
 if TYPE_CHECKING:
@@ -70,8 +70,11 @@ class Tables:
             table = self._client.get_table(name, retry=self._retry)
         except (NotFound, ValueError):
             raise errors.import_failed(f"Not found: Table {name.replace('.', ':', 1)}") from None
+        names = {field.name for field in table.schema}
+        is_output = names.issuperset(_RESERVED)  # See Answered.take.
         for field in table.schema:
-            _check_column(field.name, field.field_type, field.mode)
+            if not (is_output and field.name in _RESERVED):
+                _check_column(field.name, field.field_type, field.mode)
         columns = [Column(field.name, field.field_type) for field in table.schema]
         if not any(c.name == "request" and c.type in ("JSON", "STRING") for c in columns):
             raise errors.import_failed("The table has no column `request` of type JSON or STRING.")
@@ -80,7 +83,7 @@ class Tables:
         rows = [_input_row({column.name: record[column.name] for column in columns}) for record in records]
         if not rows:
             raise errors.import_failed("The input has no rows.")
-        return columns, rows
+        return [c for c in columns if c.name not in _RESERVED], rows
 
     def output_table(self, uri: str, at: datetime) -> str:
         """Return ``project.dataset.table`` for an output URI, of which dataset and table may be left out."""
@@ -168,7 +171,9 @@ def _input_row(record: dict[str, Any]) -> InputRow:
             request = json.loads(request)
         except ValueError:
             request = None
-    return InputRow({name: _plain(value) for name, value in record.items()}, request, column)
+    fields = {name: _plain(value) for name, value in record.items()}
+    answered = Answered.take(fields)
+    return InputRow(fields, request, column, answered)
 
 
 def _plain(value: Any) -> Any:

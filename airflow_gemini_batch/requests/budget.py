@@ -14,9 +14,8 @@ from airflow_gemini_batch.requests.estimate import (
     check_output_tokens,
     counted_scale,
     estimate,
-    request_of,
 )
-from airflow_gemini_batch.requests.row_tokens import row_size
+from airflow_gemini_batch.requests.row_tokens import request_of, row_of, row_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,7 +80,8 @@ def keep_to_budget(
 
 def _counted(sample: Sample, count: Callable[[Mapping[str, Any]], int]) -> TokenScale | None:
     """Have some requests counted that are spread over the sample."""
-    requests = [request for lines in sample.chunks for line in lines if (request := request_of(line))]
+    rows = (row_of(line) for lines in sample.chunks for line in lines)
+    requests = [request for row in rows if (request := request_of(row))]
     step = -(-len(requests) // _COUNTED) or 1
     try:
         return counted_scale([(count(request), row_size(request)) for request in requests[::step]])

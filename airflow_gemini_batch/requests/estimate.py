@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import asdict, dataclass
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import CostLimitError, InvalidParameterError
 from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS
-from airflow_gemini_batch.requests.row_tokens import RowSize, row_size
+from airflow_gemini_batch.requests.earlier_output import is_output
+from airflow_gemini_batch.requests.row_tokens import RowSize, request_of, row_of, row_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow_gemini_batch.prices import BatchPrices
     from airflow_gemini_batch.requests.sample import Sample
@@ -26,6 +26,10 @@ _FEWEST, _MOST = 2 / 3, 2.0
 # A picture costs from a quarter of a tile, at low resolution, to ten tiles.
 _IMAGE_FEWEST, _IMAGE_MOST = 1 / 4, 10.0
 _LEAST_MARGIN = 0.02
+_OF_OUTPUT = (
+    "The input is the output of an earlier job, of which the service is said to ask only what failed. What "
+    "it charges for the rest is not known, so all rows are reckoned."
+)
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,9 @@ def estimate(
     for lines in sample.chunks:
         chunk = _Sums()
         for line in lines:
-            request = request_of(line)
+            row = row_of(line)
+            chunk.outputs += is_output(row)
+            request = request_of(row)
             size = None if request is None else row_size(request)
             chunk.add(len(line), size, scale, output_tokens, prices)
         sums.merge(chunk)
@@ -191,7 +197,10 @@ def estimate(
         input_tokens=span(sums.input_low, sums.input_high, known=not sums.unbounded_inputs),
         output_tokens=span(0, sums.output_high, known=not sums.unbounded_outputs),
         cost_usd=cost,
-        reasons=tuple(_reasons(sums, scale, margin if whole else None, output_tokens, prices)),
+        reasons=(
+            *_reasons(sums, scale, margin if whole else None, output_tokens, prices),
+            *((_OF_OUTPUT,) if sample.is_output or sums.outputs else ()),
+        ),
     )
 
 
@@ -199,7 +208,7 @@ class _Sums:
     """What was added up over rows."""
 
     def __init__(self) -> None:
-        self.rows = self.bytes = self.unbounded_inputs = self.unbounded_outputs = 0
+        self.rows = self.bytes = self.outputs = self.unbounded_inputs = self.unbounded_outputs = 0
         self.input_low = self.input_high = self.output_high = self.cost_low = self.cost_high = 0.0
 
     def merge(self, other: _Sums) -> None:
@@ -230,16 +239,6 @@ class _Sums:
         if prices:
             self.cost_low += _cost(low, 0, prices, hears=False)
             self.cost_high += _cost(high, written, prices, hears=size.hears)
-
-
-def request_of(line: bytes) -> Mapping[str, Any] | None:
-    """Return the request of an input line, or ``None`` for a line that has none."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    request = row.get("request") if isinstance(row, dict) else None
-    return request if isinstance(request, dict) else None
 
 
 def _input_span(size: RowSize, scale: TokenScale | None) -> tuple[float, float]:

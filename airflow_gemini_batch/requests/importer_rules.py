@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_gemini_batch.requests.earlier_output import asked_part, is_output
 from airflow_gemini_batch.requests.findings import Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.key_table import KeyTable
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL
@@ -62,6 +63,12 @@ NO_KEY = Rule(
     Level.ADVICE,
     f'Give each row a key, `"{KEY_FIELD}": "…"` beside `request` or the label `{KEY_LABEL}` in it: the '
     "output has another order, and results are joined by the request itself otherwise.",
+)
+EARLIER_OUTPUT = Rule(
+    "earlier-output",
+    Level.ADVICE,
+    "The service is said to ask only the rows that failed and to copy the others; nobody has published that "
+    "it does. Rows that are missing in this output are not asked.",
 )
 
 
@@ -144,6 +151,10 @@ class Check:
             self._findings.add(error.rule, "$", error.message, [Place(self.lines, None, self._file)])
             return
         key = _key(row)
+        if "status" in row and is_output(row):
+            place = Place(self.lines, key, self._file)
+            self._findings.add(EARLIER_OUTPUT, "$", "The line is the output of an earlier job.", [place])
+            row = asked_part(row)
         if key is not None:
             self._check_key(key, row)
         try:

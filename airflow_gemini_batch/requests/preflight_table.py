@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.requests.earlier_output import is_output_table
 from airflow_gemini_batch.requests.importer_rules import MAX_ROWS
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.requests.table_columns import REFUSED_TYPES, RESERVED_COLUMNS
@@ -44,8 +45,9 @@ def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
     types = {field.name: field.field_type for field in schema}
     if types.get("request") not in ("JSON", "STRING"):
         raise _refused(table, "it needs a column `request` of type JSON or STRING")
+    is_earlier_output = is_output_table(types)
     for field in schema:
-        if field.name.lower() in RESERVED_COLUMNS:
+        if field.name.lower() in RESERVED_COLUMNS and not is_earlier_output:
             raise _refused(table, f"the name of column `{field.name}` is the output's; rename it")
         if field.mode == "REPEATED" or field.field_type in REFUSED_TYPES:
             kind = "ARRAY" if field.mode == "REPEATED" else field.field_type

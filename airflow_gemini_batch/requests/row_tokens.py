@@ -47,6 +47,21 @@ class RowSize:
         return self.text_bytes / BYTES_A_TOKEN + (self.images + self.files) * IMAGE_TOKENS
 
 
+def row_of(line: bytes) -> Mapping[str, Any]:
+    """Read an input line; empty when it is no object."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def request_of(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the request of a row, or ``None`` where it has none."""
+    request = row.get("request")
+    return request if isinstance(request, dict) else None
+
+
 def row_size(request: Mapping[str, Any]) -> RowSize:
     """Measure a request, in either spelling of its fields."""
     text = images = files = 0

@@ -30,11 +30,13 @@ class Sample:
 
     :param whole_bytes: bytes of the whole input; ``None`` when the chunks are the whole
     :param rows: of the whole input, where that is known
+    :param is_output: it is known to be the output of an earlier job
     """
 
     chunks: Iterable[Iterable[bytes]]
     whole_bytes: int | None = None
     rows: int | None = None
+    is_output: bool = False
 
 
 def sample_objects(uris: Sequence[str], storage: Client) -> Sample:

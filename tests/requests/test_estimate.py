@@ -60,6 +60,19 @@ def test_by_hand() -> None:
     assert str(found.cost_usd) == "$0.0300 to $1.34"
 
 
+def test_all_rows_of_an_earlier_output_are_reckoned() -> None:
+    """What is charged for rows that have an answer is known to nobody."""
+    given = line("x" * 1200, maxOutputTokens=1000)
+    written = json.dumps({**json.loads(given), "status": "", "response": {"candidates": []}}).encode() + b"\n"
+    plain, found = of(given, given), of(given, written)
+    assert found.cost_usd == plain.cost_usd
+    assert (found.rows, found.input_tokens) == (plain.rows, plain.input_tokens)
+    assert [reason for reason in found.reasons if reason not in plain.reasons] == [found.reasons[-1]]
+    assert "output of an earlier job" in found.reasons[-1]
+    table = estimate(Sample([[given]], is_output=True), PRICES)
+    assert table.reasons[-1] == found.reasons[-1]
+
+
 def test_a_long_prompt_is_priced_as_one() -> None:
     """2,400,000 bytes are 400,000 to 1,200,000 tokens: at 1.25, and answers at 7.5."""
     found = of(line("x" * 2_400_000, maxOutputTokens=1000), prices=PRO)

@@ -199,6 +199,25 @@ def test_advice_is_fine_unless_strict() -> None:
     assert not check([line(1), line(1)]).is_fine()
 
 
+def test_the_output_of_an_earlier_job_is_input() -> None:
+    """What the service has added to it is not ours to judge: it would fail the import as a user's own."""
+
+    def written(number: int, **added: Any) -> bytes:
+        return json.dumps({**row(number), **added}).encode()
+
+    time = "2026-11-01T00:00:00.000+00:00"
+    lines = [
+        written(1, status="", response={}, processed_time=time),
+        written(2, status="", response=[[{"$defs": 1}]]),
+        written(3, status="Bad Request: {}", processed_time=time),
+    ]
+    found = only(check(lines))
+    assert (found.rule, found.count, check(lines).is_fine()) == ("earlier-output", 3, True)
+    # A user's own member of one of the names is none of the service's.
+    assert check([written(1, status="new")]).groups == ()
+    assert only(check([written(1, response={})])).rule == "empty-object"
+
+
 class TestKeyTable:
     def test_it_finds_the_line_of_every_key(self) -> None:
         table = KeyTable(1000)
