@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,8 @@ from airflow_gemini_batch.faces import LoggingFace, choice, connect, fail_withou
 from airflow_gemini_batch.links import BatchJobLink
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.providers.common.compat.sdk import Context
     from google.cloud import bigquery as bq
     from google.cloud import storage as gcs
@@ -151,30 +154,23 @@ def land_job(
     BatchJobLink.persist(context, job.name)
     bigquery, storage = hook.bigquery_client(values.project), hook.storage_client(values.project)
     with fail_without_retry(*_LASTING):
-        try:
-            manifest = land(request, bigquery=bigquery, storage=storage)
-        except RowCountError as error:
-            _keep(context, error.manifest)
-            raise
+        manifest = land(request, bigquery=bigquery, storage=storage)
         face.log.info("%s", manifest)
-        try:
-            if values.report:
-                written = _report(values.report, request, manifest, bigquery, storage)
-                face.log.info("Report: %s", written)
-        except ReportError:
-            _keep(context, manifest.to_dict())
-            raise
+        with _kept(context, manifest):
+            try:
+                if values.report:
+                    written = _report(values.report, request, manifest, bigquery, storage)
+                    face.log.info("Report: %s", written)
+            finally:
+                # Rows that do not add up weigh more than a page that fails, and are what it is looked at for.
+                manifest.check_rows()
     return manifest
 
 
 def passed(landed: Manifest | RetryManifest, gates: Gates, context: Context) -> dict[str, Any]:
     """Return a manifest that passes the gates; else it is in XCom all the same, and the task fails."""
-    with fail_without_retry(QualityGateError):
-        try:
-            gates.check(landed)
-        except QualityGateError as error:
-            _keep(context, error.manifest)
-            raise
+    with fail_without_retry(QualityGateError), _kept(context, landed):
+        gates.check(landed)
     return landed.to_dict()
 
 
@@ -196,8 +192,14 @@ def _report(
     return place.write(render(facts), request.job.name, storage)
 
 
-def _keep(context: Context, manifest: dict[str, Any]) -> None:
-    """Put a manifest where the task would return it. Imported here: it costs a DAG file 35 ms."""
-    from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
+@contextmanager
+def _kept(context: Context, landed: Manifest | RetryManifest) -> Iterator[None]:
+    """Put a manifest where the task would return it, when the task fails although its rows are landed."""
+    try:
+        yield
+    except (QualityGateError, ReportError, RowCountError):
+        # Imported here: it costs a DAG file 35 ms.
+        from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
 
-    context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=manifest)
+        context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=landed.to_dict())
+        raise

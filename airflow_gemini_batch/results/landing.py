@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch import once
-from airflow_gemini_batch.exceptions import InvalidParameterError, RowCountError, TableMismatchError
+from airflow_gemini_batch.exceptions import InvalidParameterError, TableMismatchError
 from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS, BatchPrices
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.buckets import Bucket
@@ -92,6 +92,8 @@ class LandingRequest:
 def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -> Manifest:
     """Land the output of a job as typed rows. Landing twice is landing once.
 
+    Whether the rows add up is to be asked of the manifest, :meth:`Manifest.check_rows`.
+
     :raises InvalidParameterError: ``key_field`` is no name
     :raises OutputNotFoundError: the job has not ended, or left nothing
     :raises ResponseSchemaError: a property has the name of a column that the table has anyway
@@ -99,7 +101,6 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     :raises LocationMismatchError: it cannot read the job's output from where it lies
     :raises TableMismatchError: the destination exists with other columns
     :raises LandingError: BigQuery refused
-    :raises RowCountError: the output answers what was not asked; the rows are in the table all the same
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", request.key_field):
         raise InvalidParameterError("key_field", request.key_field, "give letters, digits and _ only")
@@ -125,7 +126,6 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     )
     if request.usage_view:
         ensure_usage_view(request.destination, bigquery)
-    _check_count(result)
     return result
 
 
@@ -279,17 +279,6 @@ def _count(bigquery: bq.Client, statement: str, **names: tuple[str, ...]) -> int
     config = bq.QueryJobConfig(query_parameters=given)
     ((found,),) = bigquery.query(statement, job_config=config).result()
     return int(found)
-
-
-def _check_count(result: Manifest) -> None:
-    if result.input_rows is None or result.rows == result.input_rows:
-        return
-    raise RowCountError(
-        f"The input of {result.job_name} has {result.input_rows:,} rows, and {result.rows:,} are accounted "
-        f"for: {result.unmatched:,} output rows answer what was not asked. Nothing is lost, all rows are in "
-        f"{result.destination_table}. Was the input replaced after the job was submitted?",
-        result.to_dict(),
-    )
 
 
 def _digest(*parts: object) -> str:

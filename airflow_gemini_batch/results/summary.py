@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.exceptions import RowCountError
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
 from airflow_gemini_batch.requests.estimate import CostSpan
 from airflow_gemini_batch.results.buckets import Bucket
@@ -66,6 +67,20 @@ class Manifest:
     def rows(self) -> int:
         """Rows in all buckets."""
         return sum(self.buckets.values())
+
+    def check_rows(self) -> None:
+        """Pass when every row of the input is in one bucket, and no other row.
+
+        :raises RowCountError: the output answers what was not asked; the rows are in the table all the same
+        """
+        if self.input_rows is None or self.rows == self.input_rows:
+            return
+        raise RowCountError(
+            f"The input of {self.job_name} has {self.input_rows:,} rows, and {self.rows:,} are accounted "
+            f"for: {self.unmatched:,} output rows answer what was not asked. Nothing is lost, all rows are "
+            f"in {self.destination_table}. Was the input replaced after the job was submitted?",
+            self.to_dict(),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON types: times in ISO 8601, cost in US dollars.

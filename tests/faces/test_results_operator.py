@@ -92,21 +92,32 @@ def test_a_gate_fails_the_task_after_landing(
     assert land(min_success_ratio=0.6).execute(context) == error.manifest
 
 
-def test_the_manifest_of_rows_that_do_not_add_up_is_in_xcom(
+@pytest.mark.parametrize("can_report", [True, False])
+def test_rows_that_do_not_add_up(
     land: Callable[..., Land],
     context: Context,
     ti: TaskInstance,
     vertex: Emulator,
     bucket: str,
     storage_client: storage.Client,
+    can_report: bool,
 ) -> None:
+    """The manifest is in XCom, and the page says so; that no page can be written hides nothing."""
     (job,) = vertex.jobs
     directory = job["outputInfo"]["gcsOutputDirectory"].removeprefix(f"gs://{bucket}/")
     stranger = json.dumps({"key": "stranger", "request": {}, "status": "", "response": {}})
     storage_client.bucket(bucket).blob(f"{directory}/predictions.jsonl-1").upload_from_string(stranger)
-    error = failure(land(), context)
+    place = bucket if can_report else f"no-{bucket}"
+    error = failure(land(report_uri=f"gs://{place}/report.html"), context)
     assert isinstance(error, RowCountError)
-    assert ti.xcom[XCOM_RETURN_KEY]["unmatched"] == 1
+    assert ti.xcom[XCOM_RETURN_KEY] == error.manifest
+    assert error.manifest["unmatched"] == 1
+    page = storage_client.bucket(bucket).get_blob("report.html")
+    assert (page is not None) is can_report
+    if page:
+        assert b"1 rows of the output answer nothing that was asked." in page.download_as_bytes()
+    else:
+        assert isinstance(error.__context__, ReportError)
 
 
 @pytest.mark.parametrize("name", ["report.html", "reports/"])

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
-from airflow_gemini_batch.exceptions import RowCountError
 from airflow_gemini_batch.jobs.identity import RunIdentity
 from airflow_gemini_batch.results.landing import LandingRequest, land
 from airflow_gemini_batch.tables import TableName
@@ -47,10 +46,7 @@ def landed(
     )
     errors = destination.sibling(f"{destination.table}_errors")
     request = LandingRequest(job, destination, errors, RunIdentity("dag", "land", "run"))
-    try:
-        manifest = land(request, bigquery=bigquery_client, storage=storage_client).to_dict()
-    except RowCountError as error:
-        manifest = error.manifest
+    manifest = land(request, bigquery=bigquery_client, storage=storage_client).to_dict()
     rows = bigquery_client.query_and_wait(f"SELECT key, status FROM {destination.quoted}")
     return manifest, list(rows)
 
