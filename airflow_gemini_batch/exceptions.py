@@ -21,6 +21,7 @@
     │   ├── DatasetNotFoundError
     │   ├── LocationMismatchError
     │   ├── TableMismatchError     the table that exists has other columns
+    │   ├── MediaError             images of answers could not be stored in Cloud Storage
     │   └── RowCountError          the buckets do not add up to the rows of the input
     ├── ReportError                the page about a landed job could not be made
     └── QualityGateError           the results are landed, and fewer of them are good than was asked for
@@ -225,6 +226,29 @@ class TableMismatchError(LandingError):
         self.table = table
         self.differences = tuple(differences)
         super().__init__(f"Table {table} cannot take the results: " + "; ".join(self.differences))
+
+
+class MediaError(LandingError):
+    """Media of an answer could not be stored in Cloud Storage.
+
+    :param uri: of the object
+    :param code: HTTP status
+    :param reason: Cloud Storage's own words
+    """
+
+    def __init__(self, uri: str, code: int, reason: str) -> None:
+        self.uri = uri
+        self.code = code
+        self.reason = reason
+        bucket = uri.removeprefix("gs://").partition("/")[0]
+        fix = {
+            403: f" Give the account of the connection roles/storage.objectCreator on the bucket {bucket}.",
+            404: f" The bucket {bucket} of media_uri_prefix does not exist; make it.",
+        }
+        super().__init__(
+            f"An image of an answer could not be stored as {uri}: {code} {reason}{fix.get(code, '')} Nothing "
+            "was landed. A retry pays nothing, and images that are stored stay as they are."
+        )
 
 
 class RowCountError(LandingError):

@@ -10,6 +10,7 @@ from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.compat import run_identity
 from airflow_gemini_batch.exceptions import (
     DatasetNotFoundError,
+    InvalidParameterError,
     LocationMismatchError,
     OutputNotFoundError,
     QualityGateError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.gates import Gates
     from airflow_gemini_batch.results.landing import LandingRequest, WriteMode
+    from airflow_gemini_batch.results.media import MediaFolder
     from airflow_gemini_batch.results.report_place import ReportPlace
     from airflow_gemini_batch.results.retried import RetryManifest
     from airflow_gemini_batch.results.summary import Manifest
@@ -56,6 +58,7 @@ class LandingFace(LoggingFace, Protocol):
     write_mode: str
     include_request: bool
     include_response: bool
+    media_uri_prefix: str | None
     min_success_ratio: float
     max_invalid_ratio: float
     report_uri: str | None
@@ -73,6 +76,7 @@ class LandingValues:
     error_table: TableName
     write_mode: WriteMode
     response_schema: ResponseSchema | None
+    media: MediaFolder | None
     gates: Gates
     report: ReportPlace | None
     prices: BatchPrices | None
@@ -87,9 +91,13 @@ def landing_values(face: LandingFace, destination_table: str, hook: GeminiBatchH
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.gates import Gates
     from airflow_gemini_batch.results.landing import WriteMode
+    from airflow_gemini_batch.results.media import MediaFolder
     from airflow_gemini_batch.results.report_place import ReportPlace
     from airflow_gemini_batch.tables import TableName
 
+    if face.media_uri_prefix and not face.include_response:
+        fix = "without responses nothing would refer to the images: leave out include_response=False"
+        raise InvalidParameterError("media_uri_prefix", face.media_uri_prefix, fix)
     project = hook.resolve_project(face.project_id)
     destination = TableName.parse(destination_table, project)
     return LandingValues(
@@ -98,6 +106,7 @@ def landing_values(face: LandingFace, destination_table: str, hook: GeminiBatchH
         error_table=TableName.parse(face.error_table or f"{destination}_errors", project, "error_table"),
         write_mode=choice(WriteMode, "write_mode", face.write_mode),
         response_schema=ResponseSchema.of(face.response_schema) if face.response_schema else None,
+        media=MediaFolder.parse(face.media_uri_prefix) if face.media_uri_prefix else None,
         gates=Gates.of(face.min_success_ratio, face.max_invalid_ratio),
         report=ReportPlace.parse(face.report_uri) if face.report_uri else None,
         prices=None if face.prices is None else BatchPrices.of(face.prices),
@@ -146,6 +155,7 @@ def land_job(
         write_mode=values.write_mode,
         include_request=face.include_request,
         include_response=face.include_response,
+        media=values.media,
         replaces=replaces,
         replaced_by=replaced_by,
         prices=values.prices,

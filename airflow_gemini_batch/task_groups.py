@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
 _GATES = ("min_success_ratio", "max_invalid_ratio")
-_OF_BOTH = ("error_table", "include_request", "include_response", "prices", "usage_view")
+_OF_BOTH = ("error_table", "include_request", "include_response", "media_uri_prefix", "prices", "usage_view")
 
 
 def gemini_batch(

@@ -244,6 +244,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         the table first (templated)
     :param include_request: store requests in the results table; the error table has them in any case
     :param include_response: store responses in the results table
+    :param media_uri_prefix: store images that answers hold there, ``gs://bucket/prefix``, and references to
+        them in the results table (templated)
     :param min_success_ratio: fail, after landing, when fewer of the rows succeeded; 0 to 1 (templated)
     :param max_invalid_ratio: fail, after landing, when more of the answers do not fit the schema; 0 to 1
         (templated)
@@ -263,6 +265,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         "destination_table",
         "error_table",
         "write_mode",
+        "media_uri_prefix",
         "min_success_ratio",
         "max_invalid_ratio",
         "report_uri",
@@ -284,6 +287,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         write_mode: str = "append",
         include_request: bool = True,
         include_response: bool = True,
+        media_uri_prefix: str | None = None,
         min_success_ratio: float = 0.0,
         max_invalid_ratio: float = 1.0,
         report_uri: str | None = None,
@@ -302,6 +306,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         self.write_mode = write_mode
         self.include_request = include_request
         self.include_response = include_response
+        self.media_uri_prefix = media_uri_prefix
         self.min_success_ratio = min_success_ratio
         self.max_invalid_ratio = max_invalid_ratio
         self.report_uri = report_uri

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch import once
@@ -20,6 +20,7 @@ from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, 
 from airflow_gemini_batch.results.cost import ensure_usage_view, price_parameters, users_labels
 from airflow_gemini_batch.results.destination import check_locations, ensure_table
 from airflow_gemini_batch.results.found_schema import MAX_SPELLINGS, find_schema
+from airflow_gemini_batch.results.media import MediaFolder, find_media
 from airflow_gemini_batch.results.outputs import Objects, find_input, find_output
 from airflow_gemini_batch.results.staging import Sources, drop, stage
 from airflow_gemini_batch.results.statements import (
@@ -27,6 +28,7 @@ from airflow_gemini_batch.results.statements import (
     count_script,
     landing_script,
     list_parameters,
+    media_script,
     replaced_script,
     schemas_script,
 )
@@ -66,6 +68,7 @@ class LandingRequest:
     :param include_request: whether to store requests in the results table; the error table has them anyway,
         since what failed may be asked again
     :param include_response: whether to store responses
+    :param media: where to store what responses hold inline; ``None`` leaves it there
     :param replaces: names of jobs whose retryable failures this one was asked again: where it has a row of
         their key, theirs go
     :param prices: negotiated; ``None`` for those of the list
@@ -83,6 +86,7 @@ class LandingRequest:
     key_field: str = KEY_FIELD
     include_request: bool = True
     include_response: bool = True
+    media: MediaFolder | None = None
     replaces: tuple[str, ...] = ()
     replaced_by: tuple[str, ...] = ()
     prices: BatchPrices | None = None
@@ -100,6 +104,7 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     :raises DatasetNotFoundError: the dataset of the destination does not exist
     :raises LocationMismatchError: it cannot read the job's output from where it lies
     :raises TableMismatchError: the destination exists with other columns
+    :raises MediaError: Cloud Storage refused
     :raises LandingError: BigQuery refused
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", request.key_field):
@@ -116,7 +121,7 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     errors = ensure_table(request.error_table, ERROR_COLUMNS, bigquery)
     # A table that was dropped and made again is another table: what was landed in the old one is not in it.
     plan = _plan(request, sources, arranged(columns, results.schema), (results.created, errors.created))
-    counts = _run(plan, request, location, bigquery)
+    counts = _run(plan, request, location, bigquery, storage)
     result = manifest(
         request.job,
         counts,
@@ -183,17 +188,31 @@ def _plan(
         request=request.include_request,
         response=request.include_response,
         prices=request.prices or BatchPrices.listed(job.model, when),
+        media=request.destination.sibling(f"gemini_batch_staging_{sources.digest}_media")
+        if request.media
+        else None,
     )
     rates = price_parameters(landing.prices)
-    digest = _digest(sources.digest, columns, tables_made, rates, landing_script(landing))
+    digest = _digest(sources.digest, columns, tables_made, rates, landing_script(landing), request.media)
     return _Plan(landing, sources.staged, digest)
 
 
-def _run(plan: _Plan, request: LandingRequest, location: str, bigquery: bq.Client) -> dict[str, Any]:
+def _run(
+    plan: _Plan, request: LandingRequest, location: str, bigquery: bq.Client, storage: gcs.Client
+) -> dict[str, Any]:
     """Run the script, once, and return the counts that it ends with."""
+    media = plan.landing.media
+
+    @cache  # Once, also when the script runs into another's transaction and is started again.
+    def prepare() -> None:
+        stage(bigquery, location, plan.staged)
+        if media and request.media:
+            script = media_script(plan.landing.answers, request.key_field, media)
+            find_media(script, media, location, bigquery)
+            request.media.store(media, bigquery, storage)
 
     def start(job_id: str) -> bq.QueryJob:
-        stage(bigquery, location, plan.staged)
+        prepare()
         return bigquery.query(
             landing_script(plan.landing),
             job_config=_query_config(request, plan.landing),
@@ -205,7 +224,7 @@ def _run(plan: _Plan, request: LandingRequest, location: str, bigquery: bq.Clien
     step = once.Step(f"gemini-batch-land-{plan.digest}", start, partial(_is_landed, bigquery, request))
     (job,) = once.run(bigquery, location, [step])
     counts = _counts(job)
-    drop(bigquery, plan.staged)
+    drop(bigquery, [*plan.staged, *filter(None, [media])])
     return counts
 
 
@@ -220,6 +239,8 @@ def _query_config(request: LandingRequest, landing: Landing) -> bq.QueryJobConfi
         "run_id": run.run_id,
         "job_labels": users_labels(request.job.labels),
     }
+    if request.media:
+        texts["media_uri_prefix"] = request.media.uri
     lists = list_parameters(landing)
     numbers = {"long_prompt_tokens": LONG_PROMPT_TOKENS, **price_parameters(landing.prices)}
     parameters: list[Any] = [

@@ -35,6 +35,7 @@ class Landing:
     :param request: whether to store requests in the results table
     :param response: whether to store responses
     :param prices: of the job's model; ``None`` when they are not known
+    :param media: the staging table of media that objects take the place of; ``None`` leaves them in responses
     """
 
     answers: TableName | JobTable
@@ -47,6 +48,7 @@ class Landing:
     request: bool = True
     response: bool = True
     prices: BatchPrices | None = None
+    media: TableName | None = None
 
 
 def landing_script(landing: Landing) -> str:
@@ -60,6 +62,7 @@ def landing_script(landing: Landing) -> str:
     }
     return "\n".join(
         (
+            *((_fill("media"),) if landing.media else ()),
             _fill("typed"),
             _read(landing, common),
             _fill("cost", media=MEDIA),
@@ -70,11 +73,21 @@ def landing_script(landing: Landing) -> str:
     )
 
 
+def media_script(answers: TableName | JobTable, key_field: str, media: TableName) -> str:
+    """Return the script that makes the staging table of media.
+
+    :param answers: as for :class:`Landing`, like ``key_field``
+    """
+    source = _answers(answers, {"key_label": KEY_LABEL, "key_field": key_field})
+    return _fill("media") + _fill("media_found", media=media.quoted, answers_source=source)
+
+
 def _read(landing: Landing, common: Mapping[str, str]) -> str:
+    answers = _answers(landing.answers, common)
     return _fill(
         "read",
         **common,
-        answers_source=_answers(landing.answers, common),
+        answers_source=_fill("media_replaced", answers_source=answers) if landing.media else answers,
         requests_source=_requests(landing.requests, common),
         good_reasons=_reasons(Bucket.SUCCEEDED),
         truncated_reasons=_reasons(Bucket.TRUNCATED),

@@ -115,7 +115,14 @@ def test_no_typed_columns_though_the_prompts_ask_for_a_schema(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"min_success_ratio": 2}, {"write_mode": "upsert"}, {"error_table": "no-table"}], ids=str
+    "wrong",
+    [
+        {"min_success_ratio": 2},
+        {"write_mode": "upsert"},
+        {"error_table": "no-table"},
+        {"media_uri_prefix": "a"},
+    ],
+    ids=str,
 )
 def test_how_to_land_is_checked_before_anything_is_paid(
     operator: Callable[..., Any],

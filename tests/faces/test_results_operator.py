@@ -149,6 +149,40 @@ def test_a_report_that_cannot_be_written_is_tried_again(
     assert ti.xcom[XCOM_RETURN_KEY]["counts"]["succeeded"] == 2
 
 
+def test_images_are_stored_and_referred_to(
+    land: Callable[..., Land],
+    context: Context,
+    vertex: Emulator,
+    bucket: str,
+    dataset: str,
+    storage_client: storage.Client,
+    bigquery_client: bigquery.Client,
+) -> None:
+    (job,) = vertex.jobs
+    directory = job["outputInfo"]["gcsOutputDirectory"].removeprefix(f"gs://{bucket}/")
+    image = {"inlineData": {"mimeType": "image/png", "data": "iVBORw=="}}
+    answer = {"candidates": [{"content": {"parts": [image]}, "finishReason": "STOP"}]}
+    line = json.dumps({"key": "row-1", "request": {}, "status": "", "response": answer})
+    storage_client.bucket(bucket).blob(f"{directory}/predictions.jsonl-1").upload_from_string(line)
+    manifest = land(media_uri_prefix=f"gs://{bucket}/images").execute(context)
+    assert manifest["counts"]["succeeded"] == 3
+    part = "JSON_QUERY(response, '$.candidates[0].content.parts[0]')"
+    query = f"SELECT JSON_VALUE({part}, '$.fileData.fileUri') FROM `{dataset}.answers` WHERE key = 'row-1'"
+    ((uri,),) = bigquery_client.query_and_wait(query)
+    (blob,) = storage_client.list_blobs(bucket, prefix="images/")
+    assert uri == f"gs://{bucket}/{blob.name}"
+    assert blob.download_as_bytes() == b"\x89PNG"
+
+
+@pytest.mark.parametrize("wrong", [{"media_uri_prefix": "images"}, {"include_response": False}], ids=str)
+def test_images_need_a_place_and_a_reference(
+    land: Callable[..., Land], context: Context, bucket: str, wrong: dict[str, Any]
+) -> None:
+    error = failure(land(**{"media_uri_prefix": f"gs://{bucket}/images", **wrong}), context)
+    assert isinstance(error, InvalidParameterError)
+    assert error.parameter == "media_uri_prefix"
+
+
 @pytest.mark.parametrize("uri", ["/tmp/a.html", "gs://bucket", "gs://bucket/", "gs://b/*.html", "gs:///a"])
 def test_a_place_that_is_none_is_refused(land: Callable[..., Land], context: Context, uri: str) -> None:
     error = failure(land(report_uri=uri), context)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import random
 import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from lines import answered, asked
+from lines import answered, asked, response
 from recorder import Recorder, Seen
 
 from airflow_gemini_batch.emulator.schema import Discovery
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
+from airflow_gemini_batch.results.media import MediaFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,20 +52,31 @@ def put(lander: Lander, count: int) -> None:
     lander.put_output(*(answered(f"k{n}", '{"label": "x"}') for n in range(count)))
 
 
+def put_images(lander: Lander, count: int, size: int) -> None:
+    """Answers of an image each, all different."""
+    dice = random.Random(count)
+    images = [base64.b64encode(dice.randbytes(size)).decode() for _ in range(count)]
+    parts = [{"inlineData": {"mimeType": "image/png", "data": image}} for image in images]
+    lander.put_input(*(asked(f"k{n}") for n in range(count)))
+    lander.put_output(*(answered(f"k{n}", response(part)) for n, part in enumerate(parts)))
+
+
 def test_every_body_is_what_the_api_takes(
     lander: Lander, watched: tuple[Lander, list[Seen], list[Seen]]
 ) -> None:
     worker, queries, objects = watched
     put(lander, 3)
     worker.land(SCHEMA)
+    put_images(lander, 1, 10)
+    worker.land(media=MediaFolder.parse(f"gs://{lander.bucket}/images"))
     for api, version, seen in (("bigquery", "v2", queries), ("storage", "v1", objects)):
         discovery = Discovery.load(api, version)
         assert seen
         for each in seen:
-            method = discovery.method(each.method, each.path)
+            method = discovery.method(each.method, each.path.removeprefix("/upload"))
             assert method, f"{each.method} {each.path} is no method of {api} {version}"
             # Google's own client adds `projection`, which the document does not know.
-            assert set(each.query) - {"projection"} <= set(method.query)
+            assert set(each.query) - {"projection"} <= set(method.query), each.path
             if each.body is not None:
                 assert method.request
                 assert discovery.violations(method.request, each.body) == []
@@ -100,3 +114,24 @@ def test_prompts_are_in_no_request(lander: Lander, watched: tuple[Lander, list[S
     lander.put_output(answered("a", "a secret answer", text="a secret prompt"))
     manifest = worker.land()
     assert "secret" not in repr((queries, objects, manifest.to_dict(), str(manifest)))
+
+
+def test_images_pass_through_the_worker_a_few_at_a_time(
+    lander: Lander, watched: tuple[Lander, list[Seen], list[Seen]]
+) -> None:
+    """And only they: it holds as much of 24 images as of 8, and is not sent their answers."""
+    worker, queries, objects = watched
+    size, held = 500_000, []
+    for count in (8, 24):
+        queries.clear()
+        objects.clear()
+        put_images(lander, count, size)
+        tracemalloc.start()
+        worker.land(media=MediaFolder.parse(f"gs://{lander.bucket}/images"))
+        held.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        received = sum(each.answer_bytes for each in queries)
+        assert count * size * 4 / 3 < received < count * size * 1.4 + 1_000_000
+        assert len([each for each in objects if each.path.startswith("/upload/")]) == count
+        assert not any(each.is_download for each in objects)
+    assert held[1] < held[0] * 1.25

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lines import answered, as_json, asked, response
 
+from airflow_gemini_batch.results.media import MediaFolder
+
 if TYPE_CHECKING:
     from conftest import Lander
 
@@ -51,4 +53,8 @@ def test_everything_has_its_place(lander: Lander) -> None:
     assert run("Grounding") == [SITE["web"]]
     assert run("Citations") == [SOURCE]
     assert run("Images") == [{"mime_type": "image/png", "image": b"\x89PNG"}]
+    lander.land(media=MediaFolder.parse(f"gs://{lander.bucket}/images"))
+    (image,) = run("Images in Cloud Storage")
+    assert image["mime_type"] == "image/png"
+    assert image["uri"].startswith(f"gs://{lander.bucket}/images/")
     assert queries == {}, "a query of the page that nothing runs"

@@ -20,6 +20,7 @@ from airflow_gemini_batch.results.statements import (
     count_script,
     landing_script,
     list_parameters,
+    media_script,
     replaced_script,
     schemas_script,
 )
@@ -86,6 +87,7 @@ REQUESTS = {
     "no key": table(INPUT, request="JSON"),
     "unknown": None,
 }
+MEDIA = TableName("my-project", "my_data", "media")
 MERGING: dict[str, Any] = {"merges": True, "request": False, "response": False}
 VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("objects", "objects", SCHEMA, {}),
@@ -94,6 +96,8 @@ VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("text columns", "text columns", None, MERGING),
     ("few columns", "no key", None, {}),
     ("objects", "unknown", None, {}),
+    ("objects", "objects", SCHEMA, {"media": MEDIA}),
+    ("text columns", "text columns", None, {"media": MEDIA}),
 ]
 
 
@@ -147,7 +151,7 @@ def test_bigquery_would_run_every_variant() -> None:
     parameters |= {"landed_at": sql_type("TIMESTAMP"), "truncate": sql_type("BOOL")}
     numbers = ("long_prompt_tokens", *price_parameters(None))
     parameters |= {**dict.fromkeys(numbers, sql_type("INT64")), "job_labels": text}
-    parameters |= {"replaces": sql_type("STRING", "REPEATED")}
+    parameters |= {"media_uri_prefix": text, "replaces": sql_type("STRING", "REPEATED")}
     for answers, requests, schema, more in VARIANTS:
         landing = landing_of(answers, requests, schema, more)
         tables = {
@@ -157,6 +161,8 @@ def test_bigquery_would_run_every_variant() -> None:
         }
         for name, made in ((RESULTS, (*RESULT_COLUMNS, *landing.columns)), (ERRORS, ERROR_COLUMNS)):
             tables[str(name)] = column_types(made)
+        if landing.media:
+            assert analyzer.check(media_script(landing.answers, "key", landing.media), tables, {})
         enums = dict.fromkeys(list_parameters(landing), sql_type("STRING", "REPEATED"))
         checked = analyzer.check(flat(landing_script(landing)), tables, {**parameters, **enums})
         kinds = [type(statement).__name__ for statement in checked]
@@ -194,6 +200,7 @@ def test_the_variants_use_every_file() -> None:
         + count_script(RESULTS)
         + replaced_script(RESULTS, ERRORS)
         + schemas_scripts()[0][0]
+        + media_script(OUTPUT, "key", MEDIA)
         + usage_query(RESULTS)
         + standing_script(RESULTS, of_jobs=True)
     )
