@@ -43,7 +43,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
     :param include_request: store requests in the results table; the error table has them in any case
     :param include_response: store responses in the results table
     :param media_uri_prefix: store images that answers hold there, ``gs://bucket/prefix``, and references to
-        them in the results table (templated)
+        them in the results table; they pass through the worker, a few at a time (templated)
     :param min_success_ratio: fail, after landing, when fewer of the rows succeeded; 0 to 1 (templated)
     :param max_invalid_ratio: fail, after landing, when more of the answers do not fit the schema; 0 to 1
         (templated)

@@ -173,6 +173,7 @@ def test_gates_of_a_task_group_wait_for_its_retries(settings: dict[str, Any]) ->
         "max_invalid_ratio": 0.1,
         "error_table": "d.errors",
         "report_uri": "gs://b/r/",
+        "media_uri_prefix": "gs://b/images",
     }
     with DAG("grouped", schedule=None) as dag:
         for rounds in (0, 2):
@@ -191,11 +192,12 @@ def test_gates_of_a_task_group_wait_for_its_retries(settings: dict[str, Any]) ->
         return {name: given[name] for name in land if name in given}
 
     assert told("rounds_0.land") == land
-    assert told("rounds_2.land") == {"error_table": "d.errors", "report_uri": "gs://b/r/"}
+    stored = {"error_table": "d.errors", "media_uri_prefix": "gs://b/images"}
+    assert told("rounds_2.land") == {**stored, "report_uri": "gs://b/r/"}
     assert told("rounds_2.retry") == {
         "min_success_ratio": 0.9,
         "max_invalid_ratio": 0.2,
-        "error_table": "d.errors",
+        **stored,
     }
 
 

@@ -29,9 +29,12 @@ class Seen:
 
 
 class Recorder:
-    """Stands before a server: ``with Recorder(url) as recorder``, then talk to ``recorder.url``."""
+    """Stands before a server: ``with Recorder(url) as recorder``, then talk to ``recorder.url``.
 
-    def __init__(self, target: str) -> None:
+    :param forbidden: what paths begin with that get a 403, as where a role is missing
+    """
+
+    def __init__(self, target: str, forbidden: str | None = None) -> None:
         self.seen: list[Seen] = []
         netloc, seen = urlsplit(target).netloc, self.seen
 
@@ -43,6 +46,9 @@ class Recorder:
                 headers = {
                     k: v for k, v in self.headers.items() if k.lower() not in ("host", "accept-encoding")
                 }
+                if forbidden and self.path.startswith(forbidden):
+                    self.send_error(403, "no storage.objects.create")
+                    return
                 connection = HTTPConnection(netloc)
                 connection.request(self.command, self.path, body, headers)
                 answer = connection.getresponse()

@@ -14,6 +14,7 @@ from lines import answered, asked, response
 from recorder import Recorder, Seen
 
 from airflow_gemini_batch.emulator.schema import Discovery
+from airflow_gemini_batch.exceptions import MediaError
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.media import MediaFolder
 
@@ -135,3 +136,22 @@ def test_images_pass_through_the_worker_a_few_at_a_time(
         assert len([each for each in objects if each.path.startswith("/upload/")]) == count
         assert not any(each.is_download for each in objects)
     assert held[1] < held[0] * 1.25
+
+
+def test_a_role_that_is_missing_is_named(lander: Lander) -> None:
+    """Nothing is landed then; with the role, all is."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    put_images(lander, 6, 10)
+    images = MediaFolder.parse(f"gs://{lander.bucket}/images")
+    with Recorder(os.environ["STORAGE_EMULATOR_HOST"], forbidden="/upload/") as objects:
+        options = {"api_endpoint": objects.url}
+        client = storage.Client(lander.storage.project, AnonymousCredentials(), client_options=options)
+        role = rf"403 .*roles/storage\.objectCreator on the bucket {lander.bucket}\. Nothing was landed"
+        with pytest.raises(MediaError, match=role) as caught:
+            replace(lander, storage=client).land(media=images)
+        client.close()
+    assert caught.value.uri.startswith(f"gs://{lander.bucket}/images/")
+    assert lander.rows() == {}
+    assert lander.land(media=images).rows == 6
