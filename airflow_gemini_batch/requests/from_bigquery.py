@@ -92,7 +92,8 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
         if not request.export_uri:
             return BuiltRequests((f"bq://{request.destination}",), rows)
         folder, shards = request.export_uri.rstrip("/"), _shards(rows, size)
-        uris = work.jobs.export(request.destination, folder, shards, storage)
+        otherwise = "Leave out export_uri, use the table."
+        uris = work.jobs.export(request.destination, folder, shards, storage, otherwise=otherwise)
         return BuiltRequests(uris, rows)
     except LandingError as error:
         raise RequestsError(str(error)) from error

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # A job may queue for 3 days, run for 1 and be landed long after; landing reads its input.
 _DAYS = 30
+_OTHERWISE = "Land in a dataset of the job's region: it reads the table itself then, without staging_uri."
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
                 f"{rows:,} failures with {size:,} bytes are more than one job takes ({MAX_ROWS:,} requests; "
                 f"files of {MAX_BYTES:,} bytes). Retry job by job: give job_name, mapped over the jobs."
             )
-        uri = jobs.export(table, folder, 1, storage)[0] if folder else f"bq://{table}"
+        uri = f"bq://{table}"
+        if folder:
+            (uri,) = jobs.export(table, folder, 1, storage, otherwise=_OTHERWISE)
     except LandingError as error:
         raise RequestsError(str(error)) from error
     return RetryInput(uri, table, rows, digest)

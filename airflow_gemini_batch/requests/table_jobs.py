@@ -82,8 +82,14 @@ class TableJobs:
         (row,) = self.rows(measure_statement(table))
         return row["requests"], row["bytes"]
 
-    def export(self, table: TableName, folder: str, shards: int, storage: gcs.Client) -> tuple[str, ...]:
-        """Write lines, a job's share each; return the patterns of their names."""
+    def export(
+        self, table: TableName, folder: str, shards: int, storage: gcs.Client, *, otherwise: str
+    ) -> tuple[str, ...]:
+        """Write lines, a job's share each; return the patterns of their names.
+
+        :param otherwise: what the user can do when the lines do not come out as they should
+        :raises RequestsError: they do not
+        """
         uris = [
             f"{folder}/{self.digest}/requests-{shard:05d}-of-{shards:05d}-*.jsonl" for shard in range(shards)
         ]
@@ -97,7 +103,7 @@ class TableJobs:
                 for shard, uri in enumerate(uris)
             )
         )
-        _check_lines(storage, uris[0])
+        _check_lines(storage, uris[0], otherwise)
         return tuple(uris)
 
     def _table(self, name: TableName) -> bq.Table | None:
@@ -136,11 +142,9 @@ def _first_object(storage: gcs.Client, uri: str) -> Any:
     return next(iter(storage.list_blobs(bucket, prefix=name.split("*")[0], max_results=1)), None)
 
 
-def _check_lines(storage: gcs.Client, uri: str) -> None:
+def _check_lines(storage: gcs.Client, uri: str, otherwise: str) -> None:
     """Look at the first bytes. That a JSON column is exported as JSON, not as text, is written nowhere."""
     blob = _first_object(storage, uri)
     start = blob.download_as_bytes(start=0, end=4096) if blob else b""
     if b'"request":{' not in start.replace(b" ", b""):
-        raise RequestsError(
-            f"{uri} does not hold requests as JSON objects. Leave out export_uri, use the table."
-        )
+        raise RequestsError(f"{uri} does not hold requests as JSON objects. {otherwise}")

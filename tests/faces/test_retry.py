@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.emulator.faults import FaultPlan, JobFault, RowFault, RowFaultKind
-from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError
+from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError, RequestsError
 from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 from airflow_gemini_batch.jobs.rounds import End, Round, ended
 from airflow_gemini_batch.operators.gemini_batch import (
@@ -240,6 +240,18 @@ def test_the_original_request_is_asked_again(land: Callable[..., Landed]) -> Non
     ((key, asked),) = landed.bigquery.query(f"SELECT key, TO_JSON_STRING(request) FROM `{table}`").result()
     assert (key, json.loads(asked)) == ("row-2", request(2))
     assert landed.bigquery.get_table(table).expires is not None
+
+
+def test_lines_that_are_no_requests_are_not_submitted(land: Callable[..., Landed]) -> None:
+    """An error table that somebody has copied, with its requests as text, is exported as text."""
+    landed = land(regional=False)
+    landed.bigquery.query(
+        f"CREATE OR REPLACE TABLE `{landed.table}_errors` AS "
+        f"SELECT * EXCEPT (request), TO_JSON_STRING(request) AS request FROM `{landed.table}_errors`"
+    ).result()
+    with pytest.raises(RequestsError, match=r"not hold requests as JSON objects\. Land in a dataset"):
+        landed.run()
+    assert len(landed.jobs) == 1
 
 
 @pytest.mark.parametrize("dies", ["before the job ends", "before the rows are landed", "between two rounds"])
