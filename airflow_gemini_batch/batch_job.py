@@ -166,6 +166,11 @@ class BatchJob:
     update_time: datetime | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def latest_time(self) -> datetime | None:
+        """When it ended; where that is missing, as of EXPIRED jobs, when it was last known to begin."""
+        return self.end_time or self.start_time or self.create_time
+
     @classmethod
     def from_resource(cls, resource: Mapping[str, Any]) -> BatchJob:
         """Read the JSON body of a ``batchPredictionJobs`` resource (camelCase, as REST sends it)."""

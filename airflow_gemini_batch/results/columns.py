@@ -41,7 +41,11 @@ RESULT_COLUMNS = (
     Column("output_tokens", "INT64", description="Without the thoughts"),
     Column("thought_tokens", "INT64"),
     Column("total_tokens", "INT64"),
-    Column("processed_at", "TIMESTAMP", description="When the service answered"),
+    Column(
+        "processed_at",
+        "TIMESTAMP",
+        description="When the service answered; when its job ended, where the output does not say",
+    ),
     Column("request", "JSON", description="The request as the service echoes it"),
     Column("response", "JSON", description="The whole GenerateContentResponse"),
     Column("embedding", "FLOAT64", "REPEATED", description="The vector, of an embedding model; else empty"),

@@ -176,7 +176,6 @@ def _plan(
     tables_made: tuple[datetime | None, ...],
 ) -> _Plan:
     job = request.job
-    when = job.end_time or job.start_time or job.create_time or datetime.now(UTC)
     landing = Landing(
         answers=sources.answers,
         requests=sources.requests,
@@ -187,7 +186,7 @@ def _plan(
         merges=request.write_mode is WriteMode.MERGE,
         request=request.include_request,
         response=request.include_response,
-        prices=request.prices or BatchPrices.listed(job.model, when),
+        prices=request.prices or BatchPrices.listed(job.model, job.latest_time or datetime.now(UTC)),
         media=request.destination.sibling(f"gemini_batch_staging_{sources.digest}_media")
         if request.media
         else None,
@@ -245,6 +244,7 @@ def _query_config(request: LandingRequest, landing: Landing) -> bq.QueryJobConfi
     numbers = {"long_prompt_tokens": LONG_PROMPT_TOKENS, **price_parameters(landing.prices)}
     parameters: list[Any] = [
         bq.ScalarQueryParameter("landed_at", "TIMESTAMP", datetime.now(UTC)),
+        bq.ScalarQueryParameter("job_time", "TIMESTAMP", request.job.latest_time),
         bq.ScalarQueryParameter("truncate", "BOOL", request.write_mode is WriteMode.TRUNCATE),
         *(bq.ScalarQueryParameter(name, "INT64", value) for name, value in numbers.items()),
         *(bq.ScalarQueryParameter(name, "STRING", value) for name, value in texts.items()),

@@ -1,5 +1,5 @@
--- A key has one row. A success goes before any other row, and of two alike the later answer; where one of them
--- has no time, the row that lands now.
+-- A key has one row. A success goes before any other row, and of two alike the later answer. A request without
+-- a readable answer is as late as its job; of two such, the one that lands now stays.
 IF
   EXISTS (SELECT 1 FROM {{results}} WHERE key IN (SELECT key FROM outcomes))
 THEN
@@ -12,7 +12,7 @@ THEN
       AND outcomes.is_best
       AND CASE
         WHEN (outcomes.bucket = 'succeeded') != (landed.status = 'succeeded') THEN outcomes.bucket = 'succeeded'
-        ELSE IFNULL(landed.processed_at <= outcomes.processed_at, TRUE)
+        ELSE IFNULL(landed.processed_at <= IFNULL(outcomes.processed_at, @job_time), TRUE)
       END
   );
   DELETE FROM {{errors}}

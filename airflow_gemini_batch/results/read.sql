@@ -24,7 +24,8 @@ FROM (
       raw_line,
       key,
       row_status,
-      SAFE_CAST(processed_time AS TIMESTAMP) AS processed_at,
+      -- Output in BigQuery does not say; of two jobs the one that ended later is then the later answer.
+      IFNULL(SAFE_CAST(processed_time AS TIMESTAMP), IF(raw_line IS NULL, @job_time, NULL)) AS processed_at,
       request,
       response,
       ARRAY(

@@ -65,6 +65,16 @@ class Lander:
     def put_output(self, *lines: str, name: str = "predictions.jsonl", end: str = "\n") -> None:
         self.put(f"{self.directory.partition('/')[2]}/{name}", lines, end)
 
+    def put_table(self, name: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> str:
+        """Make a table, and return its URI."""
+        from google.cloud.bigquery import SchemaField, Table
+
+        table = Table(f"{self.dataset}.{name}", [SchemaField(n, kind) for n, kind in columns.items()])
+        self.bigquery.create_table(table)
+        if rows:
+            self.bigquery.load_table_from_json(rows, table).result()
+        return f"bq://{table.project}.{table.dataset_id}.{table.table_id}"
+
     def land(
         self,
         schema: ResponseSchema | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lines import answered, asked, failed, request, response
@@ -46,6 +47,39 @@ def test_a_key_keeps_its_newest_success(lander: Lander) -> None:
     merge(lander, "one", *first)
     assert texts(lander) == merged
     assert lander.errors() == {}
+
+
+def test_output_without_times_is_as_late_as_its_job(lander: Lander) -> None:
+    """In whatever order they are landed, and however often: the job that ended later has the later answer."""
+    kinds = {"key": "STRING", "request": "JSON", "response": "JSON", "status": "STRING"}
+    busy_now = 'Too Many Requests: {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}'
+    ended = {"older": 1, "newer": 2}
+
+    def land(job_id: str) -> None:
+        jobs[job_id].land(
+            write_mode=WriteMode.MERGE,
+            job=jobs[job_id].job(
+                output_location=places[job_id], end_time=datetime(2026, 11, ended[job_id], tzinfo=UTC)
+            ),
+        )
+
+    jobs = {job_id: replace(lander, job_id=f"{job_id}-{lander.job_id}") for job_id in ended}
+    places = {}
+    for job_id, job in jobs.items():
+        job.put_input(*(asked(key) for key in "abc"))
+        rows = [
+            {"key": "a", "request": request(), "response": response(job_id), "status": ""},
+            {"key": "b", "request": request(), "response": None, "status": busy_now},
+        ]
+        places[job_id] = job.put_table(f"output_{job_id}", kinds, rows)
+    for job_id in ("newer", "older", "older", "newer", "older"):
+        land(job_id)
+        rows = lander.rows()
+        assert (rows["a"]["text"], rows["a"]["processed_at"].day) == ("newer", 2)
+        assert rows["b"]["job_name"] == str(jobs["newer"].job().name)
+        assert lander.errors()["b"]["job_name"] == rows["b"]["job_name"]
+    # Nobody answered c at all, so the row stays that was landed last.
+    assert rows["c"]["status"] == "missing"
 
 
 def test_what_never_succeeded_keeps_what_came_last(lander: Lander) -> None:

@@ -14,25 +14,15 @@ if TYPE_CHECKING:
     from conftest import Lander
 
 
-def put_table(lander: Lander, name: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> str:
-    from google.cloud.bigquery import SchemaField, Table
-
-    table = Table(f"{lander.dataset}.{name}", [SchemaField(n, kind) for n, kind in columns.items()])
-    lander.bigquery.create_table(table)
-    if rows:
-        lander.bigquery.load_table_from_json(rows, table).result()
-    return f"bq://{table.project}.{table.dataset_id}.{table.table_id}"
-
-
 def test_json_columns(lander: Lander) -> None:
     columns = {"key": "STRING", "request": "JSON"}
     given = [{"key": key, "request": request(key)} for key in ("a", "b", "c")]
-    source = put_table(lander, "input", columns, given)
+    source = lander.put_table("input", columns, given)
     output = [
         {"key": "b", "request": request("b"), "response": response("B"), "status": ""},
         {"key": "a", "request": request("a"), "response": response("A"), "status": ""},
     ]
-    place = put_table(lander, "output", {**columns, "response": "JSON", "status": "STRING"}, output)
+    place = lander.put_table("output", {**columns, "response": "JSON", "status": "STRING"}, output)
     manifest = lander.land(job=lander.job(input_uris=(source,), output_uri=place, output_location=place))
     assert {key: row["text"] for key, row in lander.rows().items()} == {"a": "A", "b": "B", "c": None}
     assert lander.statuses()["c"] == "missing"
@@ -43,7 +33,7 @@ def test_text_columns_and_a_numeric_key(lander: Lander) -> None:
     """``response`` may be text, keys may be numbers, and a processed time may be there."""
     columns = {"id": "INTEGER", "request": "STRING"}
     given = [{"id": number, "request": json.dumps(request(str(number)))} for number in (1, 2, 3)]
-    source = put_table(lander, "input", columns, given)
+    source = lander.put_table("input", columns, given)
     answers: list[tuple[Any, str]] = [
         (response("one"), ""),
         (None, 'Bad Request: {"error": {"code": 400, "message": "No", "status": "INVALID_ARGUMENT"}}'),
@@ -54,16 +44,16 @@ def test_text_columns_and_a_numeric_key(lander: Lander) -> None:
         for row, (answer, status) in zip(given, answers, strict=True)
     ]
     kinds = {**columns, "response": "STRING", "status": "STRING"}
-    place = put_table(lander, "output", kinds, output)
+    place = lander.put_table("output", kinds, output)
     lander.land(job=lander.job(input_uris=(source,), output_location=place), key_field="id")
     assert lander.statuses() == {"1": "succeeded", "2": "failed", "3": "failed"}
     assert lander.errors()["2"]["error_code"] == 400
 
 
 def test_no_key_column(lander: Lander) -> None:
-    source = put_table(lander, "input", {"request": "JSON"}, [{"request": request(t)} for t in ("x", "y")])
+    source = lander.put_table("input", {"request": "JSON"}, [{"request": request(t)} for t in ("x", "y")])
     output = [{"request": request("x"), "response": response("X"), "status": ""}]
-    place = put_table(lander, "output", {"request": "JSON", "response": "JSON", "status": "STRING"}, output)
+    place = lander.put_table("output", {"request": "JSON", "response": "JSON", "status": "STRING"}, output)
     manifest = lander.land(job=lander.job(input_uris=(source,), output_location=place))
     assert manifest.joined_by["request"] == 1
     assert sorted(lander.statuses().values()) == ["missing", "succeeded"]
@@ -73,15 +63,15 @@ def test_objects_in_and_a_table_out(lander: Lander) -> None:
     lander.put_input(asked("a"))
     row = {"key": "a", "request": request(), "response": response("A"), "status": ""}
     kinds = {"key": "STRING", "request": "JSON", "response": "JSON", "status": "STRING"}
-    place = put_table(lander, "output", kinds, [row])
+    place = lander.put_table("output", kinds, [row])
     # The job may not say more than what was asked of it.
     lander.land(job=lander.job(output_uri=place, output_location=None))
     assert lander.rows()["a"]["text"] == "A"
 
 
 def test_a_table_in_and_objects_out(lander: Lander) -> None:
-    source = put_table(
-        lander, "input", {"key": "STRING", "request": "JSON"}, [{"key": "a", "request": request()}]
+    source = lander.put_table(
+        "input", {"key": "STRING", "request": "JSON"}, [{"key": "a", "request": request()}]
     )
     lander.put_output(answered("a"))
     assert lander.land(job=lander.job(input_uris=(source,))).joined_by["key"] == 1

@@ -148,7 +148,8 @@ def test_bigquery_would_run_every_variant() -> None:
     analyzer = GoogleSql()
     text = sql_type("STRING")
     parameters = dict.fromkeys(("job_name", "dag_id", "task_id", "run_id"), text)
-    parameters |= {"landed_at": sql_type("TIMESTAMP"), "truncate": sql_type("BOOL")}
+    parameters |= dict.fromkeys(("landed_at", "job_time"), sql_type("TIMESTAMP"))
+    parameters |= {"truncate": sql_type("BOOL")}
     numbers = ("long_prompt_tokens", *price_parameters(None))
     parameters |= {**dict.fromkeys(numbers, sql_type("INT64")), "job_labels": text}
     parameters |= {"media_uri_prefix": text, "replaces": sql_type("STRING", "REPEATED")}
