@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lines import answered, asked
-from test_landing_tables import put_table
 
 from airflow_gemini_batch.results.columns import RESULT_COLUMNS
 from airflow_gemini_batch.results.found_schema import MAX_SPELLINGS, agreed
@@ -60,7 +59,7 @@ def test_all_requests_agree(lander: Lander) -> None:
 
 def test_requests_in_a_table(lander: Lander) -> None:
     given = [{"key": "1", "request": json.loads(asked(**wants(SCHEMA)))["request"]}]
-    source = put_table(lander, "input", {"key": "STRING", "request": "JSON"}, given)
+    source = lander.put_table("input", {"key": "STRING", "request": "JSON"}, given)
     lander.put_output(answered("1", '{"a": "x"}'))
     lander.land(job=lander.job(input_uris=(source,)))
     assert lander.rows()["1"]["a"] == "x"

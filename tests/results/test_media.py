@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lines import answered, as_json, asked, response
-from test_landing_tables import put_table
 
 from airflow_gemini_batch.exceptions import InvalidParameterError, MediaError
 from airflow_gemini_batch.results.media import MediaFolder
@@ -157,7 +156,7 @@ def test_the_ending_of_a_name_is_of_letters_and_digits(lander: Lander) -> None:
 def test_output_in_a_table(lander: Lander, kind: str) -> None:
     answer = response(media(PNG))
     row = {"key": "a", "response": answer if kind == "JSON" else json.dumps(answer), "status": ""}
-    place = put_table(lander, "output", {"key": "STRING", "response": kind, "status": "STRING"}, [row])
+    place = lander.put_table("output", {"key": "STRING", "response": kind, "status": "STRING"}, [row])
     lander.land(job=lander.job(input_uris=(), output_location=place), media=folder(lander))
     assert parts(lander, "a") == [reference(lander, PNG, "image/png", ".png")]
     assert objects(lander)[name_of(PNG, ".png")][0] == PNG
