@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +15,16 @@ from airflow_gemini_batch.jobs.spec import GCS_PREFIX
 from airflow_gemini_batch.objects import split_uri
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
     from google.cloud.bigquery import Client as BigQuery
     from google.cloud.bigquery import QueryJob, Row
     from google.cloud.storage import Bucket, Client
 
     from airflow_gemini_batch.tables import TableName
 
-# So many are in the worker's memory, and on their way to Cloud Storage side by side.
+# So many are on their way to Cloud Storage side by side, and as many come with a page.
 _AT_ONCE = 4
 log = logging.getLogger(__name__)
 
@@ -51,16 +55,13 @@ class MediaFolder:
         put = partial(_put, storage.bucket(name), f"{prefix}/" if prefix else "")
         # Paged by tokens, which hold on to one state of the table; a row may have 100 MB.
         rows = bigquery.list_rows(bigquery.get_table(str(found)), page_size=_AT_ONCE)
-        stored = broken = 0
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for page in rows.pages:
-                done = list(pool.map(put, page))
-                stored += sum(done)
-                broken += len(done) - sum(done)
-        if stored:
-            log.info("Media of answers stored in %s: %s", self.uri, f"{stored:,}")
-        if broken:
-            log.warning("Media of answers that are not base64, left in their responses: %s", f"{broken:,}")
+        done = Counter(_side_by_side(put, rows))
+        if done[True]:
+            log.info("Media of answers stored in %s: %s", self.uri, f"{done[True]:,}")
+        if done[False]:
+            log.warning(
+                "Media of answers that are not base64, left in their responses: %s", f"{done[False]:,}"
+            )
 
 
 def find_media(script: str, found: TableName, location: str, bigquery: BigQuery) -> None:
@@ -83,6 +84,18 @@ def find_media(script: str, found: TableName, location: str, bigquery: BigQuery)
         return True
 
     once.run(bigquery, location, [once.Step(f"gemini-batch-media-{found.table}", start, is_there)])
+
+
+def _side_by_side(put: Callable[[Row], bool], rows: Iterable[Row]) -> Iterator[bool]:
+    """Put a few at a time, while the next are fetched."""
+    under_way: deque[Future[bool]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for row in rows:
+            under_way.append(pool.submit(put, row))
+            if len(under_way) == _AT_ONCE:
+                yield under_way.popleft().result()
+        for each in under_way:
+            yield each.result()
 
 
 def _put(bucket: Bucket, prefix: str, row: Row) -> bool:
