@@ -199,8 +199,10 @@ class Series:
         return passed(manifest, values.gates, self._context)
 
     def _check_landed(self) -> None:
-        from airflow_gemini_batch.results.landing import count_rows
+        from airflow_gemini_batch.results.landing import WriteMode, count_rows
 
+        if self._values.write_mode is WriteMode.MERGE:
+            return  # All its rows may have given way to better ones.
         if not count_rows(self._bigquery, self._values.destination, (self._task.job_name,)):
             raise InvalidParameterError(
                 "job_name",

@@ -121,4 +121,7 @@ def _gates_last(land: Mapping[str, Any], *, with_retries: bool) -> tuple[dict[st
     if not with_retries:
         return dict(land), {}
     own = {name: value for name, value in land.items() if name not in _GATES}
-    return own, {name: land[name] for name in (*_GATES, *_OF_BOTH) if name in land}
+    later = {name: land[name] for name in (*_GATES, *_OF_BOTH) if name in land}
+    if land.get("write_mode") == "merge":  # Not `truncate`: a retry would delete what it does not ask.
+        later["write_mode"] = "merge"
+    return own, later

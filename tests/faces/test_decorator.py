@@ -201,6 +201,25 @@ def test_gates_of_a_task_group_wait_for_its_retries(settings: dict[str, Any]) ->
     }
 
 
+@pytest.mark.parametrize(("landing", "retrying"), [("merge", "merge"), ("truncate", None), (None, None)])
+def test_a_task_group_merges_in_both_tasks(
+    settings: dict[str, Any], landing: str | None, retrying: str | None
+) -> None:
+    del settings["poll_interval"]
+    with DAG("grouped", schedule=None) as dag:
+        gemini_batch(
+            lambda: ["a"],
+            **settings,
+            results_table="d.answers",
+            land={"write_mode": landing} if landing else {},
+            max_retry_rounds=1,
+        )
+    told = [
+        dag.get_task(f"gemini_batch.{name}").partial_kwargs.get("write_mode") for name in ("land", "retry")
+    ]
+    assert told == [landing, retrying]
+
+
 def test_prompts_are_no_templates(
     operator: Callable[..., Any], context: Context, storage_client: storage.Client, bucket: str
 ) -> None:

@@ -343,6 +343,19 @@ def test_all_failures_of_a_table(land: Callable[..., Landed]) -> None:
     assert landed.statuses() == expected(row_0="failed")
 
 
+def test_a_job_may_have_given_all_its_rows_away(land: Callable[..., Landed]) -> None:
+    """Where rows are merged by key, those of other jobs may be better; else it was not landed."""
+    landed = land()
+    better = f"UPDATE `{landed.table}` SET job_name = 'better', status = 'succeeded' WHERE TRUE"
+    landed.bigquery.query(better).result()
+    landed.bigquery.query(f"DELETE FROM `{landed.table}_errors` WHERE TRUE").result()
+    manifest = landed.run(write_mode="merge")
+    assert (manifest["ended"], set(manifest["counts"].values())) == ("nothing_left", {0})
+    with pytest.raises(AirflowFailException, match="has no row of it"):
+        landed.run()
+    assert len(landed.jobs) == 1
+
+
 def test_all_rounds_of_a_task_share_a_hook(
     land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
