@@ -7,7 +7,6 @@ nothing of this package. Prints ``listening on http://127.0.0.1:PORT`` once it a
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.util
 import os
 import random
@@ -16,6 +15,10 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+# Beside this file, which is run as a script.
+import bigquery_lines
+import bigquery_speed
 
 _DDL_TRIES = 20
 
@@ -78,149 +81,6 @@ def _adapt() -> None:
     database.execute = execute_again
 
 
-def _keep_up() -> None:
-    """Do in one step what BigQuery does in one: this costs the stand-in most of its time otherwise.
-
-    It would parse a text three times to make JSON of it once, pack the text up for ``SAFE.``, and turn
-    ``ARRAY(SELECT … FROM UNNEST(…))`` of each row into a join of all rows.
-    """
-    from local_bigquery.engine import database
-    from local_bigquery.sql import rules, translate
-    from local_bigquery.sql.rules import arrays, safe
-    from sqlglot import exp
-
-    connect = database._connect.__wrapped__
-
-    @functools.cache
-    def connect_and_parse_once() -> Any:
-        connection = connect()
-        connection.execute(_PARSE_JSON)
-        # A landing writes hundreds of MB; DuckDB would copy them into its file in the middle, every 16.
-        connection.execute("SET checkpoint_threshold = '2GB'")
-        return connection
-
-    database._connect = connect_and_parse_once
-
-    def safe_function(node: Any, context: object) -> Any:
-        # TRY also catches what goes wrong in the arguments; nothing does in a column or a literal.
-        plain = isinstance(node, exp.SafeFunc) and all(
-            isinstance(argument, (exp.Column, exp.Literal, exp.Kwarg))
-            for argument in node.this.iter_expressions()
-        )
-        return exp.func("TRY", node.this) if plain else safe.safe_function(node, context)
-
-    rules.NODE_RULES[rules.NODE_RULES.index(safe.safe_function)] = safe_function
-    rules.STATEMENT_RULES.insert(rules.STATEMENT_RULES.index(arrays.unnest_offsets), _arrays_in_place)
-    assert translate.NODE_RULES is rules.NODE_RULES  # noqa: S101
-
-
-# As the stand-in has it, but for texts that do not begin like a number, which is where the mode matters.
-_PARSE_JSON = r"""
-CREATE OR REPLACE MACRO bq.main.parse_json(s) AS bq.main._parse_json_exact(s),
-(s, mode) AS CASE
-    WHEN lower(mode) = 'round' AND NOT regexp_matches(s, '^\s*[-0-9]') THEN json(s)
-    WHEN lower(mode) = 'round' THEN CASE
-        WHEN json_type(json(s)) IN ('DOUBLE', 'UBIGINT', 'HUGEINT') THEN to_json(CAST(json(s) AS DOUBLE))
-        ELSE json(s) END
-    ELSE bq.main._parse_json_exact(s)
-END
-"""
-
-
-def _arrays_in_place(tree: Any, context: object) -> Any:
-    """Make a lambda of ``ARRAY(SELECT f(x) FROM UNNEST(xs) AS x WITH OFFSET AS n WHERE … ORDER BY n)``.
-
-    And of ``EXISTS(SELECT 1 FROM UNNEST(xs) AS x WHERE …)``. What has another shape is left as it is.
-    """
-    from sqlglot import exp
-
-    for node in reversed(list(tree.find_all(exp.Array, exp.Exists))):
-        select = node.expressions[0] if isinstance(node, exp.Array) and node.expressions else node.this
-        source = _unnested(select)
-        if source is None:
-            continue
-        items, name = source
-        where = select.args.get("where")
-        kept = _each("list_filter", items, name, where.this) if where else items
-        if isinstance(node, exp.Exists):
-            node.replace(exp.func("COALESCE", exp.func("len", kept) > 0, exp.false()))
-        else:
-            value = _each("list_transform", kept, name, select.expressions[0].unalias())
-            node.replace(exp.func("COALESCE", value, exp.Array(expressions=[])))
-    return tree
-
-
-def _unnested(select: Any) -> tuple[Any, str] | None:
-    """Return array and item of a query that does no more than go through one array in its order."""
-    from sqlglot import exp
-
-    if not isinstance(select, exp.Select) or len(select.expressions) != 1:
-        return None
-    parts = {name for name, value in select.args.items() if value}
-    unnest = select.args["from_"].this if "from_" in parts else None
-    if parts - {"expressions", "from_", "where", "order"} or not isinstance(unnest, exp.Unnest):
-        return None
-    alias, offset, order = unnest.args.get("alias"), unnest.args.get("offset"), select.args.get("order")
-    if not alias or len(unnest.expressions) != 1 or bool(offset) != bool(order):
-        return None
-    ordered = [each.this.name for each in order.expressions] if order else []
-    columns = [column.name for column in select.find_all(exp.Column)]
-    if ordered and (ordered != [offset.name] or columns.count(offset.name) > 1):
-        return None
-    return unnest.expressions[0], alias.columns[0].name if alias.columns else alias.name
-
-
-def _each(function: str, items: Any, name: str, value: Any) -> Any:
-    from sqlglot import exp
-
-    return exp.func(function, items, exp.Lambda(this=value, expressions=[exp.to_identifier(name)]))
-
-
-def _read_lines() -> None:
-    """Load a file of lines by reading it once, not five times, with the lines that DuckDB would refuse.
-
-    What is not UTF-8 becomes U+FFFD, and only some lines may end in a carriage return.
-    """
-    from local_bigquery.jobs import load
-
-    read = load._reader
-
-    def read_lines(cur: Any, files: str, config: Any, fields: list[Any]) -> str:
-        if config.sourceFormat != "CSV" or config.quote != "" or len(fields) != 1:
-            return str(read(cur, files, config, fields))
-        contents = cur.sql(f"SELECT content FROM read_blob({files})").fetchall()  # noqa: S608
-        texts = [_table_of_lines(blob, fields[0].name, config.fieldDelimiter) for (blob,) in contents]
-        cur.register("_load_source", load.pa.concat_tables(texts))
-        return "_load_source"
-
-    load._reader = read_lines
-
-
-def _table_of_lines(content: bytes, name: str, delimiter: str) -> Any:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    if _is_odd(content) or delimiter.encode() in content or not content.strip(b"\n"):
-        text = content.decode("utf-8", "replace").replace("\r\n", "\n")
-        lines = [line.split(delimiter, 1)[0] for line in text.split("\n") if line]
-        return pa.table({name: pa.array(lines, pa.string())})
-    return csv.read_csv(
-        pa.BufferReader(content),
-        # A line longer than a block is refused; BigQuery takes up to 100 MB.
-        csv.ReadOptions(column_names=[name], block_size=1 << 27),
-        csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
-        csv.ConvertOptions(column_types={name: pa.string()}, strings_can_be_null=False),
-    )
-
-
-def _is_odd(content: bytes) -> bool:
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return True
-    return b"\r" in content
-
-
 def main() -> None:
     """Serve until told to stop."""
     parser = argparse.ArgumentParser()
@@ -229,8 +89,8 @@ def main() -> None:
     arguments = parser.parse_args()
     _offer_extensions(arguments.data_dir.parent / "bigquery-home")
     _adapt()
-    _keep_up()
-    _read_lines()
+    bigquery_speed.keep_up()
+    bigquery_lines.read_lines()
 
     import uvicorn
     from local_bigquery.engine import database

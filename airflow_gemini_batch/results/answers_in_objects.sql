@@ -1,13 +1,16 @@
 -- Output lines: {"status": …, "processed_time": …, "request": {…}, "response": {…}, "key": …}
 SELECT
   IF(doc IS NULL, line, NULL) AS raw_line,
-  IF(
-    doc IS NOT NULL,
+  IFNULL(
     NULLIF(TO_JSON_STRING(JSON_QUERY(doc, '$.{{key_field}}')), 'null'),
     -- A line that breaks off may still begin with its key, or carry the label.
-    IFNULL(
-      REGEXP_EXTRACT(line, r'^\s*\{\s*"{{key_field}}"\s*:\s*("[^"\\]*"|-?[0-9]+)'),
-      REGEXP_EXTRACT(line, r'"{{key_label}}"\s*:\s*("[^"\\]*")')
+    IF(
+      doc IS NULL,
+      IFNULL(
+        REGEXP_EXTRACT(line, r'^\s*\{\s*"{{key_field}}"\s*:\s*("[^"\\]*"|-?[0-9]+)'),
+        REGEXP_EXTRACT(line, r'"{{key_label}}"\s*:\s*("[^"\\]*")')
+      ),
+      NULL
     )
   ) AS key,
   JSON_VALUE(doc, '$.status') AS row_status,

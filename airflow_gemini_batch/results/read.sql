@@ -11,13 +11,17 @@ CREATE TEMP FUNCTION request_digest(request STRING) RETURNS STRING LANGUAGE js A
   return request === null ? null : JSON.stringify(canonical(JSON.parse(request)));
 """;
 
--- Everything of a line that is needed is taken out of it here, once.
+-- Everything of a line that is needed is taken out of it here, once. An answer has one part as a rule: only
+-- others are gone through, for their parts that are no thoughts.
 CREATE TEMP TABLE answers AS
 SELECT *, SAFE.PARSE_JSON(text, wide_number_mode => 'round') AS output
 FROM (
   SELECT
-    * EXCEPT (texts),
-    IF(ARRAY_LENGTH(texts) > 0, ARRAY_TO_STRING(texts, ''), NULL) AS text
+    * EXCEPT (texts, has_parts, part_text, part_thought),
+    CASE
+      WHEN has_parts THEN IF(ARRAY_LENGTH(texts) > 0, ARRAY_TO_STRING(texts, ''), NULL)
+      WHEN IFNULL(part_thought, '') != 'true' THEN part_text
+    END AS text
   FROM (
     SELECT
       GENERATE_UUID() AS answer_id,
@@ -28,29 +32,47 @@ FROM (
       IFNULL(SAFE_CAST(processed_time AS TIMESTAMP), IF(raw_line IS NULL, @job_time, NULL)) AS processed_at,
       request,
       response,
-      ARRAY(
-        SELECT JSON_VALUE(part, '$.text')
-        FROM UNNEST(JSON_QUERY_ARRAY(candidate, '$.content.parts')) AS part WITH OFFSET AS position
-        WHERE JSON_VALUE(part, '$.text') IS NOT NULL AND IFNULL(JSON_VALUE(part, '$.thought'), '') != 'true'
-        ORDER BY position
+      has_parts,
+      part_text,
+      part_thought,
+      IF(
+        has_parts,
+        ARRAY(
+          SELECT JSON_VALUE(part, '$.text')
+          FROM UNNEST(JSON_QUERY_ARRAY(response, '$.candidates[0].content.parts')) AS part WITH OFFSET AS position
+          WHERE JSON_VALUE(part, '$.text') IS NOT NULL AND IFNULL(JSON_VALUE(part, '$.thought'), '') != 'true'
+          ORDER BY position
+        ),
+        []
       ) AS texts,
-      JSON_VALUE(candidate, '$.finishReason') AS finish_reason,
-      IF(candidate IS NULL, JSON_VALUE(response, '$.promptFeedback.blockReason'), NULL) AS block_reason,
-      IF(candidate IS NULL, JSON_QUERY(response, '$.embedding') IS NOT NULL, FALSE) AS is_embedding,
-      JSON_VALUE(response, '$.modelVersion') AS model_version,
-      usage AS usage_metadata,
-      SAFE_CAST(
-        IFNULL(JSON_VALUE(usage, '$.promptTokenCount'), JSON_VALUE(response, '$.tokenCount')) AS INT64
-      ) AS prompt_tokens,
-      SAFE_CAST(JSON_VALUE(usage, '$.cachedContentTokenCount') AS INT64) AS cached_tokens,
-      SAFE_CAST(JSON_VALUE(usage, '$.candidatesTokenCount') AS INT64) AS output_tokens,
-      SAFE_CAST(JSON_VALUE(usage, '$.thoughtsTokenCount') AS INT64) AS thought_tokens,
-      SAFE_CAST(JSON_VALUE(usage, '$.totalTokenCount') AS INT64) AS total_tokens
+      finish_reason,
+      IF(has_candidate, NULL, JSON_VALUE(response, '$.promptFeedback.blockReason')) AS block_reason,
+      NOT has_candidate AND JSON_QUERY(response, '$.embedding') IS NOT NULL AS is_embedding,
+      model_version,
+      usage_metadata,
+      SAFE_CAST(prompt_tokens AS INT64) AS prompt_tokens,
+      SAFE_CAST(cached_tokens AS INT64) AS cached_tokens,
+      SAFE_CAST(output_tokens AS INT64) AS output_tokens,
+      SAFE_CAST(thought_tokens AS INT64) AS thought_tokens,
+      SAFE_CAST(total_tokens AS INT64) AS total_tokens
     FROM (
       SELECT
         *,
-        JSON_QUERY(response, '$.candidates[0]') AS candidate,
-        JSON_QUERY(response, '$.usageMetadata') AS usage
+        JSON_QUERY(response, '$.candidates[0]') IS NOT NULL AS has_candidate,
+        JSON_QUERY(response, '$.candidates[0].content.parts[1]') IS NOT NULL AS has_parts,
+        JSON_VALUE(response, '$.candidates[0].content.parts[0].text') AS part_text,
+        JSON_VALUE(response, '$.candidates[0].content.parts[0].thought') AS part_thought,
+        JSON_VALUE(response, '$.candidates[0].finishReason') AS finish_reason,
+        JSON_VALUE(response, '$.modelVersion') AS model_version,
+        JSON_QUERY(response, '$.usageMetadata') AS usage_metadata,
+        IFNULL(
+          JSON_VALUE(response, '$.usageMetadata.promptTokenCount'),
+          JSON_VALUE(response, '$.tokenCount')
+        ) AS prompt_tokens,
+        JSON_VALUE(response, '$.usageMetadata.cachedContentTokenCount') AS cached_tokens,
+        JSON_VALUE(response, '$.usageMetadata.candidatesTokenCount') AS output_tokens,
+        JSON_VALUE(response, '$.usageMetadata.thoughtsTokenCount') AS thought_tokens,
+        JSON_VALUE(response, '$.usageMetadata.totalTokenCount') AS total_tokens
       FROM ({{answers_source}})
     )
   )

@@ -88,38 +88,32 @@ class _Node:
     def value(self, column: Column, path: str, parent: str = "") -> str:
         """Take what stands at a path out and return the SQL of its value."""
         number = next(self.numbers)
-        item, place = f"item_{number}", path[1:]
-        self.items[item] = f"JSON_QUERY({self.name}, '{path}')"
-        if column.required and not column.nullable:
-            self._complain(f"JSON_TYPE({item}) = 'null'", f"{place} is null")
-        if column.required:
-            self._complain(f"{parent}{item} IS NULL", f"{place} is missing")
+        self.items[f"item_{number}"] = f"JSON_QUERY({self.name}, '{path}')"
         if column.mode == "REPEATED":
-            return self._array(column, number, place)
+            return self._array(column, number, path[1:], parent)
         if column.type == "RECORD":
-            return self._record(column, number, path)
-        return self._scalar(column, number, place)
+            return self._record(column, number, path, parent)
+        return self._scalar(column, number, path[1:], parent)
 
-    def _scalar(self, column: Column, number: int, place: str) -> str:
-        item, value = f"item_{number}", f"value_{number}"
-        self.values[value] = f"as_{column.json_kind or column.type.lower()}({item})"
+    def _scalar(self, column: Column, number: int, place: str, parent: str) -> str:
+        value = f"value_{number}"
+        self.values[value] = f"as_{column.json_kind or column.type.lower()}(item_{number})"
         called = f"an {column.json_kind}" if column.json_kind else column.type
-        if called != "JSON":
-            self._complain(f"{value} IS NULL AND JSON_TYPE({item}) != 'null'", f"{place} is not {called}")
+        self._miss(column, number, place, parent, f"{value} IS NULL", "" if called == "JSON" else called)
         if column.enum:
             self.parameters[f"enum_{number}"] = list(column.enum)
             outside = f"CAST({value} AS STRING) NOT IN UNNEST(@enum_{number})"
-            self._complain(outside, f"{place} is none of its enum")
+            self._complain(outside, f"'{place} is none of its enum'")
         return value
 
-    def _record(self, column: Column, number: int, path: str) -> str:
-        item, there = f"item_{number}", f"is_object_{number}"
-        self.values[there] = f"IFNULL(JSON_TYPE({item}) = 'object', FALSE)"
-        self._complain(f"NOT {there} AND JSON_TYPE({item}) != 'null'", f"{path[1:]} is not an object")
+    def _record(self, column: Column, number: int, path: str, parent: str) -> str:
+        there = f"is_object_{number}"
+        self.values[there] = f"IFNULL(JSON_TYPE(item_{number}) = 'object', FALSE)"
+        self._miss(column, number, path[1:], parent, f"NOT {there}", "an object")
         fields = [f"{self.member(each, path, f'{there} AND ')} AS `{each.name}`" for each in column.fields]
         return f"IF({there}, STRUCT({', '.join(fields)}), NULL)"
 
-    def _array(self, column: Column, number: int, place: str) -> str:
+    def _array(self, column: Column, number: int, place: str, parent: str) -> str:
         item, value, position = f"item_{number}", f"value_{number}", f"position_{number}"
         node = _Node(f"node_{number}", self.numbers, self.parameters)
         one = replace(column, mode="NULLABLE", required=True, nullable=False)
@@ -132,9 +126,28 @@ class _Node:
         all_fitting = f"ARRAY_AGG(fitting IGNORE NULLS ORDER BY {position}) AS fitting"
         first_misfit = f"ANY_VALUE(misfit HAVING MIN IF(misfit IS NULL, NULL, {position})) AS misfit"
         self.values[value] = f"(SELECT STRUCT({all_fitting}, {first_misfit}) FROM ({results}))"  # noqa: S608
-        self._complain(f"JSON_TYPE({item}) NOT IN ('array', 'null')", f"{place} is not an array")
-        self.misfits.append(f"WHEN {value}.misfit IS NOT NULL THEN '{place}' || {value}.misfit")
+        missed = f"IFNULL(JSON_TYPE({item}), '') != 'array'"
+        self._miss(column, number, place, parent, missed, "an array")
+        self._complain(f"{value}.misfit IS NOT NULL", f"'{place}' || {value}.misfit")
         return f"IFNULL({value}.fitting, [])"
 
+    def _miss(self, column: Column, number: int, place: str, parent: str, missed: str, called: str) -> None:
+        """Complain of what has no value: missing, null or of another type.
+
+        :param missed: SQL that says so; nothing else is asked of an answer that fits
+        :param called: the type; empty when there is no other
+        """
+        item, type_ = f"item_{number}", f"JSON_TYPE(item_{number})"
+        if column.required and not column.nullable:
+            condition = parent + missed
+        elif column.required:
+            condition = f"{parent}{missed} AND IFNULL({type_}, '') != 'null'"
+        elif called:
+            condition = f"{missed} AND {type_} != 'null'"
+        else:
+            return
+        why = f"WHEN {item} IS NULL THEN ' is missing' WHEN {type_} = 'null' THEN ' is null'"
+        self._complain(condition, f"'{place}' || CASE {why} ELSE ' is not {called}' END")
+
     def _complain(self, condition: str, complaint: str) -> None:
-        self.misfits.append(f"WHEN {condition} THEN '{complaint}'")
+        self.misfits.append(f"WHEN {condition} THEN {complaint}")

@@ -10,11 +10,11 @@ CREATE TEMP FUNCTION as_float64(item JSON) RETURNS FLOAT64 AS (
 
 -- 3.0 is an integer, as in JSON Schema; 3.5 is not.
 CREATE TEMP FUNCTION as_int64(item JSON) RETURNS INT64 AS (
-  IF(
-    as_float64(item) = ROUND(as_float64(item)),
-    IFNULL(SAFE_CAST(JSON_VALUE(item, '$') AS INT64), SAFE_CAST(as_float64(item) AS INT64)),
-    NULL
-  )
+  CASE
+    WHEN JSON_TYPE(item) != 'number' THEN NULL
+    WHEN REGEXP_CONTAINS(JSON_VALUE(item, '$'), r'^-?[0-9]+$') THEN SAFE_CAST(JSON_VALUE(item, '$') AS INT64)
+    WHEN as_float64(item) = ROUND(as_float64(item)) THEN SAFE_CAST(as_float64(item) AS INT64)
+  END
 );
 
 CREATE TEMP FUNCTION as_bool(item JSON) RETURNS BOOL AS (
