@@ -50,15 +50,26 @@ class Airflow:
     :param pace: of jobs
     :param parallelism: how many tasks run at once
     :param dag_ids: to wait for
+    :param timeout: seconds without a heartbeat after which a task is dead
+    :param database: address of Airflow's database; default SQLite, which a handful of tasks at once may have
     """
 
     def __init__(
-        self, directory: Path, *, pace: str, parallelism: int, dag_ids: tuple[str, ...], timeout: int = 15
+        self,
+        directory: Path,
+        *,
+        pace: str,
+        parallelism: int,
+        dag_ids: tuple[str, ...],
+        timeout: int = 15,
+        database: str | None = None,
     ) -> None:
         self.directory = directory
         self.wire = Wire()
         self._pace, self._parallelism, self._dag_ids = pace, parallelism, dag_ids
         self._heartbeat_timeout = timeout
+        self._sqlite = None if database else directory / "airflow" / "airflow.db"
+        self._database = database or f"sqlite:///{self._sqlite}?timeout=10"
         self._cleanup = ExitStack()
         self._lock = threading.Lock()
         self.writing = threading.Lock()
@@ -140,16 +151,17 @@ class Airflow:
             **airflow_home.server_settings(port),
             **seen.environment(),
             **self._impatience(),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.directory}/airflow/airflow.db?timeout=10",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._database,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{front[AIRFLOW]}/execution/",
             "AIRFLOW__CORE__PARALLELISM": str(self._parallelism),
             "PYTHONUNBUFFERED": "1",
         }
         self._make_workers_quick()
         self._airflow("db", "migrate")
-        # Readers do not block writers then; six tasks at once are more than SQLite's usual way bears.
-        with contextlib.closing(sqlite3.connect(self.directory / "airflow" / "airflow.db")) as database:
-            database.execute("PRAGMA journal_mode=WAL")
+        if self._sqlite:
+            # Readers do not block writers then; six tasks at once are more than SQLite's usual way bears.
+            with contextlib.closing(sqlite3.connect(self._sqlite)) as database:
+                database.execute("PRAGMA journal_mode=WAL")
         for part in PARTS:
             self._run(part)
         self._cleanup.callback(self._stop)

