@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.requests.stored_lines import StoredLines
+from airflow_gemini_batch.requests.stored_lines import StoredLines, lines_of
 from airflow_gemini_batch.sql import fill
 
 if TYPE_CHECKING:
@@ -89,15 +89,12 @@ def _window(stored: StoredLines, start: int, size: int) -> Iterator[bytes]:
         if start < length:
             break
         start -= length
-    with blob.open("rb", chunk_size=_WINDOW_BYTES) as file:
-        at = start
-        if start:
-            # A line that begins right here ends the line before it.
-            file.seek(start - 1)
-            at += len(file.readline()) - 1
-        while at < start + size:
-            line = file.readline()
-            if not line:
-                return
-            at += len(line)
-            yield line
+    # A line that begins right here ends the line before it.
+    lines, at = lines_of(blob, _WINDOW_BYTES, max(start - 1, 0)), start
+    if start:
+        at += len(next(lines)) - 1
+    for line in lines:
+        if at >= start + size:
+            return
+        at += len(line)
+        yield line

@@ -145,6 +145,6 @@ def _first_object(storage: gcs.Client, uri: str) -> Any:
 def _check_lines(storage: gcs.Client, uri: str, otherwise: str) -> None:
     """Look at the first bytes. That a JSON column is exported as JSON, not as text, is written nowhere."""
     blob = _first_object(storage, uri)
-    start = blob.download_as_bytes(start=0, end=4096) if blob else b""
+    start = blob.download_as_bytes(start=0, end=4096) if blob and blob.size else b""
     if b'"request":{' not in start.replace(b" ", b""):
         raise RequestsError(f"{uri} does not hold requests as JSON objects. {otherwise}")

@@ -82,14 +82,9 @@ class Inspector:
 
 def previous(folder: str, storage: Client) -> RequestsManifest | None:
     """Read what an earlier try of this run has noted down."""
-    from google.api_core.exceptions import NotFound
-
     bucket, prefix = _place(folder, storage)
-    try:
-        text = bucket.blob(f"{prefix}{_MANIFEST}").download_as_bytes()
-    except NotFound:
-        return None
-    return RequestsManifest.from_dict(json.loads(text))
+    found = bucket.get_blob(f"{prefix}{_MANIFEST}")
+    return None if found is None else RequestsManifest.from_dict(json.loads(found.download_as_bytes()))
 
 
 def remember(manifest: RequestsManifest, folder: str, storage: Client) -> None:

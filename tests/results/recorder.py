@@ -59,6 +59,9 @@ class Recorder:
                 parsed = json.loads(body) if is_json else None
                 query = parse_qs(parts.query)
                 seen.append(Seen(self.command, parts.path, query, parsed, answer.status, len(content)))
+                if "json" in (answer.headers.get("Content-Type") or ""):
+                    # Links lead through here, too.
+                    content = content.replace(netloc.encode(), self.headers["Host"].encode())
                 self.send_response(answer.status)
                 self.send_header("Content-Type", answer.headers.get("Content-Type") or "application/json")
                 self.send_header("Content-Length", str(len(content)))
