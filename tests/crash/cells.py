@@ -65,7 +65,8 @@ class Boundary:
     def matches(self, exchange: Exchange) -> bool:
         """Whether a request is one of these, as far as can be told before it is answered."""
         return (
-            (exchange.server, exchange.method) == (self.server, self.method)
+            exchange.server == self.server
+            and exchange.method in self.method.split("|")
             and bool(re.search(self.path, exchange.path))
             and bool(re.search(self.body.encode(), exchange.body))
             and (not self.by or self.by in exchange.client.title)
@@ -181,8 +182,15 @@ LAND = {
     "requests": Boundary("land", "the load of the input", BIGQUERY, "POST", _BQ_JOBS, r'"load".*_requests"'),
     "script": Boundary("land", "the script with the transaction", BIGQUERY, "POST", _BQ_JOBS, r'"query"'),
     "running": Boundary("land", "a look at the running script", BIGQUERY, "GET", _BQ_JOB, nth=2),
+    # A script of six rows may be done before the answer to its start is.
     "committed": Boundary(
-        "land", "the look that shows the commit", BIGQUERY, "GET", _BQ_JOB, answer='"state": ?"DONE"'
+        "land",
+        "the look that shows the commit",
+        BIGQUERY,
+        "GET|POST",
+        f"{_BQ_JOB}|{_BQ_JOBS}",
+        '"query"|^$',
+        answer='"state": ?"DONE"',
     ),
     "counts": Boundary("land", "the counts", BIGQUERY, "GET", r"/queries/.*maxResults=0"),
     "rows": Boundary("land", "the row of counts", BIGQUERY, "GET", r"/queries/.*fields="),
@@ -231,13 +239,13 @@ def _at(key: str, boundary: Boundary) -> Iterator[tuple[str, Cell]]:
     # What reads is read again; one way to die is enough there.
     blow = Blow.WORKER if is_airflow else Blow.TASK
     # Before one read of landing is after the one before it.
-    is_one_of_many = boundary.method == "GET" and boundary.step == "land"
+    is_one_of_many = "GET" in boundary.method and boundary.step == "land"
     # When a worker dies before it, LocalExecutor leaves the task in the queue; nothing of ours has begun.
     is_start = boundary.path == _RUN
     whens: Iterable[When] = (When.AFTER,) if boundary.answer or is_one_of_many or is_start else _BOTH
     for when in whens:
         yield key, Cell(boundary, when, blow)
-    if boundary.method == "GET":
+    if "GET" in boundary.method:
         return
     yield key, Cell(boundary, When.AFTER, Blow.LOST)
     if boundary.name in _BOTH_DIE:

@@ -76,7 +76,7 @@ def test_the_looks_of_the_triggerer_belong_to_the_run_that_made_the_job() -> Non
 def test_the_matrix_has_every_way_to_die_at_every_change() -> None:
     every = cells()
     assert len(every) >= 40
-    changes = {cell.boundary for cell in every.values() if cell.boundary.method != "GET"}
+    changes = {cell.boundary for cell in every.values() if "GET" not in cell.boundary.method}
     for boundary in changes:
         here = {(cell.when.name, cell.blow.name) for cell in every.values() if cell.boundary == boundary}
         if any(blow == "TRIGGERER" for _, blow in here):
