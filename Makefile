@@ -40,8 +40,8 @@ crash:  ## kill Airflow's processes at six boundaries; crash-test does it at all
 	$(SETUP) airflow3 bigquery
 	$(BIN)/python -m pytest tests/crash -m crash
 
-# What never meets Airflow: the stand-in, and landing itself, which the tests of faces run through.
-WITHOUT_AIRFLOW = tests/emulator tests/results
+# What never meets Airflow: the stand-in, and requests and landing, which the tests of faces run through.
+WITHOUT_AIRFLOW = tests/emulator tests/requests tests/results
 
 airflow2:  ## the tests of what meets Airflow, on Airflow 2.11
 	$(SETUP) airflow2 bigquery
