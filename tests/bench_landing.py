@@ -17,11 +17,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "results")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from recorder import Recorder  # noqa: E402
-
-from airflow_gemini_batch.emulator.stack import PROJECT, LocalStack  # noqa: E402
+from airflow_gemini_batch.emulator.stack import PROJECT, LocalStack
+from tests.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+_AT_ONCE = 4
+
 
 def read_lines() -> None:
     """Adapt the stand-in in this process.
@@ -33,9 +35,6 @@ def read_lines() -> None:
         return "_load_source"
 
     load._reader = reader
-
-
-_AT_ONCE = 4
 
 
 def _lines_of(uri: str, column: str, delimiter: str) -> Any:

@@ -13,7 +13,7 @@ from airflow_gemini_batch.requests.table_columns import RESERVED_COLUMNS
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_ADDED = ("status", "response", "processed_time")
+_ADDED = (*RESERVED_COLUMNS, "processed_time")
 
 
 def is_output(row: Mapping[str, Any]) -> bool:

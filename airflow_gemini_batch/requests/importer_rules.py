@@ -151,7 +151,7 @@ class Check:
             self._findings.add(error.rule, "$", error.message, [Place(self.lines, None, self._file)])
             return
         key = _key(row)
-        if "status" in row and is_output(row):
+        if is_output(row):
             place = Place(self.lines, key, self._file)
             self._findings.add(EARLIER_OUTPUT, "$", "The line is the output of an earlier job.", [place])
             row = asked_part(row)

@@ -7,7 +7,7 @@ import pytest
 from tests.task_instance import TaskInstance
 
 if TYPE_CHECKING:
-    from google.cloud import storage
+    from google.cloud import bigquery, storage
 
     from airflow_gemini_batch.emulator.server import Emulator
     from tests.conftest import RunningStack
@@ -23,6 +23,17 @@ def ti() -> TaskInstance:
 @pytest.fixture
 def context(ti: TaskInstance) -> dict[str, Any]:
     return {"ti": ti}
+
+
+@pytest.fixture
+def regional(bigquery_client: bigquery.Client, dataset: str) -> str:
+    """A dataset in the job's region."""
+    from google.cloud import bigquery as bq
+
+    made = bq.Dataset(f"{dataset}_regional")
+    made.location = "us-central1"
+    bigquery_client.create_dataset(made)
+    return f"{dataset}_regional"
 
 
 @pytest.fixture

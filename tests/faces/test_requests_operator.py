@@ -34,17 +34,6 @@ TWO = "SELECT 'a' AS key, 'Hello' AS prompt UNION ALL SELECT 'b', 'Goodbye'"
 
 
 @pytest.fixture
-def regional(bigquery_client: bigquery.Client, dataset: str) -> str:
-    """A dataset in the job's region."""
-    from google.cloud import bigquery as bq
-
-    made = bq.Dataset(f"{dataset}_regional")
-    made.location = "us-central1"
-    bigquery_client.create_dataset(made)
-    return f"{dataset}_regional"
-
-
-@pytest.fixture
 def build(stack: RunningStack, regional: str, context: Context) -> Callable[..., Any]:
     """Builds the requests of a query, and returns what the operator returns."""
 

@@ -30,17 +30,6 @@ def request(number: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def regional(bigquery_client: bigquery.Client, dataset: str) -> str:
-    """A dataset in the job's region."""
-    from google.cloud import bigquery as bq
-
-    made = bq.Dataset(f"{dataset}_regional")
-    made.location = "us-central1"
-    bigquery_client.create_dataset(made)
-    return f"{dataset}_regional"
-
-
-@pytest.fixture
 def submit(
     vertex: Emulator, context: Context, ti: TaskInstance, bucket: str, regional: str
 ) -> Callable[..., dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_gemini_batch.requests.stored_lines import StoredLines, lines_of
-from tests.results.recorder import Recorder
+from tests.recorder import Recorder
 
 if TYPE_CHECKING:
     from google.cloud.storage import Bucket, Client

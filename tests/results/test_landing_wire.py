@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from lines import answered, asked, response
-from recorder import Recorder, Seen
 
 from airflow_gemini_batch.emulator.schema import Discovery
 from airflow_gemini_batch.exceptions import MediaError
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.media import MediaFolder
+from tests.recorder import Recorder, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
