@@ -40,6 +40,8 @@ class Recorder:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Head and body go out apart; the body would wait 40 ms for the client to acknowledge the head.
+            disable_nagle_algorithm = True
 
             def _forward(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

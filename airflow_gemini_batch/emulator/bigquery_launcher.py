@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 # Beside this file, which is run as a script.
+import bigquery_catalog
 import bigquery_lines
 import bigquery_speed
 
 _DDL_TRIES = 20
+# BigQuery answers at once; a job that is this short is answered with its end, which saves everybody a look.
+_INSERT_WAIT_MS = 100
 
 
 def _offer_extensions(home: Path) -> None:
@@ -42,7 +45,6 @@ def _adapt() -> None:
     And make it refuse a job id that is used twice even when both jobs come at once.
     """
     import duckdb
-    from local_bigquery.catalog import tables
     from local_bigquery.engine import database
     from local_bigquery.jobs import runner
 
@@ -50,13 +52,6 @@ def _adapt() -> None:
     database.FUNCTIONS = [path for path in database.FUNCTIONS if path.name != "geography.sql"]
     if not hasattr(duckdb.DuckDBPyRelation, "to_arrow_reader"):
         duckdb.DuckDBPyRelation.to_arrow_reader = duckdb.DuckDBPyRelation.fetch_arrow_reader
-    look_up = tables._lookup
-
-    def look_up_with_a_count(*names: str) -> tuple[str, int] | None:
-        found = look_up(*names)
-        return found and (found[0], found[1] or 0)
-
-    tables._lookup = look_up_with_a_count
     submit, one_at_a_time = runner.submit, threading.Lock()
 
     def submit_atomically(*args: object, **kwargs: object) -> object:
@@ -65,6 +60,7 @@ def _adapt() -> None:
             return submit(*args, **kwargs)
 
     runner.submit = submit_atomically
+    runner.SUBMIT_WAIT_MS = _INSERT_WAIT_MS
     execute = database.execute
 
     def execute_again(*args: Any, **kwargs: Any) -> Any:
@@ -91,6 +87,7 @@ def main() -> None:
     _adapt()
     bigquery_speed.keep_up()
     bigquery_lines.read_lines()
+    bigquery_catalog.look_up()
 
     import uvicorn
     from local_bigquery.engine import database

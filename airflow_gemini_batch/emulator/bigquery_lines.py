@@ -58,13 +58,12 @@ def _table_of_lines(content: bytes, column: str, delimiter: str) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
-    if b"\r" in content or delimiter.encode() in content or not content.strip(b"\n"):
+    if b"\r" in content or delimiter.encode() in content or content[:1] in b"\n":
         return _odd_lines(content, column, delimiter)
     try:
         return csv.read_csv(
             pa.BufferReader(content),
-            # A line longer than a block is refused; BigQuery takes up to 100 MB.
-            csv.ReadOptions(column_names=[column], block_size=1 << 27),
+            csv.ReadOptions(column_names=[column], block_size=1 << 24),
             csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
             csv.ConvertOptions(column_types={column: pa.string()}, strings_can_be_null=False),
         )

@@ -11,13 +11,17 @@ import functools
 from collections import defaultdict
 from typing import Any
 
+_GROUP_ROWS = "8192"
+
 
 def keep_up() -> None:
     """Adapt the stand-in in this process; before it has opened DuckDB."""
+    _tune_duckdb()
+    _tune_rules()
+
+
+def _tune_duckdb() -> None:
     from local_bigquery.engine import database
-    from local_bigquery.sql import rules, translate
-    from local_bigquery.sql.rules import arrays, safe
-    from sqlglot import exp
 
     connect = database._connect.__wrapped__
 
@@ -30,6 +34,22 @@ def keep_up() -> None:
         return connection
 
     database._connect = connect_and_parse_once
+    attach = database._attach
+
+    def attach_with_small_groups(connection: Any, project: str) -> None:
+        attach(connection, project)
+        # A writer holds a group in memory: of 122,880 rows of 2 KB it would be 250 MB, and fresh each time.
+        connection.execute(
+            "CALL ducklake_set_option($1, 'parquet_row_group_size', $2)", [project, _GROUP_ROWS]
+        )
+
+    database._attach = attach_with_small_groups
+
+
+def _tune_rules() -> None:
+    from local_bigquery.sql import rules, translate
+    from local_bigquery.sql.rules import arrays, safe
+    from sqlglot import exp
 
     def safe_function(node: Any, context: object) -> Any:
         # TRY also catches what goes wrong in the arguments; nothing does in a column or a literal.

@@ -54,8 +54,9 @@ def test_members_read_at_once_are_those_read_one_by_one(bigquery_client: bigquer
         (b"\xff and \xe2\x80\xa8\n", ["\ufffd and \u2028"]),
         (b"", []),
         (b'"quoted", not\n', ['"quoted", not']),
+        (b"a\n\n" + b"x" * (17 << 20) + b"\nb", ["a", "x" * (17 << 20), "b"]),
     ],
-    ids=["plain", "mixed ends", "empty lines", "not UTF-8", "empty", "quotes"],
+    ids=["plain", "mixed ends", "empty lines", "not UTF-8", "empty", "quotes", "long"],
 )
 def test_lines_are_loaded_as_they_are(
     content: bytes,
@@ -77,6 +78,41 @@ def test_an_object_that_is_not_there_is_named(
 
     with pytest.raises(GoogleAPICallError, match=r"nothing\.jsonl"):
         load(f"gs://{bucket}/nothing.jsonl", dataset, bigquery_client)
+
+
+def test_tables_and_views_are_found_as_long_as_they_are_there(
+    dataset: str, bigquery_client: bigquery.Client
+) -> None:
+    from google.api_core.exceptions import NotFound
+
+    def there() -> dict[str, str]:
+        return {each.table_id: each.table_type for each in bigquery_client.list_tables(dataset)}
+
+    for number in (1, 2):
+        bigquery_client.query_and_wait(f"CREATE TABLE {dataset}.t (n INT64 NOT NULL, r STRUCT<s STRING>)")
+        bigquery_client.query_and_wait(f"CREATE VIEW {dataset}.v AS SELECT n FROM {dataset}.t")
+        assert bigquery_client.get_table(f"{dataset}.t").num_rows == 0
+        bigquery_client.query_and_wait(f"INSERT INTO {dataset}.t (n) SELECT {number}")
+        table = bigquery_client.get_table(f"{dataset}.t")
+        assert table.num_rows == 1
+        assert [(field.name, field.mode) for field in table.schema] == [("n", "REQUIRED"), ("r", "NULLABLE")]
+        assert there() == {"t": "TABLE", "v": "VIEW"}
+        for kind, name in (("VIEW", "v"), ("TABLE", "t")):
+            bigquery_client.query_and_wait(f"DROP {kind} {dataset}.{name}")
+        assert there() == {}
+        with pytest.raises(NotFound):
+            bigquery_client.get_table(f"{dataset}.t")
+
+
+def test_the_rows_of_a_query_are_found_by_its_job(bigquery_client: bigquery.Client) -> None:
+    from google.api_core.exceptions import NotFound
+
+    job = bigquery_client.query("SELECT * FROM UNNEST([1, 2, 3]) AS n")
+    assert job.result().total_rows == 3
+    assert job.destination
+    assert bigquery_client.get_table(job.destination).num_rows == 3
+    with pytest.raises(NotFound):
+        bigquery_client.get_table(f"{job.destination}_no")
 
 
 def load(uri: str, dataset: str, bigquery_client: bigquery.Client) -> None:

@@ -1,0 +1,73 @@
+"""Let the BigQuery stand-in look up one table, not go through all tables of all databases for it.
+
+It asks DuckDB's ``duckdb_tables()`` and its like several times a request. Runs in the environment of the
+stand-in and imports nothing of this package.
+"""
+# ruff: noqa: S608  # Names of projects and tables, and quoted.
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+# By what the stand-in reads: the same, of one project, out of what DuckLake keeps of it.
+_LAKE = {
+    "duckdb_schemas()": """
+        SELECT '{project}' AS database_name, schema_name
+        FROM {lake}.ducklake_schema
+        WHERE end_snapshot IS NULL
+    """,
+    "duckdb_tables()": """
+        SELECT
+          '{project}' AS database_name, schema_name, table_name, IFNULL(record_count, 0) AS estimated_size
+        FROM {lake}.ducklake_table AS t
+        JOIN {lake}.ducklake_schema AS s USING (schema_id)
+        LEFT JOIN {lake}.ducklake_table_stats USING (table_id)
+        WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL
+    """,
+    "duckdb_views()": """
+        SELECT '{project}' AS database_name, schema_name, view_name, FALSE AS internal
+        FROM {lake}.ducklake_view AS v
+        JOIN {lake}.ducklake_schema AS s USING (schema_id)
+        WHERE v.end_snapshot IS NULL AND s.end_snapshot IS NULL
+    """,
+    "duckdb_columns()": """
+        SELECT
+          '{project}' AS database_name, schema_name, table_name, column_name, nulls_allowed AS is_nullable
+        FROM {lake}.ducklake_column AS c
+        JOIN {lake}.ducklake_table AS t USING (table_id)
+        JOIN {lake}.ducklake_schema AS s USING (schema_id)
+        WHERE c.end_snapshot IS NULL AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL
+          AND c.parent_column IS NULL
+    """,
+}
+# Results of queries lie in a database of their own, which has no views.
+_RESULTS = "emulator"
+
+
+def look_up() -> None:
+    """Adapt the stand-in in this process."""
+    import duckdb
+    from local_bigquery.engine import database
+
+    fetch, objects = database.fetch, database.objects
+
+    def fetch_from_the_lake(sql: str, params: list[Any] | None = None) -> list[Any]:
+        project = str(params[0]) if params else ""
+        if project in database._attached:
+            lake = database.quote(f"__ducklake_metadata_{project}")
+            for function, select in _LAKE.items():
+                sql = sql.replace(function, f"({select.format(project=project, lake=lake)})")
+        rows: list[Any] = fetch(sql, params)
+        return rows
+
+    def objects_by_name(project: str, dataset: str, table: str | None = None) -> list[Any]:
+        if project != _RESULTS or table is None:
+            found: list[Any] = objects(project, dataset, table)
+            return found
+        with contextlib.suppress(duckdb.CatalogException):
+            [(rows,)] = fetch(f"SELECT count(*) FROM {database.quote(project, dataset, table)}")
+            return [(table, "TABLE", rows)]
+        return []
+
+    database.fetch, database.objects = fetch_from_the_lake, objects_by_name
