@@ -5,10 +5,31 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.exceptions import InvalidParameterError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from google.cloud.storage import Blob, Client
+
+BUCKET_PATTERN = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
+# BigQuery and the service read ``*`` as any characters.
+_FOLDER = re.compile(rf"{BUCKET_PATTERN}(/[^*\r\n]*)?")
+
+
+def is_folder(uri: object) -> bool:
+    """Whether it is ``gs://bucket`` or ``gs://bucket/prefix``."""
+    return isinstance(uri, str) and bool(_FOLDER.fullmatch(uri))
+
+
+def check_folder(parameter: str, uri: str) -> str:
+    """``gs://bucket/prefix`` without a slash at its end.
+
+    :raises InvalidParameterError: it is something else
+    """
+    if not is_folder(uri):
+        raise InvalidParameterError(parameter, uri, "give gs://bucket/prefix")
+    return uri.rstrip("/")
 
 
 def split_uri(uri: str) -> tuple[str, str]:

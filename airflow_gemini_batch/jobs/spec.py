@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.objects import BUCKET_PATTERN, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,8 +19,7 @@ MAX_OWN_LABELS = MAX_LABELS - 2
 """More would leave no room for those that mark the job as this run's."""
 
 _LOCATION = re.compile(r"[a-z]+(-[a-z]+)*-?[0-9]*")
-_GCS_OBJECT = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/.+[^/]")
-GCS_PREFIX = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?")
+_GCS_OBJECT = re.compile(rf"{BUCKET_PATTERN}/.+[^/]")
 _BQ_TABLE = re.compile(r"bq://([a-z0-9.:-]+)\.([A-Za-z0-9_]+)\.([^.\s]+)")
 _BQ_DATASET = re.compile(r"bq://([a-z0-9:-]+)\.([A-Za-z0-9_]+)")
 _TUNED_MODEL = re.compile(r"projects/[^/]+/locations/([^/]+)/(?:models|endpoints)/[^/]+")
@@ -187,7 +187,7 @@ def _output_uri(output_uri: str) -> str:
         raise InvalidParameterError(
             "output_uri", output_uri, "say where results go: gs://bucket/prefix or bq://project.dataset.table"
         )
-    if output_uri.startswith("gs://") and GCS_PREFIX.fullmatch(output_uri):
+    if is_folder(output_uri):
         return output_uri
     # A project alone would make the service invent a dataset that the job resource names nowhere.
     if _BQ_TABLE.fullmatch(output_uri) or _BQ_DATASET.fullmatch(output_uri):

@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import (
-    InvalidParameterError,
     LandingError,
     LocationMismatchError,
     RequestsError,
     TableMismatchError,
 )
-from airflow_gemini_batch.jobs.spec import GCS_PREFIX, JobSpec, check_region
+from airflow_gemini_batch.jobs.spec import JobSpec, check_region
+from airflow_gemini_batch.objects import check_folder
 from airflow_gemini_batch.requests.importer_rules import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.table_columns import RequestColumns, TableColumn
 from airflow_gemini_batch.requests.table_counts import check_counts
@@ -79,9 +79,9 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
     :raises TableMismatchError: the destination is a table of something else
     :raises RequestsError: BigQuery refused
     """
-    _check_export(request.export_uri)
+    folder = None if request.export_uri is None else check_folder("export_uri", request.export_uri)
     location = dataset_location(request.destination, bigquery, request.job_location)
-    if not request.export_uri:
+    if not folder:
         _check_region(request, location)
     _check_destination(request.destination, bigquery)
     work = _Work(request, bigquery, location)
@@ -89,10 +89,10 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
         if not work.is_built() and not work.build(_existing(request.answered, location, bigquery)):
             return BuiltRequests()
         rows, size = work.jobs.measure(request.destination)
-        if not request.export_uri:
+        if not folder:
             return BuiltRequests((f"bq://{request.destination}",), rows)
-        folder, shards = request.export_uri.rstrip("/"), _shards(rows, size)
         otherwise = "Leave out export_uri, use the table."
+        shards = _shards(rows, size)
         uris = work.jobs.export(request.destination, folder, shards, storage, otherwise=otherwise)
         return BuiltRequests(uris, rows)
     except LandingError as error:
@@ -138,11 +138,6 @@ class _Work:
         return RequestColumns.of(
             TableColumn(each.name, each.field_type, each.mode == "REPEATED") for each in schema
         )
-
-
-def _check_export(uri: str | None) -> None:
-    if uri is not None and not (isinstance(uri, str) and GCS_PREFIX.fullmatch(uri) and "*" not in uri):
-        raise InvalidParameterError("export_uri", uri, "give gs://bucket/prefix")
 
 
 def _check_region(request: TableRequest, location: str) -> None:

@@ -13,7 +13,8 @@ from airflow_gemini_batch.exceptions import (
     RequestsError,
     TableMismatchError,
 )
-from airflow_gemini_batch.jobs.spec import GCS_PREFIX, JobSpec, check_region
+from airflow_gemini_batch.jobs.spec import JobSpec, check_region
+from airflow_gemini_batch.objects import check_folder
 from airflow_gemini_batch.requests.importer_rules import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.table_jobs import TableJobs
 from airflow_gemini_batch.requests.table_statements import count_failures_statement, retry_statement
@@ -124,9 +125,7 @@ def _folder(request: RetryRequest, location: str) -> str | None:
             ) from error
     else:
         return None
-    if not (GCS_PREFIX.fullmatch(staging) and "*" not in staging):
-        raise InvalidParameterError("staging_uri", staging, "give gs://bucket/prefix")
-    return f"{staging.rstrip('/')}/requests"
+    return f"{check_folder('staging_uri', staging)}/requests"
 
 
 def _check_tables(failures: Failures, bigquery: bq.Client) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError, RequestsError
-from airflow_gemini_batch.jobs.spec import GCS_PREFIX
-from airflow_gemini_batch.objects import split_uri
+from airflow_gemini_batch.objects import check_folder, split_uri
 from airflow_gemini_batch.requests.duplicates import Duplicates
 from airflow_gemini_batch.requests.importer_rules import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.manifest import RequestsManifest, RequestsObject
@@ -95,10 +94,7 @@ def remember(manifest: RequestsManifest, folder: str, storage: Client) -> None:
 
 
 def _place(folder: str, storage: Client) -> tuple[Bucket, str]:
-    if not isinstance(folder, str) or not GCS_PREFIX.fullmatch(folder):
-        raise InvalidParameterError("staging_uri", folder, "give gs://bucket/prefix")
-    name, prefix = split_uri(folder)
-    prefix = prefix.strip("/")
+    name, prefix = split_uri(check_folder("staging_uri", folder))
     return storage.bucket(name), f"{prefix}/" if prefix else ""
 
 

@@ -10,9 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch import once
-from airflow_gemini_batch.exceptions import InvalidParameterError, MediaError
-from airflow_gemini_batch.jobs.spec import GCS_PREFIX
-from airflow_gemini_batch.objects import split_uri
+from airflow_gemini_batch.exceptions import MediaError
+from airflow_gemini_batch.objects import check_folder, split_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,9 +40,7 @@ class MediaFolder:
 
         :raises InvalidParameterError: it is not that of a bucket or of a folder in one
         """
-        if not isinstance(uri, str) or not GCS_PREFIX.fullmatch(uri):
-            raise InvalidParameterError(parameter, uri, "give gs://bucket/prefix")
-        return cls(uri.rstrip("/"))
+        return cls(check_folder(parameter, uri))
 
     def store(self, found: TableName, bigquery: BigQuery, storage: Client) -> None:
         """Make an object of each row of a table; one that is there is left as it is.

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError, ReportError
-from airflow_gemini_batch.objects import split_uri
+from airflow_gemini_batch.objects import BUCKET_PATTERN, split_uri
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client
 
     from airflow_gemini_batch.batch_job import JobName
 
-_URI = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/[^*\r\n]+")
+_URI = re.compile(rf"{BUCKET_PATTERN}/[^*\r\n]+")
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def test_locations(location: str) -> None:
         ("output_uri", {"output_uri": None}),
         ("output_uri", {"output_uri": "bucket/out"}),
         ("output_uri", {"output_uri": "bq://p"}),
+        ("output_uri", {"output_uri": "gs://bucket/out*"}),
         ("display_name", {"display_name": "x" * 129}),
         ("labels", {"labels": {"Team": "a"}}),
         ("labels", {"labels": {f"k{n}": "v" for n in range(65)}}),

@@ -112,7 +112,7 @@ def test_a_line_that_fits_into_no_job(storage_client: storage.Client, folder: st
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("folder", ["bucket/x", "gs://", "s3://bucket/x", None])
+@pytest.mark.parametrize("folder", ["bucket/x", "gs://", "s3://bucket/x", "gs://bucket/*", None])
 def test_a_folder_that_is_none(storage_client: storage.Client, folder: Any) -> None:
     with pytest.raises(InvalidParameterError, match=r"staging_uri=.*gs://bucket/prefix"):
         upload(lines("a"), folder, storage_client)
