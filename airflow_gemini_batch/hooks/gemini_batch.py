@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import random
 import threading
@@ -14,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlencode
 
 from airflow.providers.google.common.hooks.base_google import GoogleBaseAsyncHook, GoogleBaseHook
 
@@ -22,10 +20,10 @@ from airflow_gemini_batch.batch_job import BatchJob, JobName
 from airflow_gemini_batch.exceptions import (
     GeminiBatchError,
     InvalidParameterError,
-    JobNotFoundError,
     PermissionDeniedError,
 )
 from airflow_gemini_batch.hooks.errors import from_sdk
+from airflow_gemini_batch.hooks.sdk import get_resource, source, without_request_lines
 from airflow_gemini_batch.jobs.input_facts import look_at_input
 from airflow_gemini_batch.requests.request_fields import snake_case
 
@@ -77,7 +75,7 @@ class GeminiBatchHook(GoogleBaseHook):
         )
 
         def create(client: genai.Client) -> types.BatchJob:
-            return client.batches.create(model=spec.model, src=_source(spec.input_uris), config=config)
+            return client.batches.create(model=spec.model, src=source(spec.input_uris), config=config)
 
         job = self._call(spec.project, spec.location, create, creating=True)
         return BatchJob.from_resource({"name": job.name, "state": job.state, "displayName": job.display_name})
@@ -192,7 +190,7 @@ class GeminiBatchHook(GoogleBaseHook):
 
         Not by the SDK's own retries: those let a connection that breaks while it is read pass as an error.
         """
-        read = partial(_get, path=path, query=query)
+        read = partial(get_resource, path=path, query=query)
         for wait in waits:
             try:
                 return self._call(project, location, read)
@@ -223,7 +221,7 @@ class GeminiBatchHook(GoogleBaseHook):
         with _clients_lock:
             client = _clients.get(key) or _clients.setdefault(key, self._build_client(project, location))
         try:
-            with _without_request_lines():
+            with without_request_lines():
                 yield client
         except Exception as error:
             translated = from_sdk(error, project=project, location=location, creating=creating)
@@ -281,46 +279,3 @@ _threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="gemini-batch")
 async def _in_thread(call: Callable[[], _T]) -> _T:
     # A pool of our own: a service that stalls must not take the default threads from other triggers.
     return await asyncio.get_running_loop().run_in_executor(_threads, call)
-
-
-_ours = threading.local()
-
-
-def _is_not_ours(_record: logging.LogRecord) -> bool:
-    return not getattr(_ours, "requesting", False)
-
-
-@contextmanager
-def _without_request_lines() -> Iterator[None]:
-    """Keep the transport from logging a line a request: a job of four days is looked at 5,000 times."""
-    for transport in ("httpx", "httpx2"):
-        logging.getLogger(transport).addFilter(_is_not_ours)
-    _ours.requesting = True
-    try:
-        yield
-    finally:
-        _ours.requesting = False
-
-
-def _source(uris: Sequence[str]) -> Any:
-    from google.genai import types
-
-    if uris[0].startswith("bq://"):
-        return types.BatchJobSource(format="bigquery", bigquery_uri=uris[0])
-    # A bare list would be taken for inlined requests.
-    return types.BatchJobSource(format="jsonl", gcs_uri=list(uris))
-
-
-def _get(client: genai.Client, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
-    """GET a resource as the service sends it.
-
-    ``client.batches.get`` drops ``labels``, ``partialFailures`` and ``bigqueryOutputDataset``, and raises a
-    validation error on a job whose ``error`` has ``details``: just when its message is needed most.
-    """
-    if query:
-        path = f"{path}?{urlencode(query)}"
-    body = client._api_client.request("get", path, {}).body
-    resource: dict[str, Any] = json.loads(body) if body else {}
-    if not resource and not query:
-        raise JobNotFoundError(404, "NOT_FOUND", f"{path} has an empty description")
-    return resource

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import asdict, dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from airflow_gemini_batch.exceptions import CostLimitError, InvalidParameterErro
 from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS
 from airflow_gemini_batch.requests.earlier_output import is_output
 from airflow_gemini_batch.requests.row_tokens import RowSize, request_of, row_of, row_size
+from airflow_gemini_batch.requests.spans import MICRO, CostSpan, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.prices import BatchPrices
     from airflow_gemini_batch.requests.sample import Sample
 
-_MICRO = Decimal("0.000001")
-_LABEL = re.compile(r"(\d+)-(\d*)")
 # Text of natural languages has between two and six bytes a token.
 _FEWEST, _MOST = 2 / 3, 2.0
 # A picture costs from a quarter of a tile, at low resolution, to ten tiles.
@@ -30,58 +28,6 @@ _OF_OUTPUT = (
     "The input is the output of an earlier job, of which the service is said to ask only what failed. What "
     "it charges for the rest is not known, so all rows are reckoned."
 )
-
-
-@dataclass(frozen=True)
-class Span:
-    """Between how much and how much.
-
-    :param high: ``None`` when nothing limits it
-    """
-
-    low: int
-    high: int | None
-
-    def __str__(self) -> str:
-        if self.high == self.low:
-            return f"{self.low:,}"
-        return f"{self.low:,} to {'no limit' if self.high is None else f'{self.high:,}'}"
-
-
-@dataclass(frozen=True)
-class CostSpan:
-    """Between how many US dollars and how many.
-
-    :param high: ``None`` when nothing limits it
-    """
-
-    low: Decimal
-    high: Decimal | None
-
-    def __str__(self) -> str:
-        low = f"${_dollars(self.low, ROUND_FLOOR)}"
-        if self.high is None:
-            return f"at least {low}"
-        high = f"${_dollars(self.high, ROUND_CEILING)}"
-        return f"about {high}" if low == high else f"{low} to {high}"
-
-    def to_label(self) -> str:
-        """As a label of a job: millionths of a dollar, ``LOW-HIGH``, or ``LOW-`` when nothing limits it."""
-        high = "" if self.high is None else int(self.high / _MICRO)
-        return f"{int(self.low / _MICRO)}-{high}"
-
-    @classmethod
-    def from_label(cls, label: str | None) -> CostSpan | None:
-        """Read what :meth:`to_label` has written; ``None`` for anything else."""
-        match = _LABEL.fullmatch(label or "")
-        if not match:
-            return None
-        low, high = match.groups()
-        return cls(int(low) * _MICRO, int(high) * _MICRO if high else None)
-
-    def to_dict(self) -> dict[str, float | None]:
-        """As JSON has it."""
-        return {"low": float(self.low), "high": None if self.high is None else float(self.high)}
 
 
 @dataclass(frozen=True)
@@ -329,8 +275,4 @@ def check_output_tokens(value: object, parameter: str) -> int | None:
 
 def _usd(value: float, rounding: str) -> Decimal:
     # What floats are off by is no money.
-    return Decimal(f"{value:.9f}").quantize(_MICRO, rounding)
-
-
-def _dollars(value: Decimal, rounding: str) -> Decimal:
-    return value.quantize(Decimal("0.01") if value >= 1 else Decimal("0.0001"), rounding)
+    return Decimal(f"{value:.9f}").quantize(MICRO, rounding)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import ReportError
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
-from airflow_gemini_batch.requests.estimate import CostSpan
+from airflow_gemini_batch.requests.spans import CostSpan
 from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.sql import fill
