@@ -14,14 +14,17 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Beside this file, which is run as a script.
 import bigquery_catalog
 import bigquery_lines
 import bigquery_speed
 
-_DDL_TRIES = 20
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_WRITE_TRIES = 20
 # BigQuery answers at once; a job that is this short is answered with its end, which saves everybody a look.
 _INSERT_WAIT_MS = 100
 
@@ -42,39 +45,50 @@ def _offer_extensions(home: Path) -> None:
 def _adapt() -> None:
     """Make local-bigquery 0.4.0, written for DuckDB 2, run on DuckDB 1.4, whose extensions are on PyPI.
 
-    And make it refuse a job id that is used twice even when both jobs come at once.
+    And make it bear what comes at once.
     """
     import duckdb
-    from local_bigquery.engine import database
+    from local_bigquery.catalog import tables
+    from local_bigquery.engine import database, results
     from local_bigquery.jobs import runner
 
     # Geography needs DuckDB's extension "spatial", which is only to be had by downloading.
     database.FUNCTIONS = [path for path in database.FUNCTIONS if path.name != "geography.sql"]
     if not hasattr(duckdb.DuckDBPyRelation, "to_arrow_reader"):
         duckdb.DuckDBPyRelation.to_arrow_reader = duckdb.DuckDBPyRelation.fetch_arrow_reader
-    submit, one_at_a_time = runner.submit, threading.Lock()
-
-    def submit_atomically(*args: object, **kwargs: object) -> object:
-        # Of two jobs with one id, sent at once, one must get a 409, as from BigQuery.
-        with one_at_a_time:
-            return submit(*args, **kwargs)
-
-    runner.submit = submit_atomically
+    # Of two jobs with one id, sent at once, one must get a 409, as from BigQuery.
+    runner.submit = _one_at_a_time(threading.RLock(), runner.submit)
+    # The same with two tables of one name; and nobody must see a table before it is all there.
+    lock = threading.RLock()
+    tables.create, tables.get = _one_at_a_time(lock, tables.create), _one_at_a_time(lock, tables.get)
     runner.SUBMIT_WAIT_MS = _INSERT_WAIT_MS
-    execute = database.execute
+    database.execute, results.materialise = _persistent(database.execute), _persistent(results.materialise)
 
-    def execute_again(*args: Any, **kwargs: Any) -> Any:
-        # A table that is made while a transaction commits may fail, with nothing done; not so in BigQuery.
-        for _ in range(_DDL_TRIES):
+
+def _one_at_a_time(lock: threading.RLock, function: Callable[..., Any]) -> Callable[..., Any]:
+    def alone(*args: Any, **kwargs: Any) -> Any:
+        with lock:
+            return function(*args, **kwargs)
+
+    return alone
+
+
+def _persistent(write: Callable[..., None]) -> Callable[..., None]:
+    """Write again: what is written while another transaction commits may fail, but not in BigQuery."""
+    import duckdb
+
+    def write_again(*args: Any, **kwargs: Any) -> None:
+        for _ in range(_WRITE_TRIES):
             try:
-                return execute(*args, **kwargs)
+                return write(*args, **kwargs)
             except duckdb.Error as error:
+                # With nothing done.
                 if "Failed to commit DuckLake transaction" not in str(error):
                     raise
                 time.sleep(random.uniform(0.05, 0.2))  # noqa: S311
-        return execute(*args, **kwargs)
+        return write(*args, **kwargs)
 
-    database.execute = execute_again
+    return write_again
 
 
 def main() -> None:
