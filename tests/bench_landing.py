@@ -165,7 +165,10 @@ def prepare(rows: int, columns: int, directory: Path) -> int:
 def measure(rows: int, columns: int, environment: dict[str, str]) -> tuple[float, float]:
     """Seconds, and the worker's peak memory in MB."""
     command = [sys.executable, __file__, "--worker", str(rows), str(columns)]
-    run = subprocess.run(command, check=True, capture_output=True, env={**os.environ, **environment})
+    given = {**os.environ, **environment}
+    # A worker has the bytecode of what it imports; compiling it anew would be measured, too.
+    given.pop("PYTHONDONTWRITEBYTECODE", None)
+    run = subprocess.run(command, check=True, capture_output=True, env=given)
     seconds, memory = json.loads(run.stdout.splitlines()[-1])
     return seconds, memory
 
