@@ -58,7 +58,7 @@ def _table_of_lines(content: bytes, column: str, delimiter: str) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
-    if b"\r" in content or delimiter.encode() in content or content[:1] in b"\n":
+    if b"\r" in content or delimiter.encode() in content:
         return _odd_lines(content, column, delimiter)
     try:
         return csv.read_csv(
@@ -67,7 +67,7 @@ def _table_of_lines(content: bytes, column: str, delimiter: str) -> Any:
             csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
             csv.ConvertOptions(column_types={column: pa.string()}, strings_can_be_null=False),
         )
-    except pa.ArrowInvalid:
+    except pa.ArrowInvalid:  # No line at all, text that is not UTF-8, or a line longer than a block.
         return _odd_lines(content, column, delimiter)
 
 

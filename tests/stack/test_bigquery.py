@@ -53,10 +53,11 @@ def test_members_read_at_once_are_those_read_one_by_one(bigquery_client: bigquer
         (b"\n\na", ["a"]),
         (b"\xff and \xe2\x80\xa8\n", ["\ufffd and \u2028"]),
         (b"", []),
+        (b"\n\n", []),
         (b'"quoted", not\n', ['"quoted", not']),
         (b"a\n\n" + b"x" * (17 << 20) + b"\nb", ["a", "x" * (17 << 20), "b"]),
     ],
-    ids=["plain", "mixed ends", "empty lines", "not UTF-8", "empty", "quotes", "long"],
+    ids=["plain", "mixed ends", "empty lines", "not UTF-8", "empty", "only ends", "quotes", "long"],
 )
 def test_lines_are_loaded_as_they_are(
     content: bytes,
