@@ -41,7 +41,7 @@ crash:  ## kill Airflow's processes at six boundaries; crash-test does it at all
 	$(BIN)/python -m pytest tests/crash -m crash
 
 # What never meets Airflow: the stand-in, and requests and landing, which the tests of faces run through.
-WITHOUT_AIRFLOW = tests/emulator tests/requests tests/results
+WITHOUT_AIRFLOW = tests/cost tests/emulator tests/gcp tests/jobs tests/requests tests/results
 
 airflow2:  ## the tests of what meets Airflow, on Airflow 2.11
 	$(SETUP) airflow2 bigquery
@@ -51,7 +51,7 @@ airflow2:  ## the tests of what meets Airflow, on Airflow 2.11
 browser:  ## look at the report in a headless Chromium; where none can be had, say so
 	$(SETUP) airflow3 bigquery
 	@$(PYTHON3) .ci/browser.py || [ $$? = 3 ]
-	@if [ -x .tools/browser/run ]; then $(BIN)/python -m pytest tests/page -m browser; fi
+	@if [ -x .tools/browser/run ]; then $(BIN)/python -m pytest tests/results/report -m browser; fi
 
 reliability:  ## random faults: 2,000 plans between operators and service, 100 to landing, 20,000 lines
 	$(SETUP) airflow3 bigquery
@@ -60,7 +60,7 @@ reliability:  ## random faults: 2,000 plans between operators and service, 100 t
 
 bench:  ## measure speed and memory: landing, building and checking requests, the stand-in, imports
 	$(SETUP) airflow3 bigquery
-	@failed=0; for script in tests/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
+	@failed=0; for script in tests/bench/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
 
 crash-test:  ## kill what runs jobs at every boundary; keep the matrix in docs/reliability.md
 	$(SETUP) airflow3 bigquery

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from airflow_gemini_batch.batch_job import BatchJob
-    from airflow_gemini_batch.requests.estimate import Estimate
+    from airflow_gemini_batch.cost.estimate import Estimate
 
 
 class GeminiBatchError(Exception):

@@ -31,7 +31,7 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_gemini_batch.decorators.gemini_batch.gemini_batch_task",
             }
         ],
-        "extra-links": ["airflow_gemini_batch.links.BatchJobLink"],
+        "extra-links": ["airflow_gemini_batch.tasks.links.BatchJobLink"],
     }
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_gemini_batch.emulator.service import isolated_environment
-from airflow_gemini_batch.emulator.stack import stay_on_loopback
+from airflow_gemini_batch.local_stack.service import isolated_environment
+from airflow_gemini_batch.local_stack.stack import stay_on_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery, storage
 
     from airflow_gemini_batch.emulator.server import Emulator
-    from airflow_gemini_batch.emulator.stack import StackAddresses
+    from airflow_gemini_batch.local_stack.stack import StackAddresses
 
 
 def _isolate(home: Path) -> None:
@@ -86,7 +86,7 @@ class RunningStack:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[StackAddresses]:
     """Run Cloud Storage and BigQuery, with ``os.environ`` pointing at them; no Vertex yet."""
-    from airflow_gemini_batch.emulator.stack import LocalStack
+    from airflow_gemini_batch.local_stack.stack import LocalStack
 
     with LocalStack(_HOME / "stack", vertex_url="") as addresses:
         os.environ["STORAGE_EMULATOR_HOST"] = addresses.storage_url

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.faces import connect, fail_without_retry
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
-from airflow_gemini_batch.request_faces import staging_folder, store_requests
-from airflow_gemini_batch.result_faces import land_results, landing_values
+from airflow_gemini_batch.tasks.land import land_results, landing_values
+from airflow_gemini_batch.tasks.store_requests import staging_folder, store_requests
+from airflow_gemini_batch.tasks.wait import connect, fail_without_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.errors import Violation
-from airflow_gemini_batch.emulator.pace import Pace
+from airflow_gemini_batch.emulator.job_clock import Pace
 from airflow_gemini_batch.emulator.schema import snake_case
 from airflow_gemini_batch.exceptions import InvalidParameterError
 

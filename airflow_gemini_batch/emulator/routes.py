@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.answers.prompt import prompt_tokens
 from airflow_gemini_batch.emulator.checks import KNOWN_MODELS, ROOT, check_job, check_model, pace_of
-from airflow_gemini_batch.emulator.disturbance import REFUSED_TOKEN, JobPlan
 from airflow_gemini_batch.emulator.errors import Violation
-from airflow_gemini_batch.emulator.faults import Route
+from airflow_gemini_batch.emulator.faults.calls import REFUSED_TOKEN, JobPlan
+from airflow_gemini_batch.emulator.faults.plan import Route
+from airflow_gemini_batch.emulator.job_clock import IMMEDIATE
 from airflow_gemini_batch.emulator.list_filter import FilterError, compile_filter
 from airflow_gemini_batch.emulator.listing import page_size, page_token, read_mask, read_page_token
-from airflow_gemini_batch.emulator.pace import IMMEDIATE
-from airflow_gemini_batch.emulator.prompt import prompt_tokens
 from airflow_gemini_batch.emulator.schema import Discovery, snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from airflow_gemini_batch.emulator.faults import CallFault
-    from airflow_gemini_batch.emulator.pace import Pace
-    from airflow_gemini_batch.emulator.state import Job, JobStore
+    from airflow_gemini_batch.emulator.faults.plan import CallFault
+    from airflow_gemini_batch.emulator.job_clock import Pace
+    from airflow_gemini_batch.emulator.job_store import Job, JobStore
 
 _COLLECTION = re.compile(r"/(v1|v1beta1)/(projects/[^/]+/locations/[^/]+)/batchPredictionJobs")
 _JOB = re.compile(_COLLECTION.pattern + r"/([^/:]+)(:cancel)?")

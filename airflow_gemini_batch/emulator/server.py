@@ -18,24 +18,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.checks import KNOWN_MODELS
-from airflow_gemini_batch.emulator.disturbance import FaultBook, Reply, disturbed
 from airflow_gemini_batch.emulator.errors import CallError, invalid_argument, unknown_url
-from airflow_gemini_batch.emulator.fault_plan_json import plan_from_json, plan_to_json
-from airflow_gemini_batch.emulator.faults import NO_FAULTS
+from airflow_gemini_batch.emulator.faults.calls import FaultBook, Reply, disturbed
+from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS
+from airflow_gemini_batch.emulator.faults.plan_json import plan_from_json, plan_to_json
 from airflow_gemini_batch.emulator.http_server import LoopbackServer
-from airflow_gemini_batch.emulator.pace import IMMEDIATE
+from airflow_gemini_batch.emulator.job_clock import IMMEDIATE
+from airflow_gemini_batch.emulator.job_store import Abandoned, JobStore
 from airflow_gemini_batch.emulator.routes import Routes, Settings
-from airflow_gemini_batch.emulator.rows import Habits
-from airflow_gemini_batch.emulator.runner import Runner
-from airflow_gemini_batch.emulator.state import Abandoned, JobStore
+from airflow_gemini_batch.emulator.running.rows import Habits
+from airflow_gemini_batch.emulator.running.runner import Runner
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
-    from airflow_gemini_batch.emulator.faults import FaultPlan
-    from airflow_gemini_batch.emulator.pace import Pace
+    from airflow_gemini_batch.emulator.faults.plan import FaultPlan
+    from airflow_gemini_batch.emulator.job_clock import Pace
     from airflow_gemini_batch.emulator.routes import Call
 
 log = logging.getLogger(__name__)

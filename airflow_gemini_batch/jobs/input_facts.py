@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.gcp.gcs_uri import matching
 from airflow_gemini_batch.jobs.spec import table_of
-from airflow_gemini_batch.objects import matching
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.objects import BUCKET_PATTERN, is_folder
+from airflow_gemini_batch.gcp.gcs_uri import BUCKET_PATTERN, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_gemini_batch.compat import Notebook, run_identity
 from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError
-from airflow_gemini_batch.faces import (
+from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
+from airflow_gemini_batch.jobs.spec import check_region
+from airflow_gemini_batch.tasks.airflow_versions import Notebook, run_identity
+from airflow_gemini_batch.tasks.before_create import budget_of, check_input
+from airflow_gemini_batch.tasks.land import land_results
+from airflow_gemini_batch.tasks.links import BatchJobLink
+from airflow_gemini_batch.tasks.wait import (
     cancel_unwanted,
     choice,
     connect,
@@ -22,11 +27,6 @@ from airflow_gemini_batch.faces import (
     trigger_for,
     wait_here,
 )
-from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
-from airflow_gemini_batch.jobs.spec import check_region
-from airflow_gemini_batch.links import BatchJobLink
-from airflow_gemini_batch.result_faces import land_results
-from airflow_gemini_batch.submit_checks import budget_of, check_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_gemini_batch.batch_job import BatchJob, JobName
+    from airflow_gemini_batch.cost.prices import BatchPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.jobs.submission import Policy
-    from airflow_gemini_batch.prices import BatchPrices
 
 
 class GeminiBatchSubmitOperator(BaseOperator):

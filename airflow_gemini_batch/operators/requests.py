@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
-from airflow_gemini_batch.compat import run_identity
 from airflow_gemini_batch.exceptions import DatasetNotFoundError, LocationMismatchError, TableMismatchError
-from airflow_gemini_batch.faces import connect, fail_without_retry
-from airflow_gemini_batch.request_faces import store_requests
+from airflow_gemini_batch.tasks.airflow_versions import run_identity
+from airflow_gemini_batch.tasks.store_requests import store_requests
+from airflow_gemini_batch.tasks.wait import connect, fail_without_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_gemini_batch.requests.from_bigquery import BuiltRequests, TableRequest
+    from airflow_gemini_batch.requests.in_bigquery.from_query import BuiltRequests, TableRequest
 
 
 class GeminiBatchRequestsOperator(BaseOperator):
@@ -178,7 +178,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         return list(built.uris) if self.export_uri else built.uris[0]
 
     def _build(self, context: Context) -> BuiltRequests:
-        from airflow_gemini_batch.requests.from_bigquery import build_table
+        from airflow_gemini_batch.requests.in_bigquery.from_query import build_table
 
         hook = connect(self)
         project = hook.resolve_project(self.project_id)
@@ -187,9 +187,9 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         return build_table(request, bigquery=bigquery, storage=storage)
 
     def _request(self, context: Context, project: str) -> TableRequest:
-        from airflow_gemini_batch.requests.build import Defaults
-        from airflow_gemini_batch.requests.from_bigquery import TableRequest
-        from airflow_gemini_batch.tables import TableName
+        from airflow_gemini_batch.gcp.table_name import TableName
+        from airflow_gemini_batch.requests.building.build import Defaults
+        from airflow_gemini_batch.requests.in_bigquery.from_query import TableRequest
 
         run = run_identity(context).key
         answered = self.only_new_against

@@ -13,7 +13,13 @@ from airflow_gemini_batch.exceptions import (
     InvalidParameterError,
     TableMismatchError,
 )
-from airflow_gemini_batch.faces import (
+from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
+from airflow_gemini_batch.jobs.rounds import End, Round, ended, explain
+from airflow_gemini_batch.operators.gemini_batch import GeminiBatchResultsToBigQueryOperator
+from airflow_gemini_batch.tasks.before_create import budget_of
+from airflow_gemini_batch.tasks.links import BatchJobLink
+from airflow_gemini_batch.tasks.retry_rounds import Series
+from airflow_gemini_batch.tasks.wait import (
     cancel_unwanted,
     connect,
     ended_well,
@@ -23,12 +29,6 @@ from airflow_gemini_batch.faces import (
     trigger_for,
     wait_here,
 )
-from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
-from airflow_gemini_batch.jobs.rounds import End, Round, ended, explain
-from airflow_gemini_batch.links import BatchJobLink
-from airflow_gemini_batch.operators.gemini_batch import GeminiBatchResultsToBigQueryOperator
-from airflow_gemini_batch.retry_faces import Series
-from airflow_gemini_batch.submit_checks import budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

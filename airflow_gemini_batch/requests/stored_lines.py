@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.objects import matching
+from airflow_gemini_batch.gcp.gcs_uri import matching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

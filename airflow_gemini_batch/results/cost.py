@@ -7,17 +7,17 @@ import logging
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.cost.prices import Prices
+from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.jobs.identity import LABEL_PREFIX
-from airflow_gemini_batch.prices import Prices
-from airflow_gemini_batch.sql import fill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from google.cloud.bigquery import Client
 
-    from airflow_gemini_batch.prices import BatchPrices
-    from airflow_gemini_batch.tables import TableName
+    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.gcp.table_name import TableName
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def users_labels(labels: Mapping[str, str]) -> str:
 
 def usage_query(table: TableName) -> str:
     """Return the query of the view ``…_usage``."""
-    return fill("results", "usage", table=table.quoted)
+    return render("results/usage", table=table.quoted)
 
 
 def ensure_usage_view(table: TableName, bigquery: Client) -> None:

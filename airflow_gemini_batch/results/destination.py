@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.gcp.table_name import dataset_location
 from airflow_gemini_batch.results.columns import (
     CLUSTER_COLUMNS,
     PARTITION_COLUMN,
@@ -13,7 +14,6 @@ from airflow_gemini_batch.results.columns import (
     widened,
 )
 from airflow_gemini_batch.results.outputs import Objects
-from airflow_gemini_batch.tables import dataset_location
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client, Table
     from google.cloud.storage import Client as StorageClient
 
+    from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.requests.response_schema import Column
     from airflow_gemini_batch.results.outputs import JobTable
-    from airflow_gemini_batch.tables import TableName
 
 # A regional dataset loads from its own region and from a multi-region that contains it.
 _MULTI_REGIONS = {"US": ("US-", "NORTHAMERICA-"), "EU": ("EUROPE-",), "ASIA": ("ASIA-",)}

@@ -6,8 +6,8 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch import once
 from airflow_gemini_batch.exceptions import ResponseSchemaError
+from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.columns import result_columns
 
@@ -36,7 +36,7 @@ def find_schema(
         load()
         return bigquery.query(script, job_id=job_id, location=location, job_retry=None)
 
-    (job,) = once.run(bigquery, location, [once.Step(stem, start, _is_kept)])
+    (job,) = bigquery_job.run(bigquery, location, [bigquery_job.Step(stem, start, _is_kept)])
     return agreed([text for (text,) in job.result(job_retry=None)])
 
 

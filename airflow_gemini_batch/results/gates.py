@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError
-from airflow_gemini_batch.results.buckets import Bucket
+from airflow_gemini_batch.results.row_status import RowStatus
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.results.retried import RetryManifest
@@ -39,20 +39,20 @@ class Gates:
 
         :raises QualityGateError: a ratio is beyond its limit
         """
-        succeeded = _share(landed, Bucket.SUCCEEDED)
+        succeeded = _share(landed, RowStatus.SUCCEEDED)
         if succeeded < self.min_success_ratio:
-            raise self._error(landed, Bucket.SUCCEEDED, "min_success_ratio", succeeded)
-        invalid = _share(landed, Bucket.INVALID)
+            raise self._error(landed, RowStatus.SUCCEEDED, "min_success_ratio", succeeded)
+        invalid = _share(landed, RowStatus.INVALID)
         if invalid > self.max_invalid_ratio:
-            raise self._error(landed, Bucket.INVALID, "max_invalid_ratio", invalid)
+            raise self._error(landed, RowStatus.INVALID, "max_invalid_ratio", invalid)
 
     def _error(
-        self, landed: Manifest | RetryManifest, bucket: Bucket, gate: str, ratio: float
+        self, landed: Manifest | RetryManifest, bucket: RowStatus, gate: str, ratio: float
     ) -> QualityGateError:
         limit = getattr(self, gate)
-        counts = ", ".join(f"{count:,} {each}" for each, count in landed.buckets.items() if count)
+        counts = ", ".join(f"{count:,} {each}" for each, count in landed.counts.items() if count)
         return QualityGateError(
-            f"{landed.buckets[bucket]:,} of {landed.rows:,} rows of "
+            f"{landed.counts[bucket]:,} of {landed.rows:,} rows of "
             f"{landed.job_name or landed.destination_table} are {bucket}, a ratio of {ratio:.6g}, and {gate} "
             f"is {limit:.6g}. All rows are safe: {counts or 'none'}, each with its status in "
             f"{landed.destination_table}, the reasons in {landed.error_table}. A retry of this task pays "
@@ -65,8 +65,8 @@ class Gates:
         )
 
 
-def _share(landed: Manifest | RetryManifest, bucket: Bucket) -> float:
-    return landed.buckets[bucket] / landed.rows if landed.rows else 0.0
+def _share(landed: Manifest | RetryManifest, bucket: RowStatus) -> float:
+    return landed.counts[bucket] / landed.rows if landed.rows else 0.0
 
 
 def _ratio(parameter: str, value: object) -> float:

@@ -11,17 +11,18 @@ from enum import StrEnum
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch import once
+from airflow_gemini_batch.cost.prices import LONG_PROMPT_TOKENS, BatchPrices
 from airflow_gemini_batch.exceptions import InvalidParameterError, TableMismatchError
-from airflow_gemini_batch.prices import LONG_PROMPT_TOKENS, BatchPrices
+from airflow_gemini_batch.gcp import bigquery_job
+from airflow_gemini_batch.gcp.table_name import dataset_location
 from airflow_gemini_batch.requests.keys import KEY_FIELD
-from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
 from airflow_gemini_batch.results.cost import ensure_usage_view, price_parameters, users_labels
 from airflow_gemini_batch.results.destination import check_locations, ensure_table
 from airflow_gemini_batch.results.found_schema import MAX_SPELLINGS, find_schema
 from airflow_gemini_batch.results.media import MediaFolder, find_media
 from airflow_gemini_batch.results.outputs import Objects, find_input, find_output
+from airflow_gemini_batch.results.row_status import RowStatus
 from airflow_gemini_batch.results.staging import Sources, drop, stage
 from airflow_gemini_batch.results.statements import (
     Landing,
@@ -33,16 +34,15 @@ from airflow_gemini_batch.results.statements import (
     schemas_script,
 )
 from airflow_gemini_batch.results.summary import Manifest, manifest
-from airflow_gemini_batch.tables import dataset_location
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq
     from google.cloud import storage as gcs
 
     from airflow_gemini_batch.batch_job import BatchJob
+    from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
-    from airflow_gemini_batch.tables import TableName
 
 log = logging.getLogger(__name__)
 
@@ -220,8 +220,10 @@ def _run(
             job_retry=None,
         )
 
-    step = once.Step(f"gemini-batch-land-{plan.digest}", start, partial(_is_landed, bigquery, request))
-    (job,) = once.run(bigquery, location, [step])
+    step = bigquery_job.Step(
+        f"gemini-batch-land-{plan.digest}", start, partial(_is_landed, bigquery, request)
+    )
+    (job,) = bigquery_job.run(bigquery, location, [step])
     counts = _counts(job)
     drop(bigquery, [*plan.staged, *filter(None, [media])])
     return counts
@@ -267,7 +269,7 @@ def _is_landed(bigquery: bq.Client, request: LandingRequest, job: bq.QueryJob) -
         counts = _counts(job)
     except GoogleAPICallError:
         return False
-    rows = sum(counts[bucket.value] for bucket in Bucket)
+    rows = sum(counts[status.value] for status in RowStatus)
     # Where a later job was asked a failure again, its row stands for the one that was here.
     later = 0
     if request.replaced_by:
@@ -275,7 +277,7 @@ def _is_landed(bigquery: bq.Client, request: LandingRequest, job: bq.QueryJob) -
     # Merging leaves out what is there already; then the script has counted what it wrote.
     expected = {
         request.destination: counts.get("result_rows", rows),
-        request.error_table: counts.get("error_rows", rows - counts[Bucket.SUCCEEDED.value]),
+        request.error_table: counts.get("error_rows", rows - counts[RowStatus.SUCCEEDED.value]),
     }
     for table, number in expected.items():
         if count_rows(bigquery, table, (str(request.job.name),)) + later != number:

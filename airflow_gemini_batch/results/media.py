@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch import once
 from airflow_gemini_batch.exceptions import MediaError
-from airflow_gemini_batch.objects import check_folder, split_uri
+from airflow_gemini_batch.gcp import bigquery_job
+from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import QueryJob, Row
     from google.cloud.storage import Bucket, Client
 
-    from airflow_gemini_batch.tables import TableName
+    from airflow_gemini_batch.gcp.table_name import TableName
 
 # So many are on their way to Cloud Storage side by side, and as many come with a page.
 _AT_ONCE = 4
@@ -80,7 +80,9 @@ def find_media(script: str, found: TableName, location: str, bigquery: BigQuery)
             return False
         return True
 
-    once.run(bigquery, location, [once.Step(f"gemini-batch-media-{found.table}", start, is_there)])
+    bigquery_job.run(
+        bigquery, location, [bigquery_job.Step(f"gemini-batch-media-{found.table}", start, is_there)]
+    )
 
 
 def _side_by_side(put: Callable[[Row], bool], rows: Iterable[Row]) -> Iterator[bool]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import OutputNotFoundError
-from airflow_gemini_batch.objects import matching, split_uri
-from airflow_gemini_batch.tables import TableName
+from airflow_gemini_batch.gcp.gcs_uri import matching, split_uri
+from airflow_gemini_batch.gcp.table_name import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

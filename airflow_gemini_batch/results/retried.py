@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.jobs.rounds import Round, spent
-from airflow_gemini_batch.results.buckets import Bucket
-from airflow_gemini_batch.sql import fill
+from airflow_gemini_batch.results.row_status import RowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from google.cloud import bigquery as bq
 
+    from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.jobs.rounds import End
     from airflow_gemini_batch.results.summary import Manifest
-    from airflow_gemini_batch.tables import TableName
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class RetryManifest:
     rounds: tuple[Round, ...]
     left: int
     ended: End
-    buckets: Mapping[Bucket, int]
+    counts: Mapping[RowStatus, int]
 
     @property
     def rows(self) -> int:
         """Rows in all buckets."""
-        return sum(self.buckets.values())
+        return sum(self.counts.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON types."""
@@ -50,7 +50,7 @@ class RetryManifest:
             "succeeded": sum(each.succeeded for each in self.rounds),
             "left": self.left,
             "ended": self.ended.value,
-            "counts": {bucket.value: count for bucket, count in self.buckets.items()},
+            "counts": {status.value: count for status, count in self.counts.items()},
             "cost_usd": spent(self.rounds),
         }
 
@@ -60,7 +60,7 @@ def round_of(landed: Manifest) -> Round:
     return Round(
         job_name=landed.job_name,
         asked=landed.rows if landed.input_rows is None else landed.input_rows,
-        succeeded=landed.buckets[Bucket.SUCCEEDED],
+        succeeded=landed.counts[RowStatus.SUCCEEDED],
         cost_usd=None if landed.cost_usd is None else float(landed.cost_usd),
     )
 
@@ -72,10 +72,10 @@ def standing_script(results: TableName, *, of_jobs: bool) -> str:
         there is one for each request, and all count
     """
     is_meant = "job_name IN UNNEST(@job_names)" if of_jobs else "TRUE"
-    return fill("results", "standing", results=results.quoted, is_meant=is_meant, is_one=str(of_jobs).upper())
+    return render("results/standing", results=results.quoted, is_meant=is_meant, is_one=str(of_jobs).upper())
 
 
-def count_standing(results: TableName, jobs: tuple[str, ...], bigquery: bq.Client) -> dict[Bucket, int]:
+def count_standing(results: TableName, jobs: tuple[str, ...], bigquery: bq.Client) -> dict[RowStatus, int]:
     """Count the rows of a table by bucket.
 
     :param jobs: a job and those that were asked its failures again; empty for all
@@ -84,4 +84,4 @@ def count_standing(results: TableName, jobs: tuple[str, ...], bigquery: bq.Clien
 
     config = bq.QueryJobConfig(query_parameters=[bq.ArrayQueryParameter("job_names", "STRING", jobs)])
     found = bigquery.query(standing_script(results, of_jobs=bool(jobs)), job_config=config).result()
-    return dict.fromkeys(Bucket, 0) | {Bucket(row["status"]): row["row_count"] for row in found}
+    return dict.fromkeys(RowStatus, 0) | {RowStatus(row["status"]): row["row_count"] for row in found}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch import once
+from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.results.outputs import JobTable, Objects
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from google.cloud.bigquery import Client, LoadJob
 
-    from airflow_gemini_batch.tables import TableName
+    from airflow_gemini_batch.gcp.table_name import TableName
 
 LIFE = timedelta(days=1)
 """After it, a staging table that a killed worker has left is gone."""
@@ -63,14 +63,14 @@ def stage(bigquery: Client, location: str, places: Mapping[TableName, Objects]) 
     :raises LandingError: when a load fails
     """
     steps = [
-        once.Step(
+        bigquery_job.Step(
             stem=f"gemini-batch-load-{table.table}",
             start=partial(_load, bigquery, location, table, objects),
             is_usable=partial(_is_there, bigquery, table),
         )
         for table, objects in places.items()
     ]
-    once.run(bigquery, location, steps)
+    bigquery_job.run(bigquery, location, steps)
 
 
 def drop(bigquery: Client, tables: Iterable[TableName]) -> None:

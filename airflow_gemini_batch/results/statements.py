@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.gcp.sql_template import render
+from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.keys import KEY_LABEL
-from airflow_gemini_batch.results.buckets import FINISH_REASONS, Bucket
 from airflow_gemini_batch.results.cost import MEDIA, media_counts
 from airflow_gemini_batch.results.outputs import JobTable
+from airflow_gemini_batch.results.row_status import FINISH_REASONS, RowStatus
 from airflow_gemini_batch.results.typed import Typed, typed
-from airflow_gemini_batch.sql import fill
-from airflow_gemini_batch.tables import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_gemini_batch.prices import BatchPrices
+    from airflow_gemini_batch.cost.prices import BatchPrices
     from airflow_gemini_batch.requests.response_schema import Column
-
-_fill = partial(fill, "results")
 
 
 @dataclass(frozen=True)
@@ -62,10 +59,10 @@ def landing_script(landing: Landing) -> str:
     }
     return "\n".join(
         (
-            *((_fill("media"),) if landing.media else ()),
-            _fill("typed"),
+            *((render("results/media"),) if landing.media else ()),
+            render("results/typed"),
             _read(landing, common),
-            _fill("cost", media=MEDIA),
+            render("results/cost", media=MEDIA),
             _join("key", "key", "key"),
             _leftovers(common),
             _land(landing, common),
@@ -79,19 +76,19 @@ def media_script(answers: TableName | JobTable, key_field: str, media: TableName
     :param answers: as for :class:`Landing`, like ``key_field``
     """
     source = _answers(answers, {"key_label": KEY_LABEL, "key_field": key_field})
-    return _fill("media") + _fill("media_found", media=media.quoted, answers_source=source)
+    return render("results/media") + render("results/media_found", media=media.quoted, answers_source=source)
 
 
 def _read(landing: Landing, common: Mapping[str, str]) -> str:
     answers = _answers(landing.answers, common)
-    return _fill(
-        "read",
+    return render(
+        "results/read",
         **common,
-        answers_source=_fill("media_replaced", answers_source=answers) if landing.media else answers,
+        answers_source=render("results/media_replaced", answers_source=answers) if landing.media else answers,
         requests_source=_requests(landing.requests, common),
-        good_reasons=_reasons(Bucket.SUCCEEDED),
-        truncated_reasons=_reasons(Bucket.TRUNCATED),
-        blocked_reasons=_reasons(Bucket.BLOCKED),
+        good_reasons=_reasons(RowStatus.SUCCEEDED),
+        truncated_reasons=_reasons(RowStatus.TRUNCATED),
+        blocked_reasons=_reasons(RowStatus.BLOCKED),
         typed=_typed(landing).query,
         typed_columns="".join(f"column_{index}, " for index in range(len(landing.columns))),
     )
@@ -103,13 +100,13 @@ def _leftovers(common: Mapping[str, str]) -> str:
     broken_label = "IF(raw_line IS NULL, NULL, JSON_VALUE(key, '$'))"
     echoed_label = f"IFNULL(JSON_VALUE(request, '$.labels.{KEY_LABEL}'), {broken_label})"
     number = "IF(STARTS_WITH(key, '\"'), NULL, SAFE_CAST(key AS NUMERIC))"
-    return _fill(
-        "leftovers",
+    return render(
+        "results/leftovers",
         **common,
         join_by_label=_join("label", asked_label, echoed_label),
         # Text that looks like a number comes back as a number; 007 and 7 can then not be told apart.
         join_by_number=_join("number", "number", number, condition="peers = 1"),
-        digests=_fill("digests", **common),
+        digests=render("results/digests", **common),
         join_by_request=_join(
             "request",
             "digest",
@@ -123,8 +120,8 @@ def _leftovers(common: Mapping[str, str]) -> str:
 def _land(landing: Landing, common: Mapping[str, str]) -> str:
     tables = {"results": landing.results.quoted, "errors": landing.errors.quoted}
     asked = f"SAFE.PARSE_JSON({common['asked_request']}, wide_number_mode => 'round')"
-    return _fill(
-        "land",
+    return render(
+        "results/land",
         **common,
         **tables,
         **(_merging(tables) if landing.merges else _APPENDING),
@@ -147,7 +144,7 @@ def _merging(tables: Mapping[str, str]) -> dict[str, str]:
     keys = f"SELECT key FROM {tables['results']} WHERE"  # noqa: S608
     count = "(SELECT COUNT(*) FROM {} WHERE job_name = @job_name)"
     return {
-        "merge": _fill("merge", **tables),
+        "merge": render("results/merge", **tables),
         "is_best": f"key IS NULL OR ROW_NUMBER() OVER ({best}) = 1",
         "is_wanted": "outcomes.is_best AND (outcomes.key IS NULL OR outcomes.key NOT IN "
         f"({keys} key IS NOT NULL))",
@@ -160,12 +157,12 @@ def _merging(tables: Mapping[str, str]) -> dict[str, str]:
 
 def count_script(table: TableName) -> str:
     """Return the query that counts the rows of ``@job_names`` in a table."""
-    return _fill("count", table=table.quoted)
+    return render("results/count", table=table.quoted)
 
 
 def replaced_script(results: TableName, errors: TableName) -> str:
     """Return the query that counts failures of ``@replaces`` which ``@job_names`` should have replaced."""
-    return _fill("replaced", results=results.quoted, errors=errors.quoted)
+    return render("results/replaced", results=results.quoted, errors=errors.quoted)
 
 
 def schemas_script(source: TableName | JobTable, limit: int, *, echoed: bool) -> str:
@@ -180,7 +177,7 @@ def schemas_script(source: TableName | JobTable, limit: int, *, echoed: bool) ->
         table, request = source, f"TO_JSON_STRING(JSON_QUERY({document}, '$.request'))"
     else:
         table, request = source, "JSON_QUERY(line, '$.request')"
-    return _fill("schemas", table=table.quoted, request=request, limit=str(limit))
+    return render("results/schemas", table=table.quoted, request=request, limit=str(limit))
 
 
 def list_parameters(landing: Landing) -> dict[str, list[str]]:
@@ -189,14 +186,14 @@ def list_parameters(landing: Landing) -> dict[str, list[str]]:
 
 
 def _typed(landing: Landing) -> Typed:
-    return typed(landing.columns, f"({_fill('answers_to_judge')})")
+    return typed(landing.columns, f"({render('results/answers_to_judge')})")
 
 
 def _answers(source: TableName | JobTable, common: Mapping[str, str]) -> str:
     if isinstance(source, TableName):
-        return _fill("answers_in_objects", **common, answers_table=source.quoted)
-    return _fill(
-        "answers_in_table",
+        return render("results/answers_in_objects", **common, answers_table=source.quoted)
+    return render(
+        "results/answers_in_table",
         answers_table=source.name.quoted,
         key=_key(source, common["key_field"]),
         row_status=_column(source, "status"),
@@ -208,11 +205,11 @@ def _answers(source: TableName | JobTable, common: Mapping[str, str]) -> str:
 
 def _requests(source: TableName | JobTable | None, common: Mapping[str, str]) -> str:
     if source is None:
-        return _fill("requests_unknown", **common)
+        return render("results/requests_unknown", **common)
     if isinstance(source, TableName):
-        return _fill("requests_in_objects", **common, requests_table=source.quoted)
-    return _fill(
-        "requests_in_table",
+        return render("results/requests_in_objects", **common, requests_table=source.quoted)
+    return render(
+        "results/requests_in_table",
         requests_table=source.name.quoted,
         key=_key(source, common["key_field"]),
         request=_json(source, "request"),
@@ -246,8 +243,8 @@ def _join(
     asked_from: str = "requests",
     answered_from: str = "answers",
 ) -> str:
-    return _fill(
-        "join",
+    return render(
+        "results/join",
         way=way,
         asked=asked,
         asked_from=asked_from,
@@ -257,5 +254,5 @@ def _join(
     )
 
 
-def _reasons(bucket: Bucket) -> str:
+def _reasons(bucket: RowStatus) -> str:
     return ", ".join(f"'{reason}'" for reason in FINISH_REASONS[bucket])

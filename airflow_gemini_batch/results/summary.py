@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.cost.ranges import CostSpan
 from airflow_gemini_batch.exceptions import RowCountError
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
-from airflow_gemini_batch.requests.spans import CostSpan
-from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.cost import Tokens
+from airflow_gemini_batch.results.row_status import RowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from airflow_gemini_batch.batch_job import BatchJob
-    from airflow_gemini_batch.tables import TableName
+    from airflow_gemini_batch.gcp.table_name import TableName
 
 WAYS = ("key", "label", "number", "request", "count")
 """How an output row was joined to its input row: by its key; by the label in the echoed request; by a key
@@ -34,7 +34,7 @@ _LONG = ("output_location", "error_table", "destination_table")
 class Manifest:
     """What became of the rows of one job.
 
-    :param buckets: rows by bucket; they add up to ``input_rows`` unless ``unmatched`` rows came on top
+    :param counts: rows by status; they add up to ``input_rows`` unless ``unmatched`` rows came on top
     :param input_rows: ``None`` when the input had changed or was gone
     :param output_rows: lines, or rows of the output table, duplicates included
     :param duplicates: output rows that were left out, because their request has an answer already
@@ -49,7 +49,7 @@ class Manifest:
     destination_table: str
     error_table: str
     output_location: str
-    buckets: Mapping[Bucket, int]
+    counts: Mapping[RowStatus, int]
     input_rows: int | None
     output_rows: int
     duplicates: int
@@ -66,7 +66,7 @@ class Manifest:
     @property
     def rows(self) -> int:
         """Rows in all buckets."""
-        return sum(self.buckets.values())
+        return sum(self.counts.values())
 
     def check_rows(self) -> None:
         """Pass when every row of the input is in one bucket, and no other row.
@@ -95,7 +95,7 @@ class Manifest:
             "output_location": self.output_location,
             "input_rows": self.input_rows,
             "output_rows": self.output_rows,
-            "counts": {bucket.value: count for bucket, count in self.buckets.items()},
+            "counts": {status.value: count for status, count in self.counts.items()},
             "duplicates": self.duplicates,
             "unmatched": self.unmatched,
             "joined_by": {way: count for way, count in self.joined_by.items() if count},
@@ -113,7 +113,7 @@ class Manifest:
         return facts
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{count:,} {bucket}" for bucket, count in self.buckets.items() if count)
+        counts = ", ".join(f"{count:,} {bucket}" for bucket, count in self.counts.items() if count)
         cost = "cost unknown" if self.cost_usd is None else f"about ${self.cost_usd:.4f}"
         return (
             f"Landed {self.rows:,} rows in {self.destination_table}: {counts or 'none'}; "
@@ -134,7 +134,7 @@ def manifest(
         destination_table=str(destination),
         error_table=str(errors),
         output_location=job.output_location or job.output_uri or "",
-        buckets={bucket: counts[bucket.value] for bucket in Bucket},
+        counts={status: counts[status.value] for status in RowStatus},
         input_rows=counts["input_rows"] if input_known else None,
         output_rows=counts["output_rows"],
         duplicates=counts["duplicates"],

@@ -20,15 +20,6 @@ from airflow_gemini_batch.exceptions import (
     JobEndedError,
     WaitTimeoutError,
 )
-from airflow_gemini_batch.faces import (
-    cancel_late,
-    connect,
-    ended_well,
-    fail_without_retry,
-    job_of_event,
-    look,
-    trigger_for,
-)
 from airflow_gemini_batch.jobs.outcome import summarise
 from airflow_gemini_batch.jobs.polling import (
     DEFAULT_POLL_INTERVAL,
@@ -37,7 +28,16 @@ from airflow_gemini_batch.jobs.polling import (
     Watch,
     utc_now,
 )
-from airflow_gemini_batch.links import BatchJobLink
+from airflow_gemini_batch.tasks.links import BatchJobLink
+from airflow_gemini_batch.tasks.wait import (
+    cancel_late,
+    connect,
+    ended_well,
+    fail_without_retry,
+    job_of_event,
+    look,
+    trigger_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator import airflow_home
-from airflow_gemini_batch.emulator.rest import call
-from airflow_gemini_batch.emulator.service import Service, isolated_environment
-from airflow_gemini_batch.emulator.stack import LOCATION, LocalStack, StackAddresses, free_port
+from airflow_gemini_batch.local_stack import airflow_home
+from airflow_gemini_batch.local_stack.rest import call
+from airflow_gemini_batch.local_stack.service import Service, isolated_environment
+from airflow_gemini_batch.local_stack.stack import LOCATION, LocalStack, StackAddresses, free_port
 
 from .processes import children_of, family_of, kill
 from .wire import AIRFLOW, BIGQUERY, STORAGE, VERTEX, Proxy, Wire

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 
-from airflow_gemini_batch.emulator.rest import call, query
-from airflow_gemini_batch.emulator.stack import LOCATION
 from airflow_gemini_batch.jobs.identity import RUN_LABEL, RunIdentity
+from airflow_gemini_batch.local_stack.rest import call, query
+from airflow_gemini_batch.local_stack.stack import LOCATION
 
 if TYPE_CHECKING:
     from .airflow_processes import Airflow

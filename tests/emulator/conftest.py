@@ -48,7 +48,7 @@ def sdk(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Any:
     from google.oauth2 import service_account
 
     from airflow_gemini_batch.emulator.credentials import service_account_info
-    from airflow_gemini_batch.emulator.stack import stay_on_loopback
+    from airflow_gemini_batch.local_stack.stack import stay_on_loopback
 
     stay_on_loopback()
     monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", emulator.url)

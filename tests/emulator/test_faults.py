@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.emulator.fault_plan_json import plan_from_json, plan_to_json
-from airflow_gemini_batch.emulator.faults import (
+from airflow_gemini_batch.emulator.faults.plan import (
     STATUSES,
     CallFault,
     CallFaultKind,
@@ -27,7 +26,8 @@ from airflow_gemini_batch.emulator.faults import (
     RowFault,
     RowFaultKind,
 )
-from airflow_gemini_batch.emulator.row_faults import disturbed_lines, order
+from airflow_gemini_batch.emulator.faults.plan_json import plan_from_json, plan_to_json
+from airflow_gemini_batch.emulator.faults.rows import disturbed_lines, order
 from airflow_gemini_batch.emulator.server import Emulator
 from airflow_gemini_batch.exceptions import InvalidParameterError
 

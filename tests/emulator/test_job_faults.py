@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.emulator.faults import FaultPlan, JobFault, OutputFault, RowFault, RowFaultKind
-from airflow_gemini_batch.emulator.rows import Habits
+from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault, OutputFault, RowFault, RowFaultKind
+from airflow_gemini_batch.emulator.running.rows import Habits
 from airflow_gemini_batch.emulator.server import Emulator
 
 from .test_jobs import lines, put, run

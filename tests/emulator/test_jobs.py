@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
-from airflow_gemini_batch.emulator.pace import IMMEDIATE, Pace
-from airflow_gemini_batch.emulator.rows import Habits
+from airflow_gemini_batch.emulator.job_clock import IMMEDIATE, Pace
+from airflow_gemini_batch.emulator.job_store import Job, Outcome
+from airflow_gemini_batch.emulator.running.rows import Habits
 from airflow_gemini_batch.emulator.server import Emulator
-from airflow_gemini_batch.emulator.state import Job, Outcome
 
 from .wire import Http, job_body
 

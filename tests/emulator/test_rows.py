@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from airflow_gemini_batch.emulator.errors import JobFailedError
-from airflow_gemini_batch.emulator.rows import Habits, RowProcessor, prediction_line
+from airflow_gemini_batch.emulator.running.rows import Habits, RowProcessor, prediction_line
+from airflow_gemini_batch.emulator.running.storage import parse_line
 from airflow_gemini_batch.emulator.schema import Discovery
-from airflow_gemini_batch.emulator.storage import parse_line
 
 
 def process(request: Any, habits: Habits | None = None, seed: int = 0, **siblings: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_gemini_batch.emulator.faults import FaultPlan, RowFault, RowFaultKind
+from airflow_gemini_batch.emulator.faults.plan import FaultPlan, RowFault, RowFaultKind
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
@@ -45,7 +45,7 @@ pytestmark = [pytest.mark.xdist_group("examples"), pytest.mark.filterwarnings("d
 @pytest.fixture(scope="module")
 def dags(stack: RunningStack, airflow_db: Path) -> dict[str, Any]:
     """DAG by its id, from the files as they are, with the data that they expect."""
-    from airflow_gemini_batch.emulator.samples import seed
+    from airflow_gemini_batch.local_stack.samples import seed
 
     seed(stack.addresses)
     bag = _dag_bag()(FOLDER)

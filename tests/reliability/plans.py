@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.emulator.faults import (
+from airflow_gemini_batch.emulator.faults.plan import (
     CallFault,
     CallFaultKind,
     FaultPlan,

@@ -21,7 +21,7 @@ from .test_random_plans import begin, sensor_task, submit_task
 if TYPE_CHECKING:
     from google.cloud import bigquery, storage
 
-    from airflow_gemini_batch.emulator.faults import FaultPlan
+    from airflow_gemini_batch.emulator.faults.plan import FaultPlan
     from airflow_gemini_batch.emulator.server import Emulator
 
 

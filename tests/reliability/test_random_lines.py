@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
+from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.jobs.identity import RunIdentity
 from airflow_gemini_batch.results.landing import LandingRequest, land
-from airflow_gemini_batch.tables import TableName
 
 from .lines import MUTATIONS, answered, asked
 from .plans import seeds

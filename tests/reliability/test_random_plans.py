@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.batch_job import BatchJob
-from airflow_gemini_batch.emulator.faults import NO_FAULTS, FaultPlan, Route
+from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS, FaultPlan, Route
 from airflow_gemini_batch.hooks import gemini_batch as hook_module
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.emulator.faults import CallFault, CallFaultKind, FaultPlan, JobFault, Route
+from airflow_gemini_batch.emulator.faults.plan import CallFault, CallFaultKind, FaultPlan, JobFault, Route
 from airflow_gemini_batch.exceptions import GeminiBatchError, JobEndedError
 
 from .tasks import TaskFailedError

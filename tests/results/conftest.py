@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
+from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.jobs.identity import RunIdentity
 from airflow_gemini_batch.results.landing import LandingRequest, WriteMode, land
-from airflow_gemini_batch.tables import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,11 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from lines import answered, as_json, asked, failed, response
-
+from airflow_gemini_batch.cost.prices import BatchPrices
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL, RUN_LABEL
-from airflow_gemini_batch.prices import BatchPrices
 from airflow_gemini_batch.results.cost import Tokens, price_parameters
+from tests.results.lines import answered, as_json, asked, failed, response
 
 if TYPE_CHECKING:
     import pytest

@@ -3,15 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from lines import answered, asked
 
 from airflow_gemini_batch.exceptions import DatasetNotFoundError, ResponseSchemaError, TableMismatchError
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.columns import RESULT_COLUMNS, differences, result_columns, schema_fields
 from airflow_gemini_batch.results.destination import can_load
+from tests.results.lines import answered, asked
 
 if TYPE_CHECKING:
-    from conftest import Lander
+    from tests.results.conftest import Lander
 
 TAGGED = ResponseSchema.of(
     {"type": "object", "properties": {"tags": {"type": "array", "items": {"type": "string"}}}}

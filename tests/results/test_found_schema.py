@@ -7,13 +7,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lines import answered, asked
 
 from airflow_gemini_batch.results.columns import RESULT_COLUMNS
 from airflow_gemini_batch.results.found_schema import MAX_SPELLINGS, agreed
+from tests.results.lines import answered, asked
 
 if TYPE_CHECKING:
-    from conftest import Lander
+    from tests.results.conftest import Lander
 
 SCHEMA = {
     "type": "OBJECT",

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError
-from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.gates import Gates
+from airflow_gemini_batch.results.row_status import RowStatus
 from airflow_gemini_batch.results.summary import WAYS, Manifest
 
 NOW = datetime(2026, 11, 1, 23, 59, 59, 123456, UTC)
 
 
 def manifest(succeeded: int = 0, invalid: int = 0, failed: int = 0, **names: str) -> Manifest:
-    buckets = dict.fromkeys(Bucket, 0)
-    buckets |= {Bucket.SUCCEEDED: succeeded, Bucket.INVALID: invalid, Bucket.FAILED: failed}
+    buckets = dict.fromkeys(RowStatus, 0)
+    buckets |= {RowStatus.SUCCEEDED: succeeded, RowStatus.INVALID: invalid, RowStatus.FAILED: failed}
     rows = succeeded + invalid + failed
     given: dict[str, Any] = {
         "job_name": "projects/p/locations/us-central1/batchPredictionJobs/1",
@@ -32,7 +32,7 @@ def manifest(succeeded: int = 0, invalid: int = 0, failed: int = 0, **names: str
     }
     return Manifest(
         state="JOB_STATE_SUCCEEDED",
-        buckets=buckets,
+        counts=buckets,
         input_rows=rows,
         output_rows=rows,
         duplicates=0,

@@ -6,22 +6,21 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lines import answered, as_json, asked, failed, request, response
 
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.exceptions import InvalidParameterError, OutputNotFoundError, RowCountError
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
-from airflow_gemini_batch.results.buckets import Bucket
+from airflow_gemini_batch.results.row_status import RowStatus
+from tests.results.lines import answered, as_json, asked, failed, request, response
 
 if TYPE_CHECKING:
-    from conftest import Lander
-
     from airflow_gemini_batch.results.summary import Manifest
+    from tests.results.conftest import Lander
 
 
 def counts(manifest: Manifest) -> dict[str, int]:
-    return {bucket.value: count for bucket, count in manifest.buckets.items() if count}
+    return {status.value: count for status, count in manifest.counts.items() if count}
 
 
 def test_a_good_row_has_every_column(lander: Lander) -> None:
@@ -417,7 +416,7 @@ def test_answers_that_do_not_fit(lander: Lander) -> None:
     lander.put_input(*(asked(key) for key in texts))
     lander.put_output(*(answered(key, text) for key, text in texts.items()))
     manifest = lander.land(SCHEMA)
-    assert manifest.buckets[Bucket.INVALID] == len(texts)
+    assert manifest.counts[RowStatus.INVALID] == len(texts)
     complaints = [row["error_message"].rpartition(": ")[2] for _, row in sorted(lander.errors().items())]
     wanted = {f"k{number}": complaint for number, (_, complaint) in enumerate(MISFITS)}
     wanted |= dict.fromkeys(("words", "list"), "$ is not a JSON object")

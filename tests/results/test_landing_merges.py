@@ -7,12 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lines import answered, asked, failed, request, response
-
 from airflow_gemini_batch.results.landing import WriteMode
+from tests.results.lines import answered, asked, failed, request, response
 
 if TYPE_CHECKING:
-    from conftest import Lander
+    from tests.results.conftest import Lander
 
 LATER = "2026-11-02T00:00:00+00:00"
 

@@ -9,16 +9,16 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lines import answered, asked
 
-from airflow_gemini_batch import once
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import LandingError
+from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.results import staging
 from airflow_gemini_batch.results.landing import WriteMode
+from tests.results.lines import answered, asked
 
 if TYPE_CHECKING:
-    from conftest import Lander
+    from tests.results.conftest import Lander
 
 
 def put(lander: Lander, *keys: str) -> None:
@@ -155,28 +155,30 @@ def test_the_id_of_a_failed_job_is_not_used_again(lander: Lander) -> None:
         return lambda job_id: lander.bigquery.query(sql, job_id=job_id, job_retry=None)
 
     with pytest.raises(LandingError, match=f"{stem}-1 failed, nothing was landed: "):
-        once.run(lander.bigquery, None, [once.Step(stem, start("SELECT * FROM nowhere.nothing"), bool)])
-    good = once.Step(stem, start("SELECT 1"), lambda _: True)
+        bigquery_job.run(
+            lander.bigquery, None, [bigquery_job.Step(stem, start("SELECT * FROM nowhere.nothing"), bool)]
+        )
+    good = bigquery_job.Step(stem, start("SELECT 1"), lambda _: True)
     for _ in range(2):
-        (job,) = once.run(lander.bigquery, None, [good])
+        (job,) = bigquery_job.run(lander.bigquery, None, [good])
         assert job.job_id == f"{stem}-2"
 
 
 def test_what_an_earlier_job_did_is_done_again_when_it_is_gone(lander: Lander) -> None:
     stem = f"once-{lander.dataset.split('.')[1]}"
     for attempt in (1, 2):
-        step = once.Step(
+        step = bigquery_job.Step(
             stem,
             lambda job_id: lander.bigquery.query("SELECT 1", job_id=job_id, job_retry=None),
             lambda _: False,
         )
-        (job,) = once.run(lander.bigquery, None, [step])
+        (job,) = bigquery_job.run(lander.bigquery, None, [step])
         assert job.job_id == f"{stem}-{attempt}"
 
 
 def test_data_that_bigquery_quotes_stays_out_of_the_error(lander: Lander) -> None:
     secret = "the whole text of somebody's confidential prompt"
-    step = once.Step(
+    step = bigquery_job.Step(
         f"once-{lander.dataset.split('.')[1]}",
         lambda job_id: lander.bigquery.query(
             f"SELECT JSON_QUERY('{{\"{secret.replace(chr(39), '')}', '$.a')", job_id=job_id, job_retry=None
@@ -184,7 +186,7 @@ def test_data_that_bigquery_quotes_stays_out_of_the_error(lander: Lander) -> Non
         bool,
     )
     with pytest.raises(LandingError) as caught:
-        once.run(lander.bigquery, None, [step])
+        bigquery_job.run(lander.bigquery, None, [step])
     assert "confidential" not in str(caught.value)
 
 

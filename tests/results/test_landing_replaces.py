@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lines import answered, asked, failed
 
-from airflow_gemini_batch.results.buckets import Bucket
 from airflow_gemini_batch.results.retried import count_standing
+from airflow_gemini_batch.results.row_status import RowStatus
+from tests.results.lines import answered, asked, failed
 
 if TYPE_CHECKING:
-    from conftest import Lander
+    from tests.results.conftest import Lander
 
 
 @pytest.fixture
@@ -112,13 +112,13 @@ def test_a_landing_in_the_middle_of_the_chain_is_found_as_it_was(first: Lander, 
     assert table(third) == after
 
 
-def standing(lander: Lander, *jobs: str) -> dict[Bucket, int]:
+def standing(lander: Lander, *jobs: str) -> dict[RowStatus, int]:
     found = count_standing(lander.destination, jobs, lander.bigquery)
     return {bucket: count for bucket, count in found.items() if count}
 
 
 def test_how_rows_stand_is_counted_over_what_was_asked_first(first: Lander, second: Lander) -> None:
-    good, bad, lost = Bucket.SUCCEEDED, Bucket.FAILED, Bucket.MISSING
+    good, bad, lost = RowStatus.SUCCEEDED, RowStatus.FAILED, RowStatus.MISSING
     assert standing(first, name(first)) == {good: 2, bad: 4, lost: 1}
     second.land(replaces=(name(first),))
     assert standing(first, name(first), name(second)) == {good: 4, bad: 2, lost: 1}
@@ -130,4 +130,4 @@ def test_of_several_jobs_rows_of_a_key_the_newest_counts(first: Lander, second: 
     """Nothing was replaced: the failures that were asked again are in the table still."""
     second.land()
     assert len(table(second)) == 11
-    assert standing(first) == {Bucket.SUCCEEDED: 3, Bucket.FAILED: 2, Bucket.MISSING: 1}
+    assert standing(first) == {RowStatus.SUCCEEDED: 3, RowStatus.FAILED: 2, RowStatus.MISSING: 1}

@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lines import answered, asked, request, response
 
 from airflow_gemini_batch.exceptions import OutputNotFoundError
+from tests.results.lines import answered, asked, request, response
 
 if TYPE_CHECKING:
-    from conftest import Lander
+    from tests.results.conftest import Lander
 
 
 def test_json_columns(lander: Lander) -> None:

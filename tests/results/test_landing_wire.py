@@ -10,18 +10,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from lines import answered, asked, response
 
 from airflow_gemini_batch.emulator.schema import Discovery
 from airflow_gemini_batch.exceptions import MediaError
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.media import MediaFolder
 from tests.recorder import Recorder, Seen
+from tests.results.lines import answered, asked, response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Lander
+    from tests.results.conftest import Lander
 
 SCHEMA = ResponseSchema.of(
     {"type": "object", "properties": {"label": {"type": "string", "enum": ["x"]}}, "required": ["label"]}

@@ -10,13 +10,13 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lines import answered, as_json, asked, response
 
 from airflow_gemini_batch.exceptions import InvalidParameterError, MediaError
 from airflow_gemini_batch.results.media import MediaFolder
+from tests.results.lines import answered, as_json, asked, response
 
 if TYPE_CHECKING:
-    from conftest import Lander
+    from tests.results.conftest import Lander
 
 PNG = b"\x89PNG\r\n\xfb\xff\xbf\xff\x00"
 

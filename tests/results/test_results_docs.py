@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lines import answered, as_json, asked, response
-
 from airflow_gemini_batch.results.media import MediaFolder
+from tests.results.lines import answered, as_json, asked, response
 
 if TYPE_CHECKING:
-    from conftest import Lander
+    from tests.results.conftest import Lander
 
 DOCS = Path(__file__).parents[2] / "docs" / "results.md"
 QUERIES = dict(re.findall(r"```sql\n-- (.*?)\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results import statements
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, schema_fields
 from airflow_gemini_batch.results.cost import price_parameters, usage_query
 from airflow_gemini_batch.results.outputs import JobTable
-from airflow_gemini_batch.results.report_facts import report_script
+from airflow_gemini_batch.results.report.facts import report_script
 from airflow_gemini_batch.results.retried import standing_script
 from airflow_gemini_batch.results.statements import (
     Landing,
@@ -24,7 +25,6 @@ from airflow_gemini_batch.results.statements import (
     replaced_script,
     schemas_script,
 )
-from airflow_gemini_batch.tables import TableName
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import SchemaField
@@ -67,7 +67,7 @@ SCHEMA = ResponseSchema.of(
 JSON_TABLE = {"key": "STRING", "request": "JSON"}
 TEXT_TABLE = {"key": "INTEGER", "request": "STRING"}
 STATUS = {"status": "STRING"}
-REPORT_QUERIES = ("report_rows", "report_tokens", "report_errors")
+REPORT_QUERIES = ("rows", "tokens", "errors")
 
 
 def table(name: TableName, **columns: str) -> JobTable:
@@ -143,7 +143,7 @@ def flat(script: str) -> str:
 
 def test_bigquery_would_run_every_variant() -> None:
     """In one test, since the analyzer takes long to start and a gigabyte to run."""
-    from google_sql import GoogleSql, column_types, sql_type
+    from tests.results.google_sql import GoogleSql, column_types, sql_type
 
     analyzer = GoogleSql()
     text = sql_type("STRING")
@@ -206,7 +206,7 @@ def test_the_variants_use_every_file() -> None:
         + standing_script(RESULTS, of_jobs=True)
     )
     used += "".join(report_script(query, results=RESULTS, errors=ERRORS) for query in REPORT_QUERIES)
-    files = list(Path(statements.__file__).parent.glob("*.sql"))
+    files = list(Path(statements.__file__).parent.rglob("*.sql"))
     assert files
     for file in files:
         first = file.read_text(encoding="utf-8").splitlines()[0].split("{{")[0]

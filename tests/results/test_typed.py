@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lines import answered, asked
 
+from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.columns import RESULT_COLUMNS, arranged, schema_fields
 from airflow_gemini_batch.results.typed import typed
-from airflow_gemini_batch.sql import fill
+from tests.results.lines import answered, asked
 
 if TYPE_CHECKING:
-    from conftest import Lander
     from google.cloud import bigquery
+
+    from tests.results.conftest import Lander
 
 
 def read(client: bigquery.Client, schema: ResponseSchema, texts: list[str]) -> list[dict[str, Any]]:
@@ -35,7 +36,7 @@ def read(client: bigquery.Client, schema: ResponseSchema, texts: list[str]) -> l
     lists = {"texts": texts, **made.parameters}
     config = QueryJobConfig(query_parameters=[ArrayQueryParameter(n, "STRING", v) for n, v in lists.items()])
     named = "".join(f", column_{index} AS `{each.name}`" for index, each in enumerate(schema.columns))
-    query = f"{fill('results', 'typed')} SELECT misfit{named} FROM ({made.query}) ORDER BY position"
+    query = f"{render('results/typed')} SELECT misfit{named} FROM ({made.query}) ORDER BY position"
     return [dict(row.items()) for row in client.query(query, job_config=config).result()]
 
 

@@ -1,0 +1,124 @@
+"""``gemini-batch validate``: the check of batch input on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from airflow_gemini_batch.cli.input import name_of, open_lines, with_progress, wrong_usage
+from airflow_gemini_batch.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator
+
+    from airflow_gemini_batch.cli.terminal import Terminal
+    from airflow_gemini_batch.requests.checking.findings import FindingGroup, Report
+
+_CODES = {"job": "red", "row": "yellow", "result": "yellow", "advice": "cyan", "repaired": "green"}
+_HEADINGS = {
+    "job": "The job would fail, and with it every row",
+    "row": "These rows would fail",
+    "result": "All would run, and not give what was meant",
+    "advice": "Could be safer",
+    "repaired": "Repaired",
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand to the parser of ``gemini-batch``; it sets ``run`` to what it does."""
+    parser = subparsers.add_parser(
+        "validate",
+        help="check batch input before it is submitted",
+        description="Check the input of a batch job for what the service would refuse, after hours in its "
+        "queue. Exit code: 0 fine, 1 something was found, 2 wrong usage.",
+    )
+    parser.add_argument("source", metavar="FILE|gs://URI|-", help="JSONL; - for standard input")
+    parser.add_argument("--repair", metavar="OUT", help="write a copy in which is right what has one meaning")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 on advice too")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, print, return the exit code."""
+    from airflow_gemini_batch.cli.terminal import Terminal
+
+    terminal = Terminal(sys.stdout)
+    try:
+        report, repairs = _check(arguments.source, arguments.repair)
+    except (InvalidParameterError, OSError) as error:
+        return wrong_usage("validate", error)
+    if arguments.format == "json":
+        document = {"source": arguments.source, **report.to_dict()}
+        if repairs:
+            document["repairs"] = repairs.to_dict()["findings"]
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        _print(terminal, arguments.source, report, repairs)
+        if repairs:
+            terminal.say(f"Written to {arguments.repair}; what is listed above is what it still has.")
+    return 0 if report.is_fine(strict=arguments.strict) else 1
+
+
+def _check(source: str, out: str | None) -> tuple[Report, Report | None]:
+    from airflow_gemini_batch.requests.checking.import_check import Check
+    from airflow_gemini_batch.requests.checking.repair import Repair
+
+    if out is not None and (out.startswith("gs://") or os.path.realpath(source) == os.path.realpath(out)):
+        raise InvalidParameterError("--repair", out, "give another file, of this machine")
+    checker = Check()
+    with ExitStack() as stack:
+        lines = with_progress(*open_lines(source, stack, checker.start_file))
+        if out is None:
+            checker.add_all(lines)
+            return checker.report(), None
+        repair = Repair()
+        # Nobody takes half a file for a whole one.
+        partial = Path(f"{out}.partial")
+        try:
+            with partial.open("wb") as file:
+                checker.add_all(_written(map(repair.line, lines), file))
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+        return checker.report(), repair.report()
+
+
+def _written(lines: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
+    for line in lines:
+        file.write(line)
+        yield line
+
+
+def _print(terminal: Terminal, source: str, report: Report, repairs: Report | None) -> None:
+    terminal.say(f"{name_of(source)}: {report.rows:,} rows, {report.size:,} bytes")
+    for groups in (repairs.groups if repairs else (), report.groups):
+        level = None
+        for group in groups:
+            if group.level is not level:
+                level = group.level
+                terminal.heading(_HEADINGS[level.value])
+            _print_group(terminal, group)
+    if report.unlisted:
+        terminal.say(f"\nAnd {report.unlisted:,} findings of more kinds than are listed.")
+    terminal.say()
+    if not report.groups:
+        terminal.say(terminal.style("Nothing found.", "green"))
+
+
+def _print_group(terminal: Terminal, group: FindingGroup) -> None:
+    first = group.first[0]
+    lines = ", ".join(f"{finding.line:,}" for finding in group.first if finding.line)
+    more = ", …" if group.count > len(group.first) else ""
+    where = f"  {'lines' if ',' in lines else 'line'} {lines}{more}" if lines else ""
+    key = f" (key {first.key})" if first.key is not None else ""
+    title = terminal.style(group.rule, "bold", _CODES[group.level.value])
+    terminal.say(f"  {title}  {group.path}  {group.count:,} ×{where}{key}")
+    terminal.text(f"  {group.message}")
+    if group.fix != group.message:
+        terminal.text(f"  → {group.fix}")

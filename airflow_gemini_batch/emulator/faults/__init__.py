@@ -1,0 +1,1 @@
+"""What goes wrong, when a test asks for it."""

@@ -1,0 +1,1 @@
+"""How the stand-in runs a job: import, rows, output."""

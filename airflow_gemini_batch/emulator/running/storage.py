@@ -1,0 +1,144 @@
+"""Input and output of jobs in Cloud Storage, or rather in what stands in for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import IO, TYPE_CHECKING, Any
+
+from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.running.rows import Answered, InputRow, coerced
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from google.cloud.storage import Client
+
+    from airflow_gemini_batch.emulator.running.rows import Habits
+
+_TIMEOUT_SECONDS = 60.0
+MAX_FILE_BYTES = 1_000_000_000
+
+
+class ObjectStorage:
+    """Cloud Storage at ``STORAGE_EMULATOR_HOST``, and nowhere else.
+
+    :raises JobFailedError: when the variable is not set
+    """
+
+    def __init__(self, project: str) -> None:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud.storage import Client
+
+        host = stand_in_host("STORAGE_EMULATOR_HOST")
+        self._client: Client = Client(
+            project=project,
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            client_options={"api_endpoint": host},
+        )
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def check_bucket(self, uri: str) -> None:
+        """Fail the job when the bucket of a URI does not exist."""
+        bucket, _ = split_uri(uri)
+        if not self._client.bucket(bucket).exists(timeout=_TIMEOUT_SECONDS, retry=None):
+            raise errors.bucket_not_found(bucket)
+
+    def read(self, uri: str) -> bytes:
+        """Return the objects of a URI, which may hold ``*``, one after the other.
+
+        :raises JobFailedError: when there is none
+        """
+        bucket, pattern = split_uri(uri)
+        names = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+        prefix = pattern.split("*")[0]
+        blobs = self._client.list_blobs(bucket, prefix=prefix, timeout=_TIMEOUT_SECONDS, retry=None)
+        found = sorted((blob for blob in blobs if names.fullmatch(blob.name)), key=lambda blob: blob.name)
+        if not found:
+            raise errors.import_failed(f"Not found: URI {uri}")
+        for blob in found:
+            check_size(int(blob.size or 0))
+        contents = [blob.download_as_bytes(timeout=_TIMEOUT_SECONDS, retry=None) for blob in found]
+        return b"\n".join(contents)
+
+    def write(self, uri: str, content: IO[bytes]) -> None:
+        """Write an object."""
+        bucket, name = split_uri(uri)
+        blob = self._client.bucket(bucket).blob(name)
+        blob.upload_from_file(
+            content, content_type="application/octet-stream", timeout=_TIMEOUT_SECONDS, retry=None
+        )
+
+
+def stand_in_host(variable: str) -> str:
+    """Return where a stand-in answers, by its environment variable.
+
+    :raises JobFailedError: when the variable is not set; the emulator never talks to the real service
+    """
+    host = os.environ.get(variable)
+    if not host:
+        raise errors.JobFailedError(
+            errors.FAILED_PRECONDITION,
+            f"The stand-in for the Vertex batch API has no {variable} in its environment, so it cannot reach "
+            "the input or output of the job. Set it to the address of a stand-in, such as http://127.0.0.1:PORT.",
+        )
+    return host if "://" in host else f"http://{host}"
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return bucket and name of ``gs://bucket/name``."""
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    return bucket, name
+
+
+def check_size(size: int) -> None:
+    """Fail the job when one of its files is larger than the import takes."""
+    if size > MAX_FILE_BYTES:
+        raise errors.import_failed(f"The file has {size:,} bytes; the import takes {MAX_FILE_BYTES:,}.")
+
+
+def read_lines(storage: ObjectStorage, uris: Sequence[str]) -> list[bytes]:
+    """Return the lines of all objects; empty ones are not counted.
+
+    :raises JobFailedError: when a bucket or an object does not exist, or there is no line
+    """
+    for uri in uris:
+        storage.check_bucket(uri)
+    lines = [line for uri in uris for line in storage.read(uri).split(b"\n") if line.strip()]
+    if not lines:
+        raise errors.import_failed("The input has no rows.")
+    return lines
+
+
+def parse_line(line: bytes, habits: Habits) -> InputRow:
+    """Read a line of the input.
+
+    :raises JobFailedError: when it is not an object in JSON with a request
+    """
+    try:
+        members = json.loads(line.decode(), parse_constant=_refuse_constant)
+    except ValueError:
+        raise _line_error("JSON parsing error: Parser terminated before end of string") from None
+    except RecursionError:
+        raise errors.nested_too_deeply(errors.DEEPEST_RECORD + 1) from None
+    if not isinstance(members, dict):
+        raise _line_error("JSON parsing error: the row is not a JSON object")
+    if not isinstance(members.get("request"), dict):
+        raise _line_error("the row has no field `request` that is an object")
+    fields = {name: value for name, value in members.items() if name != "request"}
+    answered = Answered.take(fields)
+    if habits.coerces_numbers:
+        fields = {name: coerced(value) for name, value in fields.items()}
+    return InputRow(fields if habits.passes_fields else {}, members["request"], answered=answered)
+
+
+def _line_error(problem: str) -> errors.JobFailedError:
+    return errors.import_failed(f"Error while reading data, error message: {problem}.")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,1 @@
+"""Airflow and Google Cloud on this machine. The provider never imports it."""

@@ -1,0 +1,67 @@
+"""An Airflow of its own for the demo and for ``gemini-batch up``: a folder, and the variables for it."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LOCAL_SETTINGS = '''\
+"""Airflow imports this when it starts."""
+
+from airflow_gemini_batch.local_stack import airflow_home
+
+airflow_home.stay_local()
+'''
+
+
+def create(home: Path, dags: Path) -> dict[str, str]:
+    """Make ``home`` and return the variables for an Airflow that lives there and reads ``dags``."""
+    (home / "config").mkdir(parents=True, exist_ok=True)
+    (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+
+
+def server_settings(port: int) -> dict[str, str]:
+    """Return the variables for ``airflow standalone`` with its page on ``port``, for whoever sits here."""
+    url = f"http://127.0.0.1:{port}"
+    return {
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__WORKERS": "1",
+        # Tasks talk to the api-server under these; left alone they would name port 8080.
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        # Each slot is a process; the default of 32 takes 6 GB.
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+    }
+
+
+def stay_local() -> None:
+    """Keep a process of Airflow on loopback: what it listens on, and whom it calls."""
+    from airflow_gemini_batch.local_stack.stack import stay_on_loopback
+
+    stay_on_loopback()
+    if {"scheduler", "triggerer"} & set(sys.argv[1:2]):
+        # These serve their logs on all interfaces, with no setting for the host. The api-server reads the
+        # logs from the same disk, so nobody misses them.
+        from airflow.utils import serve_logs
+
+        serve_logs.serve_logs = serve_no_logs
+
+
+def serve_no_logs(port: int | None = None) -> None:
+    """Stand where Airflow would start a server for its logs."""

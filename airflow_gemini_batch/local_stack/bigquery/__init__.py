@@ -1,0 +1,1 @@
+"""The BigQuery stand-in, which runs in an environment of its own."""

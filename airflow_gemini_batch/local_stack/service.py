@@ -1,0 +1,119 @@
+"""A process that answers on loopback and ends when we end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from airflow_gemini_batch.local_stack import watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+START_SECONDS = 120.0
+FOREIGN = ("AIRFLOW_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_", "BIGQUERY_EMULATOR_")
+_URL = re.compile(r"https?://127\.0\.0\.1:\d+")
+
+
+class StackError(RuntimeError):
+    """A part of the local stack cannot be started; says which, why and what to do."""
+
+
+def isolated_environment() -> dict[str, str]:
+    """``os.environ`` without what would lead to another Airflow, to credentials or off this machine."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return {
+        **kept,
+        # Where gcloud keeps the credentials of whoever sits here.
+        "CLOUDSDK_CONFIG": os.devnull,
+        "NO_GCE_CHECK": "True",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+class Service:
+    """One process of the stack, under a watchdog that ends it when we end.
+
+    :param command: the program and its arguments
+    :param log: the file that its output goes to
+    :param environment: variables to set on top of :func:`isolated_environment`
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = [sys.executable, "-I", "-S", watchdog.__file__, *command]
+        self._environment = {**isolated_environment(), **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start without waiting."""
+        with self.log.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def wait(self) -> int:
+        """Wait until it ends by itself, and return its exit code."""
+        code = self._process.wait() if self._process else 0
+        self.stop()
+        return code
+
+    def wait_for(self, line: str, timeout: float = START_SECONDS) -> str:
+        """Wait until the log has a line that contains ``line`` and a URL on loopback.
+
+        Only its own log proves that it is this process that answers on the port.
+
+        :return: that URL
+        :raises StackError: when the process ends, or ``timeout`` seconds pass, before
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            running = self.is_running
+            for text in self.log.read_text(errors="replace").splitlines():
+                if line in text and (url := _URL.search(text)):
+                    return url.group()
+            if not running:
+                raise StackError(f"{self.name} ended while it started. {self._last_words()}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{self.name} did not start in {timeout:.0f} s. {self._last_words()}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop it and wait until it is gone; more than once does no harm."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        try:
+            process.wait(watchdog.GRACE_SECONDS + 5)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _last_words(self) -> str:
+        words = self.log.read_text(errors="replace").strip()[-1500:]
+        return f"Its log is {self.log}" + (f" and ends:\n{words}" if words else "; it is empty.")

@@ -1,0 +1,1 @@
+"""From prompts and rows to request lines in Cloud Storage."""

@@ -1,0 +1,247 @@
+"""Rows and prompts → keyed lines of GenerateContentRequest. A generator: it holds one row at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.requests.building.prompts import (
+    ROW_FIELDS,
+    camel_case,
+    fields_of,
+    instruction_of,
+    plain,
+    request_of,
+)
+from airflow_gemini_batch.requests.building.template import PromptTemplate
+from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, label_of
+from airflow_gemini_batch.requests.response_schema import ResponseSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+# Members of a request that the SDK keeps in one object with the generation config.
+_BESIDE_CONFIG = ("systemInstruction", "safetySettings", "tools", "toolConfig", "labels", "cachedContent")
+# Line ends for some readers, though not for JSON.
+_LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_LINE_END_BYTES = [(chr(code).encode(), escape.encode()) for code, escape in _LINE_ENDS.items()]
+_CONTROLS = bytes(set(range(0x20)) - set(b"\n\t"))
+_MAX_KEY = 1024
+
+# A line of text is these three with the key, the text and the label between them.
+_HEAD = f'{{"{KEY_FIELD}":"'.encode()
+_TO_TEXT = b'","request":{"contents":[{"role":"user","parts":[{"text":"'
+_TO_LABEL = f'"}}]}}],"labels":{{"{KEY_LABEL}":"'.encode()
+
+_write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+
+
+class Line(NamedTuple):
+    """One request, as it goes into the file."""
+
+    key: str
+    data: bytes
+    """UTF-8 of ``{"key": …, "request": …}`` with a line end."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What all requests share; a request's own members win.
+
+    :param system_instruction: text
+    :param generation_config: ``GenerationConfig`` as a dict or an object of google.genai
+    :param response_schema: pydantic model, JSON Schema or :class:`ResponseSchema`; asks for JSON. ``False``
+        is none too: so says who wants no typed columns
+    :param safety_settings: list of ``SafetySetting``
+    :param tools: list of ``Tool``
+    """
+
+    system_instruction: str | None = None
+    generation_config: Any = None
+    response_schema: Any = None
+    safety_settings: Sequence[Any] | None = None
+    tools: Sequence[Any] | None = None
+
+    def members(self) -> dict[str, Any]:
+        """The members of a GenerateContentRequest, in the service's spelling.
+
+        :raises InvalidParameterError: a value that cannot work
+        """
+        members: dict[str, Any] = {}
+        if self.system_instruction:
+            members["systemInstruction"] = instruction_of(self.system_instruction)
+        for name, value in (("safetySettings", self.safety_settings), ("tools", self.tools)):
+            if value:
+                members[name] = [plain(each) for each in value]
+        config = camel_case(_mapping("generation_config", self.generation_config))
+        members.update({name: config.pop(name) for name in _BESIDE_CONFIG if name in config})
+        if self.response_schema is not None and self.response_schema is not False:
+            if "responseSchema" in config or "responseJsonSchema" in config:
+                raise InvalidParameterError(
+                    "generation_config",
+                    sorted(config),
+                    "it has a response schema of its own; give one of both",
+                )
+            schema = self.response_schema
+            schema = schema if isinstance(schema, ResponseSchema) else ResponseSchema.of(schema)
+            config["responseMimeType"] = "application/json"
+            config["responseSchema"] = schema.for_request()
+        if config:
+            members["generationConfig"] = config
+        return members
+
+
+def build_lines(
+    prompts: Iterable[Any] | Mapping[str, Any],
+    defaults: Defaults | None = None,
+    *,
+    template: str | PromptTemplate | None = None,
+) -> Iterator[Line]:
+    """Build the lines of a batch job's input, one a prompt, in order.
+
+    A prompt is text; a list of parts (text, :func:`media`, dicts, objects of google.genai) or of contents;
+    a dict ``{"prompt", "system_instruction", "media_uri", "media_mime_type"}``, ``{"contents", …}`` or
+    ``{"request"}``, with a ``key`` or without; or a pair ``(key, prompt)``. A mapping is key → prompt.
+    With a template, a prompt is a row (mapping, dataclass, named tuple, pydantic model) with its fields.
+    A prompt without a key gets one that its content determines.
+
+    :raises InvalidParameterError: says which row, never what it says
+    """
+    builder = _Builder(defaults or Defaults(), template)
+    if prompts is None or isinstance(prompts, (str, bytes)) or not hasattr(prompts, "__iter__"):
+        kind = type(prompts).__name__
+        raise InvalidParameterError("prompts", kind, "give a list or a generator of prompts")
+    return builder.lines(prompts.items() if hasattr(prompts, "items") else prompts)
+
+
+class _Builder:
+    def __init__(self, defaults: Defaults, template: str | PromptTemplate | None) -> None:
+        self._defaults = defaults.members()
+        self._template = PromptTemplate(template) if isinstance(template, str) else template
+        labels = _members(self._defaults.get("labels", {}))
+        shared = _members({name: each for name, each in self._defaults.items() if name != "labels"})
+        self._tail = f'"{labels}}}{shared}}}}}\n'.translate(_LINE_ENDS).encode()
+
+    def lines(self, prompts: Iterable[Any]) -> Iterator[Line]:
+        row = 0
+        try:
+            for row, item in enumerate(prompts, 1):  # noqa: B007 - named in the errors
+                if item.__class__ is str and self._template is None:
+                    yield self._from_text(item)
+                else:
+                    yield self._from_item(item)
+        except InvalidParameterError as error:
+            place = f"prompts (row {row:,}): {error.parameter}"
+            raise InvalidParameterError(place, error.value, error.fix) from error
+        except UnicodeEncodeError:
+            raise InvalidParameterError(
+                f"prompts (row {row:,})", "text", "it holds half a surrogate pair, which is no Unicode text"
+            ) from None
+
+    def _from_text(self, text: str, key: str | None = None) -> Line:
+        """The path that most rows take: everything but the text is prepared."""
+        if not text:
+            raise InvalidParameterError("prompt", text, "it is empty")
+        raw = text.encode()
+        if key is None:
+            key = f"r{hashlib.sha256(raw).hexdigest()[:24]}"
+            label = quoted = key.encode()
+        else:
+            label, quoted = label_of(key).encode(), encode_basestring(key)[1:-1].encode()
+        if len(raw.translate(None, _CONTROLS)) == len(raw):
+            # Twice as fast as the encoder of the standard library, which looks at each character.
+            written = (
+                raw.replace(b"\\", b"\\\\")
+                .replace(b'"', b'\\"')
+                .replace(b"\n", b"\\n")
+                .replace(b"\t", b"\\t")
+            )
+        else:
+            written = encode_basestring(text)[1:-1].encode()
+        if not text.isascii():
+            for character, escape in _LINE_END_BYTES:
+                written = written.replace(character, escape)
+        return Line(key, b"".join((_HEAD, quoted, _TO_TEXT, written, _TO_LABEL, label, self._tail)))
+
+    def _from_item(self, item: Any) -> Line:
+        key = None
+        if isinstance(item, tuple) and len(item) == 2 and not hasattr(item, "_fields"):
+            key, item = item
+        if self._template:
+            item = self._filled(self._template, item)
+        item = plain(item)
+        if isinstance(item, dict) and KEY_FIELD in item:
+            key = item[KEY_FIELD] if key is None else key
+            item = {name: value for name, value in item.items() if name != KEY_FIELD}
+            if set(item) == {"prompt"}:
+                item = item["prompt"]
+        if key is not None:
+            check_key(key)
+        if isinstance(item, str):
+            return self._from_text(item, key)
+        return self._from_request(request_of(item), key)
+
+    def _from_request(self, request: dict[str, Any], key: str | None) -> Line:
+        try:
+            key = key or f"r{hashlib.sha256(_canonical(request).encode()).hexdigest()[:24]}"
+            merged = {**self._defaults, **request}
+            shared = self._defaults.get("generationConfig")
+            if shared and "generationConfig" in request:
+                merged["generationConfig"] = {**shared, **camel_case(request["generationConfig"])}
+            labels = {**self._defaults.get("labels", {}), **request.get("labels", {})}
+            merged["labels"] = {**labels, KEY_LABEL: label_of(key)}
+            line = _write({KEY_FIELD: key, "request": merged})
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UnicodeError):
+                raise
+            raise InvalidParameterError("request", type(error).__name__, f"it is no JSON: {error}") from None
+        return Line(key, f"{line.translate(_LINE_ENDS)}\n".encode())
+
+    def _filled(self, template: PromptTemplate, item: Any) -> dict[str, Any]:
+        values = fields_of(item)
+        try:
+            prompt = template.fill(values)
+        except KeyError as error:
+            raise InvalidParameterError(
+                "template", str(error.args[0]), f"the row has no such field; it has {sorted(values)}"
+            ) from None
+        kept = {name: values[name] for name in (KEY_FIELD, *ROW_FIELDS[1:]) if values.get(name) is not None}
+        return {**kept, "prompt": prompt}
+
+
+def check_key(key: object) -> str:
+    """Return a key that comes back from the service as it went in.
+
+    :raises InvalidParameterError: it does not begin with a letter: what looks like a number comes back
+        changed
+    """
+    if not isinstance(key, str):
+        raise InvalidParameterError(
+            KEY_FIELD, key, f"give text that begins with a letter, such as 'row-{key}'"
+        )
+    if not key or not key[0].isalpha() or len(key) > _MAX_KEY:
+        raise InvalidParameterError(
+            KEY_FIELD,
+            key[:80],
+            f"a key begins with a letter and has at most {_MAX_KEY:,} characters, such as 'row-{key[:20]}'; "
+            "one that looks like a number comes back changed",
+        )
+    return key
+
+
+def _members(values: Mapping[str, Any]) -> str:
+    return "".join(f",{_write(name)}:{_write(value)}" for name, value in values.items())
+
+
+def _mapping(parameter: str, value: Any) -> dict[str, Any]:
+    members = plain(value) if value is not None else {}
+    if not isinstance(members, dict):
+        raise InvalidParameterError(
+            parameter, type(value).__name__, "give a dict or an object of google.genai"
+        )
+    return {name: each for name, each in members.items() if each is not None}

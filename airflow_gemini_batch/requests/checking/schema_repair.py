@@ -1,0 +1,146 @@
+"""A response schema, rewritten so that the import takes it and it means the same.
+
+Two dialects: the service's own ``Schema``, in which empty and absent are the same and ``nullable`` exists,
+and JSON Schema, in which null is a type.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.requests.checking.inferred_columns import child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_SUBSCHEMAS = ("items", "additionalProperties", "additional_properties", "not", "contains")
+_LISTS = ("anyOf", "any_of", "oneOf", "allOf", "prefixItems")
+_MAPS = ("properties", "patternProperties")
+# Empty, these say nothing in JSON Schema either.
+_EMPTY_SAYS_NOTHING = (
+    *("properties", "patternProperties", "required", "items", "additionalProperties", "$defs"),
+    *("definitions", "prefixItems", "propertyOrdering", "examples", "dependentRequired"),
+)
+# Their value is data, not a schema.
+_DATA = ("const", "default", "example", "examples", "enum")
+_ANNOTATIONS = ("title", "description", "default", "examples", "example", "deprecated")
+# Each of a few definitions that refer to each other twice doubles the size.
+_MOST_NODES = 10_000
+
+
+class CannotRepairError(Exception):
+    """The schema has no form that means the same."""
+
+
+class SchemaRepair:
+    """Rewrites one schema.
+
+    :param schema: the whole schema; references point into it
+    :param is_json_schema: whether it is JSON Schema, or the service's own
+    :param changed: is told what was done and the JSON path
+    """
+
+    def __init__(
+        self, schema: Mapping[str, Any], *, is_json_schema: bool, changed: Callable[[str, str], None]
+    ) -> None:
+        self._root = schema
+        self._is_json_schema = is_json_schema
+        self._changed = changed
+        self._has_references = "'$ref'" in str(schema)
+        self._nodes = 0
+
+    def repaired(self, path: str) -> dict[str, Any]:
+        """Return the schema as it should be.
+
+        :param path: JSON path of the schema in its row
+        :raises CannotRepairError: a reference leads into itself or nowhere, or the result would be huge
+        """
+        return self._node(self._root, path, ())
+
+    def _node(self, given: Mapping[str, Any], path: str, followed: tuple[str, ...]) -> dict[str, Any]:
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            raise CannotRepairError(path)
+        schema, followed = self._resolved(given, path, followed)
+        for name in ("$defs", "definitions"):
+            if name in schema and (name == "$defs" or self._has_references):
+                del schema[name]
+                self._changed("inline-ref", child(path, name))
+        self._drop_empty(schema, path)
+        for name, value in list(schema.items()):
+            at = child(path, name)
+            if name in _DATA:
+                continue
+            if name in _SUBSCHEMAS and isinstance(value, dict):
+                schema[name] = self._node(value, at, followed)
+            elif name in _MAPS and isinstance(value, dict):
+                schema[name] = {
+                    key: self._node(item, child(at, key), followed) if isinstance(item, dict) else item
+                    for key, item in value.items()
+                }
+            elif name in _LISTS and isinstance(value, list):
+                schema[name] = [
+                    self._node(item, f"{at}[{index}]", followed) if isinstance(item, dict) else item
+                    for index, item in enumerate(value)
+                ]
+        return self._without_null_type(schema, path)
+
+    def _resolved(
+        self, given: Mapping[str, Any], path: str, followed: tuple[str, ...]
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        schema = dict(given)
+        while isinstance(reference := schema.get("$ref"), str):
+            if reference in followed:
+                raise CannotRepairError(reference)
+            followed = (*followed, reference)
+            target = self._target(reference)
+            beside = {name: value for name, value in schema.items() if name != "$ref"}
+            if any(name in target and name not in _ANNOTATIONS for name in beside):
+                raise CannotRepairError(reference)
+            schema = {**target, **beside}
+            self._changed("inline-ref", child(path, "$ref"))
+        return schema, followed
+
+    def _target(self, reference: str) -> Mapping[str, Any]:
+        if not reference.startswith("#"):
+            raise CannotRepairError(reference)
+        target: Any = self._root
+        for step in reference[1:].strip("/").split("/") if reference not in ("#", "#/") else ():
+            name = step.replace("~1", "/").replace("~0", "~")
+            target = target.get(name) if isinstance(target, dict) else None
+        if not isinstance(target, dict):
+            raise CannotRepairError(reference)
+        return target
+
+    def _drop_empty(self, schema: dict[str, Any], path: str) -> None:
+        for name, value in list(schema.items()):
+            # An object without members would be refused as well.
+            if len(schema) == 1:
+                return
+            if value is None and name != "const":
+                self._changed("null-keyword", child(path, name))
+                del schema[name]
+            elif value in ({}, []) and name not in _DATA[:3]:
+                if self._is_json_schema and name not in _EMPTY_SAYS_NOTHING:
+                    continue
+                self._changed("empty-keyword", child(path, name))
+                del schema[name]
+
+    def _without_null_type(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
+        types, values = schema.get("type"), schema.get("enum")
+        if not isinstance(types, list) or len(types) != 2 or {"const", "anyOf"} & schema.keys():
+            return schema
+        others = [name for name in types if str(name).lower() != "null"]
+        if len(others) != 1:
+            return schema
+        typed = {**schema, "type": others[0]}
+        if isinstance(values, list):
+            typed["enum"] = [value for value in values if value is not None]
+        self._changed("nullable-type", child(path, "type"))
+        if not self._is_json_schema:
+            return {**typed, "nullable": True}
+        if isinstance(values, list) and None not in values:
+            # The enum rules out null, which the type allows.
+            return typed
+        outside = {name: typed.pop(name) for name in _ANNOTATIONS if name in typed}
+        return {"anyOf": [typed, {"type": "null"}], **outside}

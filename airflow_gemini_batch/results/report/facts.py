@@ -1,0 +1,183 @@
+"""What a report tells of a job: read from its tables, aggregated in BigQuery."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_gemini_batch.cost.ranges import CostSpan
+from airflow_gemini_batch.exceptions import ReportError
+from airflow_gemini_batch.gcp.sql_template import render
+from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
+from airflow_gemini_batch.results.cost import Tokens
+from airflow_gemini_batch.results.row_status import RowStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from decimal import Decimal
+
+    from google.cloud.bigquery import Client
+
+    from airflow_gemini_batch.batch_job import BatchJob, JobName
+    from airflow_gemini_batch.gcp.table_name import TableName
+    from airflow_gemini_batch.results.summary import Manifest
+
+_KINDS_OF_TOKENS = ("prompt", "cached", "output", "thought", "total")
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """Errors that are one: the same code, and a message that differs in numbers only.
+
+    :param message: one of them; the service's words or ours, never a prompt or an answer
+    :param keys: of some of the rows
+    """
+
+    status: str
+    code: int | None
+    name: str | None
+    message: str
+    rows: int
+    retryable: int
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """What became of a job.
+
+    :param job: ``None`` when the service was not asked, or has forgotten it
+    :param manifest: what landing found; ``None`` when the report is made later
+    :param counts: rows by status
+    :param finish_reasons: rows by what the service says of their end
+    :param token_counts: rows by number of tokens, to three digits, of ``prompt`` and ``answer``
+    :param errors: the most frequent ones, the first is the most frequent
+    :param error_kinds: how many kinds there are in all
+    :param cost_usd: ``None`` for a model whose price is not known
+    """
+
+    job_name: JobName
+    results: TableName
+    error_table: TableName
+    job: BatchJob | None
+    manifest: Manifest | None
+    counts: Mapping[RowStatus, int]
+    finish_reasons: Mapping[str, int]
+    tokens: Tokens
+    token_counts: Mapping[str, Mapping[int, int]]
+    errors: Sequence[ErrorKind]
+    error_kinds: int
+    model: str
+    task: str
+    run: str
+    landed_at: datetime
+    cost_usd: Decimal | None = None
+
+    @property
+    def rows(self) -> int:
+        """All rows of the job in the results table."""
+        return sum(self.counts.values())
+
+    @property
+    def estimate(self) -> CostSpan | None:
+        """What the job was expected to cost, if that was asked before it was created."""
+        if self.manifest:
+            return self.manifest.estimated_cost_usd
+        return CostSpan.from_label(self.job.labels.get(ESTIMATE_LABEL)) if self.job else None
+
+
+def report_facts(
+    name: JobName,
+    results: TableName,
+    error_table: TableName,
+    bigquery: Client,
+    *,
+    job: BatchJob | None = None,
+    manifest: Manifest | None = None,
+) -> ReportFacts:
+    """Read them. What comes to the worker is as large for ten million rows as for ten thousand.
+
+    Buckets and tokens are those of the manifest, if there is one: where rows are merged by key, the table may
+    have kept better ones of other jobs.
+
+    :raises ReportError: the results table has no row of the job, or one of the tables cannot be read
+    """
+    rows = _query(bigquery, "rows", name, results=results)
+    if not rows and not manifest:
+        raise ReportError(f"Table {results} has no rows of {name}. Land the job there, then report on it.")
+    counts: dict[str, dict[int, int]] = {"prompt": {}, "answer": {}}
+    for row in _query(bigquery, "tokens", name, results=results):
+        counts[row["kind"]][row["tokens"]] = row["row_count"]
+    errors = _query(bigquery, "errors", name, errors=error_table)
+    reasons = _sums(rows, "finish_reason", ignored=None)
+    found = _sums(rows, "status")
+    return ReportFacts(
+        job_name=name,
+        results=results,
+        error_table=error_table,
+        job=job,
+        manifest=manifest,
+        counts=manifest.counts if manifest else {status: found[status.value] for status in RowStatus},
+        finish_reasons=dict(reasons.most_common()),
+        tokens=manifest.tokens if manifest else _tokens(rows),
+        token_counts=counts,
+        errors=tuple(map(_error_kind, errors)),
+        error_kinds=errors[0]["kinds"] if errors else 0,
+        model=_last(rows, "model_version"),
+        task=".".join(filter(None, (_last(rows, "dag_id"), _last(rows, "task_id")))),
+        run=_last(rows, "run_id"),
+        landed_at=manifest.landed_at if manifest else max(row["landed_at"] for row in rows),
+        cost_usd=manifest.cost_usd if manifest else _cost(rows),
+    )
+
+
+def report_script(query: str, **tables: TableName) -> str:
+    """Return one of the queries ``rows``, ``tokens`` and ``errors``."""
+    return render(f"results/report/{query}", **{role: table.quoted for role, table in tables.items()})
+
+
+def _query(bigquery: Client, query: str, name: JobName, **tables: TableName) -> list[Any]:
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.cloud import bigquery as bq
+
+    config = bq.QueryJobConfig(query_parameters=[bq.ScalarQueryParameter("job_name", "STRING", str(name))])
+    try:
+        return list(bigquery.query(report_script(query, **tables), job_config=config).result())
+    except GoogleAPICallError as error:
+        (table,) = tables.values()
+        raise ReportError(f"Table {table} cannot be read for a report: {error.message}") from error
+
+
+def _tokens(rows: Sequence[Any]) -> Tokens:
+    return Tokens(**{kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in _KINDS_OF_TOKENS})
+
+
+def _cost(rows: Sequence[Any]) -> Decimal | None:
+    known = [row["cost_usd"] for row in rows if row["cost_usd"] is not None]
+    return sum(known) if known else None
+
+
+def _sums(rows: Sequence[Any], name: str, *, ignored: object = ...) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for row in rows:
+        if row[name] is not ignored:
+            sums[row[name]] += row["row_count"]
+    return sums
+
+
+def _last(rows: Sequence[Any], name: str) -> str:
+    return max((row[name] for row in rows if row[name] is not None), default="")
+
+
+def _error_kind(row: Any) -> ErrorKind:
+    return ErrorKind(
+        status=row["status"],
+        code=row["error_code"],
+        name=row["error_status"],
+        message=row["message"] or "",
+        rows=row["row_count"],
+        retryable=row["retryable_count"],
+        keys=tuple(row["examples"]),
+    )

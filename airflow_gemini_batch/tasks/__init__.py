@@ -1,0 +1,1 @@
+"""What a task does, whatever class it runs in."""

@@ -1,0 +1,93 @@
+"""``gemini-batch estimate``, as a shell runs it."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_gemini_batch.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from google.cloud import storage
+
+PROMPT = "Which river is that? "
+ROW = {"contents": [{"parts": [{"text": PROMPT * 30}]}], "generationConfig": {"maxOutputTokens": 100}}
+LINES = "".join(json.dumps({"key": f"k{n}", "request": ROW}) + "\n" for n in range(1_000))
+MODEL = ("--model", "gemini-2.5-flash")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "in.jsonl"
+    path.write_text(LINES)
+    return str(path)
+
+
+def test_a_file(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", file, *MODEL]) == 0
+    out = capsys.readouterr().out
+    assert f"{file}: 1,000 rows for gemini-2.5-flash" in out
+    assert "input   105,000 to 315,000 tokens" in out
+    assert "output  0 to 100,000 tokens" in out
+    assert "cost    $0.0157 to $0.1723" in out
+    assert "All 1,000 rows were read." in out
+    assert PROMPT not in out
+    assert "\033" not in out
+
+
+def test_json(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", file, *MODEL, "--format", "json", "--max-output-tokens", "10"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["rows"], document["output_tokens"]) == (1_000, {"low": 0, "high": 10_000})
+    assert document["cost_usd"] == {"low": 0.01575, "high": 0.05975}
+
+
+def test_standard_input_and_negotiated_prices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(LINES.encode())))
+    prices = '{"input": 10, "output": 100}'
+    assert main(["estimate", "-", "--model", "our-own", "--prices", prices]) == 0
+    assert "cost    $1.05 to $13.15" in capsys.readouterr().out
+
+
+def test_an_unknown_model_has_no_cost(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", file, "--model", "gemini-9-ultra"]) == 0
+    out = capsys.readouterr().out
+    assert "cost    not known" in out
+    assert "105,000" in out
+
+
+def test_objects_in_storage(
+    storage_client: storage.Client, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage_client.bucket(bucket).blob("in/a.jsonl").upload_from_string(LINES)
+    assert main(["estimate", f"gs://{bucket}/in/*", *MODEL]) == 0
+    assert f"gs://{bucket}/in/*: 1,000 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["no-such-file", *MODEL], "no-such-file: No such file"),
+        (["-", *MODEL, "--max-output-tokens", "0"], "--max-output-tokens=0: give tokens"),
+        (["-", *MODEL, "--prices", "{"], "this is not JSON"),
+        (["-", *MODEL, "--prices", "{}"], "input and output must be given"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert complaint in err
+    assert out == ""
+
+
+def test_a_model_must_be_named(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["estimate", file])
+    assert "--model" in capsys.readouterr().err

@@ -1,0 +1,274 @@
+"""What a job will cost, before it is paid."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_gemini_batch.cost.estimate import (
+    check_limit,
+    check_output_tokens,
+    counted_scale,
+    estimate,
+)
+from airflow_gemini_batch.cost.prices import BatchPrices
+from airflow_gemini_batch.cost.row_tokens import RowSize, row_size
+from airflow_gemini_batch.cost.sample import (
+    WHOLE_BYTES,
+    Sample,
+    sample_objects,
+    sample_table,
+)
+from airflow_gemini_batch.emulator.answers.prompt import prompt_tokens
+from airflow_gemini_batch.exceptions import CostLimitError, InvalidParameterError
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery, storage
+
+    from airflow_gemini_batch.cost.estimate import Estimate
+
+PRICES = BatchPrices.listed("gemini-2.5-flash", datetime(2026, 11, 1, tzinfo=UTC))
+PRO = BatchPrices.listed("gemini-2.5-pro", datetime(2026, 11, 1, tzinfo=UTC))
+
+
+def request(*parts: dict[str, Any] | str, **config: Any) -> dict[str, Any]:
+    ready = [{"text": part} if isinstance(part, str) else part for part in parts]
+    return {"contents": [{"role": "user", "parts": ready}], "generationConfig": config}
+
+
+def line(*parts: dict[str, Any] | str, **config: Any) -> bytes:
+    return json.dumps({"key": "k", "request": request(*parts, **config)}).encode() + b"\n"
+
+
+def of(*lines: bytes, prices: BatchPrices | None = PRICES, **more: Any) -> Estimate:
+    return estimate(Sample([lines]), prices, **more)
+
+
+def test_by_hand() -> None:
+    """1,200 bytes are 200 to 600 tokens at 0.15; an answer has up to 1,000 at 1.25."""
+    found = of(*[line("x" * 1200, maxOutputTokens=1000)] * 1000)
+    assert (found.rows, found.sampled_rows) == (1000, 1000)
+    assert (found.input_tokens.low, found.input_tokens.high) == (200_000, 600_000)
+    assert (found.output_tokens.low, found.output_tokens.high) == (0, 1_000_000)
+    assert found.cost_usd
+    assert found.cost_usd.low == Decimal("0.03")
+    assert found.cost_usd.high == Decimal("0.09") + Decimal("1.25")
+    assert str(found.cost_usd) == "$0.0300 to $1.34"
+
+
+def test_all_rows_of_an_earlier_output_are_reckoned() -> None:
+    """What is charged for rows that have an answer is known to nobody."""
+    given = line("x" * 1200, maxOutputTokens=1000)
+    written = json.dumps({**json.loads(given), "status": "", "response": {"candidates": []}}).encode() + b"\n"
+    plain, found = of(given, given), of(given, written)
+    assert found.cost_usd == plain.cost_usd
+    assert (found.rows, found.input_tokens) == (plain.rows, plain.input_tokens)
+    assert [reason for reason in found.reasons if reason not in plain.reasons] == [found.reasons[-1]]
+    assert "output of an earlier job" in found.reasons[-1]
+    table = estimate(Sample([[given]], is_output=True), PRICES)
+    assert table.reasons[-1] == found.reasons[-1]
+
+
+def test_a_long_prompt_is_priced_as_one() -> None:
+    """2,400,000 bytes are 400,000 to 1,200,000 tokens: at 1.25, and answers at 7.5."""
+    found = of(line("x" * 2_400_000, maxOutputTokens=1000), prices=PRO)
+    assert found.cost_usd
+    assert found.cost_usd.low == Decimal("0.5")
+    assert found.cost_usd.high == Decimal("1.5") + Decimal("0.0075")
+
+
+def test_nothing_limits_an_answer_that_no_request_limits() -> None:
+    found = of(line("Hello"), line("Hello", maxOutputTokens=10))
+    assert found.output_tokens.high is None
+    assert found.cost_usd
+    assert found.cost_usd.high is None
+    assert "1 of the rows read set no generationConfig.maxOutputTokens" in " ".join(found.reasons)
+
+
+def test_what_to_reckon_with_can_be_told_and_a_lower_limit_still_holds() -> None:
+    found = of(line("Hello"), line("Hello", maxOutputTokens=10), output_tokens=100)
+    assert found.output_tokens.high == 110
+
+
+def test_every_candidate_is_paid() -> None:
+    assert of(line("Hello", maxOutputTokens=10, candidateCount=3)).output_tokens.high == 30
+
+
+def test_an_embedding_has_no_answer() -> None:
+    row = json.dumps({"request": {"content": {"parts": [{"text": "x" * 600}]}}}).encode()
+    found = of(row)
+    assert found.output_tokens.high == 0
+    assert found.input_tokens.high == 300
+
+
+def test_a_line_that_is_no_request_costs_nothing() -> None:
+    found = of(b"not json\n", b"[1]\n", b'{"request": 3}\n', line("x" * 600, maxOutputTokens=0))
+    assert found.rows == 4
+    assert found.input_tokens.low == 100
+
+
+def test_sound_has_its_own_price_and_nobody_knows_how_long_it_is() -> None:
+    sound = {"fileData": {"mimeType": "audio/mpeg", "fileUri": "gs://b/a.mp3"}}
+    row = line("Write it down", sound, maxOutputTokens=10)
+    found = of(row)
+    assert found.input_tokens.high is None
+    assert "hold sound, films or documents" in " ".join(found.reasons)
+    scale = counted_scale([(4_000, row_size(json.loads(row)["request"]))] * 2)
+    counted = of(row, scale=scale)
+    assert counted.input_tokens.high == pytest.approx(4_080, abs=1)
+    assert counted.cost_usd
+    assert counted.cost_usd.high
+    # 0.5 and not 0.15 a million.
+    assert float(counted.cost_usd.high) == pytest.approx((4_080 * 0.5 + 10 * 1.25) / 1e6, rel=0.01)
+
+
+def test_unknown_prices_leave_the_tokens() -> None:
+    found = of(line("x" * 600, maxOutputTokens=10), prices=None)
+    assert found.cost_usd is None
+    assert found.input_tokens.low == 100
+    assert found.to_dict()["cost_usd"] is None
+
+
+def test_it_is_json() -> None:
+    document = json.loads(json.dumps(of(line("x" * 600, maxOutputTokens=10)).to_dict()))
+    assert document["cost_usd"] == {"low": 0.000015, "high": 0.000058}
+    assert document["output_tokens"] == {"low": 0, "high": 10}
+
+
+def test_both_spellings_are_one() -> None:
+    picture = {"inline_data": {"mime_type": "image/png", "data": "AAAA"}}
+    camel = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
+    snake = {
+        "contents": [{"parts": [{"text": "Look"}, picture]}],
+        "system_instruction": {"parts": [{"text": "Short"}]},
+        "generation_config": {"max_output_tokens": "7", "response_schema": {"type": "STRING"}},
+    }
+    other = {
+        "contents": [{"parts": [{"text": "Look"}, camel]}],
+        "systemInstruction": {"parts": {"text": "Short"}},
+        "generationConfig": {"maxOutputTokens": 7, "responseSchema": {"type": "STRING"}},
+    }
+    assert row_size(snake) == row_size(other)
+    schema = len('{"type": "STRING"}')
+    assert row_size(snake) == RowSize(text_bytes=9 + schema, images=1, max_output_tokens=7)
+
+
+def test_what_the_stand_in_counts_lies_between() -> None:
+    """Its tokens are four characters each."""
+    texts = ["Tell me about rivers. " * times for times in range(1, 60)]
+    found = of(*[line(text, maxOutputTokens=1) for text in texts])
+    counted = sum(sum(prompt_tokens(request(text)).values()) for text in texts)
+    assert found.input_tokens.high
+    assert found.input_tokens.low < counted < found.input_tokens.high
+
+
+class TestLimit:
+    def test_what_costs_less_passes(self) -> None:
+        of(line("x" * 600, maxOutputTokens=10)).check(Decimal("0.01"))
+
+    @pytest.mark.parametrize(
+        ("given", "more", "complaint"),
+        [
+            ({"maxOutputTokens": 1_000_000}, {}, r"\$0.0000 to \$1.26 is what 1 requests cost"),
+            ({}, {}, "nothing limits what 1 requests cost"),
+            ({"maxOutputTokens": 10}, {"prices": None}, "nobody can say what .* give prices="),
+        ],
+    )
+    def test_what_may_cost_more_does_not(
+        self, given: dict[str, Any], more: dict[str, Any], complaint: str
+    ) -> None:
+        found = of(line("x" * 60, **given), **more)
+        with pytest.raises(CostLimitError, match=complaint) as error:
+            found.check(Decimal("0.5"))
+        assert "No batch job was created" in str(error.value)
+        assert error.value.estimate is found
+        assert error.value.limit == Decimal("0.5")
+
+    @pytest.mark.parametrize("value", [0, -1, "much", float("nan"), float("inf"), True, None])
+    def test_what_is_no_limit_is_refused(self, value: Any) -> None:
+        with pytest.raises(InvalidParameterError, match=r"max_cost_usd=.*give US dollars"):
+            check_limit(value)
+
+    @pytest.mark.parametrize("value", [0, -1, 1.5, "7", True])
+    def test_what_is_no_number_of_tokens_is_refused(self, value: Any) -> None:
+        with pytest.raises(InvalidParameterError, match="give tokens"):
+            check_output_tokens(value, "estimated_output_tokens")
+
+
+class TestCounted:
+    def test_equal_requests_leave_two_percent(self) -> None:
+        scale = counted_scale([(200, RowSize(text_bytes=400))] * 10)
+        assert scale
+        assert (scale.low, scale.high, scale.counted) == (pytest.approx(1.96), pytest.approx(2.04), 10)
+
+    def test_unequal_requests_leave_more(self) -> None:
+        pairs = [(100 * (1 + index % 3), RowSize(text_bytes=400)) for index in range(12)]
+        scale = counted_scale(pairs)
+        assert scale
+        assert scale.low < 1.6
+        assert scale.high > 2.4
+
+    def test_nothing_counted_is_no_scale(self) -> None:
+        assert counted_scale([]) is None
+
+
+class TestObjects:
+    def put(self, client: storage.Client, bucket: str, name: str, lines: list[bytes]) -> None:
+        client.bucket(bucket).blob(name).upload_from_string(b"".join(lines))
+
+    def test_small_input_is_read_as_a_whole(self, storage_client: storage.Client, bucket: str) -> None:
+        self.put(storage_client, bucket, "in/1.jsonl", [line("a")] * 3)
+        self.put(storage_client, bucket, "in/2.jsonl", [line("b")] * 4)
+        sample = sample_objects([f"gs://{bucket}/in/*.jsonl"], storage_client)
+        assert sample.whole_bytes is None
+        assert estimate(sample, PRICES).rows == 7
+
+    def test_large_input_is_read_in_part_and_its_size_is_found(
+        self, storage_client: storage.Client, bucket: str
+    ) -> None:
+        """Rows grow from 200 bytes to 4 KB, so that a part from one place would be wrong."""
+        lines = [line("x" * (200 + index % 10 * 400), maxOutputTokens=5) for index in range(4_000)]
+        lines.sort(key=len)
+        whole, rows = sum(map(len, lines * 4)), 4 * len(lines)
+        assert whole > WHOLE_BYTES
+        for number in range(4):
+            self.put(storage_client, bucket, f"in/{number}.jsonl", lines)
+        sample = sample_objects([f"gs://{bucket}/in/*.jsonl"], storage_client)
+        read = [each for chunk in sample.chunks for each in chunk]
+        assert sum(map(len, read)) < 0.5 * whole
+        assert set(read) <= set(lines)
+        found, exact = estimate(sample, PRICES), of(*lines * 4)
+        assert found.rows == pytest.approx(rows, rel=0.1)
+        assert found.input_tokens.high
+        assert exact.input_tokens.high
+        assert found.input_tokens.low <= exact.input_tokens.low
+        assert found.input_tokens.high >= exact.input_tokens.high
+        assert found.input_tokens.high < 1.5 * exact.input_tokens.high
+
+
+class TestTable:
+    @pytest.mark.parametrize("kind", ["STRING", "JSON"])
+    @pytest.mark.parametrize("rows", [3, 2_000])
+    def test_one_query(self, bigquery_client: bigquery.Client, dataset: str, kind: str, rows: int) -> None:
+        text = json.dumps(request("x" * 600, maxOutputTokens=9))
+        value = f"'{text}'" if kind == "STRING" else f"PARSE_JSON('{text}')"
+        numbers = f"UNNEST(GENERATE_ARRAY(1, {rows}))"
+        bigquery_client.query(
+            f"CREATE TABLE `{dataset}.given` AS SELECT {value} AS request FROM {numbers}"
+        ).result()
+        found = estimate(sample_table(f"{dataset}.given", kind, None, bigquery_client), PRICES)
+        assert found.rows == rows
+        assert found.sampled_rows == min(rows, 640)
+        assert found.input_tokens.low == pytest.approx(100 * rows, rel=0.03)
+        assert found.output_tokens.high == pytest.approx(9 * rows, rel=0.03)
+
+    def test_an_empty_table(self, bigquery_client: bigquery.Client, dataset: str) -> None:
+        bigquery_client.query(f"CREATE TABLE `{dataset}.given` (request STRING)").result()
+        found = estimate(sample_table(f"{dataset}.given", "STRING", None, bigquery_client), PRICES)
+        assert found.rows == 0
+        assert found.cost_usd
+        assert found.cost_usd.high == 0

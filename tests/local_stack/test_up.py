@@ -1,0 +1,94 @@
+"""One run through real scheduler, triggerer, dag-processor and api-server processes, started as users do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_gemini_batch.local_stack import samples
+from airflow_gemini_batch.local_stack.rest import call, query
+from airflow_gemini_batch.local_stack.standalone import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
+
+DAG_ID = "gemini_batch_gcs_to_gcs"
+
+
+def gemini_batch(*arguments: str) -> str:
+    command = [sys.executable, "-m", "airflow_gemini_batch.cli", *arguments]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("up")
+
+
+@pytest.fixture(scope="module")
+def running(directory: Path) -> Iterator[Running]:
+    # A job that only reads make advance cannot be over before somebody has waited for it.
+    gemini_batch("up", "--directory", str(directory), "--pace", "reads:2")
+    running = Running.read(directory)
+    assert running
+    yield running
+    gemini_batch("down", "--directory", str(directory))
+
+
+class Airflow:
+    """The public REST API, as much as is needed."""
+
+    def __init__(self, url: str) -> None:
+        self.api = f"{url}/api/v2"
+        self.token = call(f"{url}/auth/token")["access_token"]
+
+    def call(self, path: str, body: object = None) -> dict[str, Any]:
+        return call(f"{self.api}/{path}", body, token=self.token)
+
+    def run(self, dag_id: str, seconds: float) -> tuple[str, set[tuple[str, str]]]:
+        """Run a DAG to its end; return its state, and each state that each task was seen in."""
+        run_id = self.call(f"dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+        run = f"dags/{dag_id}/dagRuns/{run_id}"
+        deadline = time.monotonic() + seconds
+        seen = set()
+        while time.monotonic() < deadline:
+            state = self.call(run)["state"]
+            tasks = self.call(f"{run}/taskInstances")["task_instances"]
+            seen |= {(task["task_id"], task["state"]) for task in tasks}
+            if state in ("success", "failed"):
+                return state, seen
+            time.sleep(0.2)
+        raise TimeoutError(f"{dag_id} is {state} after {seconds} s: {sorted(seen, key=str)}")
+
+
+def test_a_run_through_real_processes_lands_every_row(running: Running) -> None:
+    assert running.addresses
+    state, seen = Airflow(running.airflow_url).run(DAG_ID, 180)
+    assert state == "success", seen
+    assert ("wait", "deferred") in seen
+    jobs = f"v1/projects/{running.addresses.project}/locations/us-central1/batchPredictionJobs"
+    (job,) = call(f"{running.addresses.vertex_url}/{jobs}")["batchPredictionJobs"]
+    assert job["state"] == "JOB_STATE_SUCCEEDED"
+    table = f"{running.addresses.project}.{samples.DATASET}.answers_gcs_gcs"
+    rows = query(running.addresses, f"SELECT key, status FROM `{table}` ORDER BY key")
+    assert rows == sorted([request["key"], "succeeded"] for request in samples.sample())
+
+
+def test_a_second_up_finds_the_first(running: Running, directory: Path) -> None:
+    said = gemini_batch("up", "--directory", str(directory))
+    assert "running already" in said
+    assert running.airflow_url in said
+    assert Running.read(directory) == running
+
+
+def test_down_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert "Nothing is running" in gemini_batch("down", "--directory", str(tmp_path))

@@ -1,0 +1,122 @@
+"""Files that are kept: what the check says of each is what a job does with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_gemini_batch.requests.checking.findings import Level
+from airflow_gemini_batch.requests.checking.import_check import check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_gemini_batch.requests.checking.findings import FindingGroup, Report
+
+    # As conftest.py makes it: this folder is no package, its name is that of a library.
+    RunJob = Callable[[bytes], Any]
+
+CORPUS = Path(__file__).parent / "corpus"
+BAD = sorted((CORPUS / "bad").glob("*.jsonl"))
+GOOD = sorted((CORPUS / "good").glob("*.jsonl"))
+# Where a parser stopped, each says in its own words.
+PARSER = {"not-json", "not-utf8", "bom", "not-an-object"}
+
+
+def name_of(path: Path) -> str:
+    return path.stem
+
+
+def report_of(path: Path) -> Report:
+    with path.open("rb") as lines:
+        return check(lines)
+
+
+def expected(path: Path) -> FindingGroup:
+    """The finding after which a bad file is named."""
+    rule = path.stem.split("__")[0]
+    found = [group for group in report_of(path).groups if group.rule == rule]
+    assert found, f"{path.name}: {[group.rule for group in report_of(path).groups]}"
+    return found[0]
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert len(BAD) >= 60
+    assert len(GOOD) >= 40
+    assert len({path.stem.split("__")[0] for path in BAD}) >= 20
+
+
+@pytest.mark.parametrize("path", BAD, ids=name_of)
+def test_a_bad_file_fails_for_the_reason_that_was_found(path: Path, run_job: RunJob) -> None:
+    found, job = expected(path), run_job(path.read_bytes())
+    if found.level is Level.JOB:
+        assert job.state == "JOB_STATE_FAILED"
+        assert job.error["code"] == 3
+        assert job.error["message"].startswith("Failed to import data.")
+        message = "JSON parsing error" if found.rule in PARSER else found.message
+        assert message in job.error["message"]
+        assert job.rows == []
+    else:
+        assert job.state == "JOB_STATE_SUCCEEDED"
+    if found.level is Level.ROW:
+        failed = {row["key"]: row["status"] for row in job.rows if row["status"]}
+        assert set(failed) == {finding.key for finding in found.first}
+        for status in failed.values():
+            error = json.loads(status.removeprefix("Bad Request: "))["error"]
+            assert error["code"] == 400
+            assert found.message in error["message"]
+
+
+@pytest.mark.parametrize("path", GOOD, ids=name_of)
+def test_a_good_file_is_let_through_and_succeeds(path: Path, run_job: RunJob) -> None:
+    report, job = report_of(path), run_job(path.read_bytes())
+    assert report.is_fine(), report.groups
+    assert job.state == "JOB_STATE_SUCCEEDED", job.error
+    assert len(job.rows) == report.rows
+    assert [row["status"] for row in job.rows if row["status"]] == []
+
+
+def bad(prefix: str) -> list[Path]:
+    return [path for path in BAD if path.stem.startswith(prefix)]
+
+
+@pytest.mark.parametrize("path", bad("number-like-key"), ids=name_of)
+def test_a_key_that_looks_like_a_number_comes_back_changed(path: Path, run_job: RunJob) -> None:
+    (row,) = run_job(path.read_bytes()).rows
+    assert row["key"] != expected(path).first[0].key
+
+
+@pytest.mark.parametrize("path", bad("duplicate-key"), ids=name_of)
+def test_results_of_one_key_cannot_be_told_apart(path: Path, run_job: RunJob) -> None:
+    rows = run_job(path.read_bytes()).rows
+    keys = {row.get("key") or row["request"]["labels"]["gemini_batch_key"] for row in rows}
+    assert (len(rows), len(keys)) == (2, 1)
+
+
+@pytest.mark.parametrize("path", bad("ignored-beside-request"), ids=name_of)
+def test_what_stands_beside_the_request_is_copied_and_not_obeyed(path: Path, run_job: RunJob) -> None:
+    (row,) = run_job(path.read_bytes()).rows
+    (name,) = set(row) - {"key", "request", "status", "response", "processed_time"}
+    assert expected(path).path == f"$.{name}"
+    assert name not in row["request"]
+
+
+def test_no_finding_quotes_a_prompt() -> None:
+    for path in BAD:
+        assert "river" not in json.dumps(report_of(path).to_dict()), path.name
+
+
+def test_every_rule_has_a_bad_file_and_a_fix() -> None:
+    from airflow_gemini_batch.requests.checking import import_check, inferred_columns, request_rules
+    from airflow_gemini_batch.requests.checking.findings import Rule
+
+    modules = (import_check, inferred_columns, request_rules)
+    rules = {rule.name: rule for m in modules for rule in vars(m).values() if isinstance(rule, Rule)}
+    # Their files would be too large to keep; they have tests of their own.
+    large = {"too-many-rows", "too-large"}
+    advice = {name for name, rule in rules.items() if rule.level is Level.ADVICE}
+    assert {path.stem.split("__")[0] for path in BAD} == set(rules) - large - advice
+    assert all(rule.fix.endswith((".", "{…}} is the form of a line.")) for rule in rules.values())

@@ -1,0 +1,129 @@
+"""The check and the emulator's import have no code in common, and must agree on any file."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_gemini_batch.emulator.errors import JobFailedError
+from airflow_gemini_batch.emulator.running.importer import check_import
+from airflow_gemini_batch.emulator.running.rows import Habits, RowProcessor
+from airflow_gemini_batch.emulator.running.storage import parse_line
+from airflow_gemini_batch.requests.checking.findings import Level, Report
+from airflow_gemini_batch.requests.checking.import_check import Limits, check
+
+EXAMPLES = int(os.environ.get("AGREEMENT_EXAMPLES", "80"))
+PROCESSOR = RowProcessor("gemini-2.5-flash", 0, Habits())
+LIMITS = Limits(rows=50)
+# Few names, so that lines meet at the same paths.
+NAMES = st.sampled_from(["a", "b", "c", "text", "role", "request", "enum", "$ref", "1st", "a b"])
+SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | st.sampled_from(["", "x", "5"])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+# What can stand where the model looks: right, nearly right and wrong.
+ROLES = st.sampled_from(["user", "model", "system", "", None, 5])
+TEXTS = st.sampled_from(["Name a river.", "", None, 7])
+FILES = st.dictionaries(st.sampled_from(["fileUri", "mimeType", "mime_type"]), st.sampled_from(["x", ""]))
+PARTS = st.one_of(
+    st.fixed_dictionaries({"text": TEXTS}),
+    st.fixed_dictionaries({"fileData": FILES}),
+    st.dictionaries(st.sampled_from(["text", "thought", "nonsense"]), SCALARS, max_size=2),
+)
+CONTENTS = st.fixed_dictionaries(
+    {}, optional={"role": ROLES, "parts": st.lists(PARTS, max_size=2) | PARTS | st.none()}
+)
+CONFIGS = st.dictionaries(
+    st.sampled_from(["temperature", "topK", "top_k", "maxOutputTokens", "seed", "stopSequences", "nonsense"]),
+    SCALARS | st.lists(SCALARS, max_size=2) | st.sampled_from([2**31, 2**31 - 1, 1.5, 2.0, 1e300, "1.5"]),
+    max_size=3,
+)
+REQUESTS = st.fixed_dictionaries(
+    {"contents": st.lists(CONTENTS, max_size=2) | CONTENTS},
+    optional={
+        "generationConfig": CONFIGS,
+        "labels": st.dictionaries(NAMES, SCALARS, max_size=2),
+        "safetySettings": st.lists(
+            st.fixed_dictionaries({"category": st.sampled_from(["HARM_CATEGORY_HARASSMENT", "RUDE", 1])})
+        ),
+        "tools": st.lists(st.dictionaries(st.sampled_from(["googleSearch", "google_search"]), VALUES)),
+        "responseSchema": SCALARS,
+    },
+)
+ROWS = st.one_of(
+    st.fixed_dictionaries({"request": REQUESTS}, optional={"a": VALUES, "b": VALUES}),
+    st.fixed_dictionaries({"request": VALUES, "a": VALUES}),
+)
+
+
+def lines_of(rows: list[Any]) -> list[bytes]:
+    return [json.dumps(row).encode() for row in rows]
+
+
+def of_emulator(lines: list[bytes]) -> str | None:
+    """Return what the job dies of."""
+    try:
+        check_import(lines)
+    except JobFailedError as error:
+        return error.message
+    return None
+
+
+def messages(report: Report, level: Level) -> list[str]:
+    return [finding.message for group in report.of_level(level) for finding in group.first]
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=4))
+def test_both_refuse_the_same_files_for_the_same_reason(rows: list[Any]) -> None:
+    lines = lines_of(rows)
+    report, failure = check(lines, limits=LIMITS), of_emulator(lines)
+    assert report.job_fails == (failure is not None), (failure, report.groups)
+    if failure:
+        assert any(message in failure for message in messages(report, Level.JOB)), (failure, report.groups)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(REQUESTS)
+def test_both_refuse_the_same_rows_for_the_same_reason(request: dict[str, Any]) -> None:
+    line = json.dumps({"key": "k", "request": request}).encode()
+    found = messages(check([line], limits=LIMITS), Level.ROW)
+    row = PROCESSOR.process(parse_line(line, Habits()))
+    assert bool(found) == bool(row.status), (found, row.status)
+    if found:
+        status = json.loads(row.status.removeprefix("Bad Request: "))["error"]["message"]
+        assert any(message in status for message in found), (found, status)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.binary(max_size=40) | st.text(alphabet='{}[]":,\\ue\n 01-.', max_size=30).map(str.encode))
+def test_both_read_the_same_lines(content: bytes) -> None:
+    line = b'{"request": {"a": 1}, "b": ' + content.replace(b"\n", b"") + b"}"
+    assert check([line], limits=LIMITS).job_fails == (of_emulator([line]) is not None)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=6), st.integers(1, 4))
+def test_what_is_remembered_of_a_shape_changes_nothing(rows: list[Any], times: int) -> None:
+    """Lines whose shape was seen are not looked into; the findings are those of looking into each."""
+    lines = lines_of(rows)
+    together = check(lines * times, limits=LIMITS)
+    apart = [check([line], limits=LIMITS) for line in lines]
+    for level in (Level.ROW, Level.JOB):
+        expected: dict[tuple[str, str], int] = {}
+        for report in apart:
+            for group in report.of_level(level):
+                place = (group.rule, group.path)
+                expected[place] = expected.get(place, 0) + group.count * times
+        # A file has more than its lines have: that lines differ. It never has less.
+        found = {(group.rule, group.path): group.count for group in together.of_level(level)}
+        assert {place: found.get(place, 0) for place in expected} == expected or level is Level.JOB
+        assert set(expected) <= set(found)
+        if level is Level.ROW:
+            assert found == expected

@@ -1,0 +1,232 @@
+"""What a check reports, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_gemini_batch.emulator.errors import JobFailedError
+from airflow_gemini_batch.emulator.running import importer as emulator_importer
+from airflow_gemini_batch.emulator.running import storage as emulator_storage
+from airflow_gemini_batch.emulator.running.importer import check_import
+from airflow_gemini_batch.requests.checking import import_check, inferred_columns
+from airflow_gemini_batch.requests.checking.findings import FindingGroup, Findings, Level, Place, Report, Rule
+from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS, Check, Limits, check
+from airflow_gemini_batch.requests.in_bigquery.key_table import KeyTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def row(number: int = 1, **fields: Any) -> dict[str, Any]:
+    contents = [{"role": "user", "parts": [{"text": f"Name river {number}."}]}]
+    return {"key": f"k{number}", "request": {"contents": contents, **fields}}
+
+
+def line(number: int = 1, **fields: Any) -> bytes:
+    return json.dumps(row(number, **fields)).encode() + b"\n"
+
+
+def only(report: Report) -> FindingGroup:
+    (group,) = report.groups
+    return group
+
+
+def test_a_finding_says_where_what_and_how_to_mend_it() -> None:
+    lines = [line(n) for n in range(1, 9)]
+    lines += [
+        line(n, tools=[{"functionDeclarations": [{"name": "f"}]}, {"googleSearch": {}}]) for n in (9, 10)
+    ]
+    group = only(check(lines))
+    assert (group.rule, group.level, group.count) == ("empty-object", Level.JOB, 2)
+    assert group.path == "$.request.tools[].googleSearch"
+    assert [(f.line, f.key, f.path) for f in group.first] == [
+        (9, "k9", "$.request.tools[1].googleSearch"),
+        (10, "k10", "$.request.tools[1].googleSearch"),
+    ]
+    assert group.message == "Cannot store struct 'request.tools.googleSearch' with no fields"
+    assert "--repair" in group.fix
+
+
+def test_the_lines_that_differ_from_most_are_named() -> None:
+    lines = [line(n, generationConfig={"stopSequences": ["."]}) for n in range(100)]
+    lines[41] = line(41, generationConfig={"stopSequences": "."})
+    group = only(check(lines))
+    assert (group.rule, group.count, group.first[0].line) == ("not-always-array", 1, 42)
+    assert "lines with an array: 99, without: 1, such as line 1." in group.fix
+
+
+def test_the_first_lines_are_kept_and_all_are_counted() -> None:
+    group = only(check(line(n, topic="x") for n in range(1000)))
+    assert group.count == 1000
+    assert [finding.line for finding in group.first] == [1, 2, 3, 4, 5]
+
+
+def test_what_is_not_read_is_counted_by_line() -> None:
+    report = check([b"{\n", line(), b"\n", b"[]\n", line(2)])
+    assert report.rows == 4
+    assert [(g.rule, g.first[0].line) for g in report.groups] == [("not-json", 1), ("not-an-object", 4)]
+
+
+def test_the_second_of_two_keys_is_reported_with_the_first() -> None:
+    group = only(check([line(1), b"\n", line(2), line(1)]))
+    assert (group.rule, group.first[0].line, group.first[0].key) == ("duplicate-key", 4, "k1")
+    assert "Line 1 has it too" in group.fix
+
+
+def test_a_label_is_a_key() -> None:
+    lines = [line(1, labels={"gemini_batch_key": "k2"}), line(2)]
+    assert check(lines).groups == ()
+    lines = [json.dumps({"request": row(1, labels={"gemini_batch_key": "k2"})["request"]}).encode(), line(2)]
+    assert only(check(lines)).rule == "duplicate-key"
+
+
+def test_several_files_are_one_job() -> None:
+    checker = Check()
+    for name in ("gs://b/1.jsonl", "gs://b/2.jsonl"):
+        checker.start_file(name)
+        checker.add_all([line(1), line(2, topic="x") if name.endswith("2.jsonl") else line(3)])
+    report = checker.report()
+    assert [(g.rule, g.first[0].file, g.first[0].line) for g in report.groups] == [
+        ("unknown-field", "gs://b/2.jsonl", 2),
+        ("duplicate-key", "gs://b/2.jsonl", 1),
+    ]
+    assert "A line of an earlier file has it too" in report.groups[1].fix
+
+
+class TestLimits:
+    def test_rows_that_are_too_many_and_too_few(self) -> None:
+        lines = [line(n) for n in range(4)]
+        assert MAX_ROWS == emulator_importer.MAX_ROWS == 200_000
+        assert check(lines, limits=Limits(rows=4)).groups == ()
+        assert only(check(lines, limits=Limits(rows=3))).rule == "too-many-rows"
+        with pytest.raises(JobFailedError, match="The input has 4 rows; a job takes 3"):
+            check_import(lines, max_rows=3)
+
+    def test_bytes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert emulator_storage.MAX_FILE_BYTES == import_check.MAX_BYTES
+        size = len(line())
+        assert check([line()], limits=Limits(size=size)).groups == ()
+        group = only(check([line()], limits=Limits(size=size - 1)))
+        assert group.rule == "too-large"
+        monkeypatch.setattr(emulator_storage, "MAX_FILE_BYTES", size - 1)
+        emulator_storage.check_size(size - 1)
+        with pytest.raises(JobFailedError) as error:
+            emulator_storage.check_size(size)
+        assert group.message in error.value.message
+
+    def test_bytes_are_those_of_one_file(self) -> None:
+        checker = Check(Limits(size=len(line()) + 1))
+        for name in ("a", "b"):
+            checker.start_file(name)
+            checker.add(line(ord(name) % 10))
+        assert checker.report().groups == ()
+
+
+@pytest.mark.parametrize("depth", [16, 500, 1500, 100_000])
+def test_no_depth_is_too_much_for_the_check(depth: int) -> None:
+    content = b'{"key": "k", "request": ' + b'{"a": ' * depth + b"1" + b"}" * (depth + 1)
+    assert "too-deep" in [group.rule for group in check([content]).groups]
+    with pytest.raises(JobFailedError, match="nested too deeply, at least 16"):
+        check_import([content])
+
+
+def test_an_array_in_arrays_is_no_end() -> None:
+    content = b'{"key": "k", "request": {"a": ' + b"[" * 5000 + b"]" * 5000 + b"}}"
+    assert check([content]).job_fails
+
+
+def different_lines(count: int) -> Iterator[bytes]:
+    """Lines as of one program: five shapes, and text and key of their own."""
+    for n in range(count):
+        yield line(n, generationConfig={"seed": n % 5 + 1, "maxOutputTokens": 100 + n % 5})
+
+
+def peak(count: int) -> int:
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    check(different_lines(count))
+    return tracemalloc.get_traced_memory()[1] - before
+
+
+def test_memory_does_not_grow_with_the_lines() -> None:
+    check(different_lines(10))
+    tracemalloc.start()
+    try:
+        few, many = peak(500), peak(6_000)
+    finally:
+        tracemalloc.stop()
+    assert many - few < 100_000, (few, many)
+
+
+def test_memory_is_bounded_when_no_two_lines_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line has a member of its own, as a map written as an object would have."""
+    monkeypatch.setattr(inferred_columns, "MAX_PATHS", 600)
+    monkeypatch.setattr(import_check, "_REMEMBERED_SHAPES", 64)
+    checker = Check()
+    for n in range(1_000):
+        checker.add(line(n, topic={f"t{n}": n}))
+    report = checker.report()
+    assert len(checker._path_kinds._paths) <= 600
+    assert len(checker._shapes) == 0
+    assert len(report.groups) <= Findings.KEPT_GROUPS
+    assert "too-many-paths" in [group.rule for group in report.of_level(Level.ADVICE)]
+
+
+def test_findings_of_ever_new_kinds_are_counted() -> None:
+    findings = Findings()
+    for n in range(Findings.KEPT_GROUPS + 7):
+        findings.add(Rule("r", Level.ROW, "Mend it."), f"$.a{n}", "wrong", [Place(1)])
+    report = findings.report(1, 1)
+    assert (len(report.groups), report.unlisted) == (Findings.KEPT_GROUPS, 7)
+
+
+def test_without_the_fast_reader_the_findings_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line(1), b'{"a": NaN}', b"\xff", b'{"request": 1}', line(2, topic=1)]
+    fast = check(lines)
+    monkeypatch.setattr(import_check, "_decode_fast", None)
+    assert check(lines) == fast
+
+
+def test_advice_is_fine_unless_strict() -> None:
+    report = check([json.dumps({"request": row()["request"]}).encode()])
+    assert only(report).rule == "no-key"
+    assert report.is_fine()
+    assert not report.is_fine(strict=True)
+    assert not check([line(1), line(1)]).is_fine()
+
+
+def test_the_output_of_an_earlier_job_is_input() -> None:
+    """What the service has added to it is not ours to judge: it would fail the import as a user's own."""
+
+    def written(number: int, **added: Any) -> bytes:
+        return json.dumps({**row(number), **added}).encode()
+
+    time = "2026-11-01T00:00:00.000+00:00"
+    lines = [
+        written(1, status="", response={}, processed_time=time),
+        written(2, status="", response=[[{"$defs": 1}]]),
+        written(3, status="Bad Request: {}", processed_time=time),
+    ]
+    found = only(check(lines))
+    assert (found.rule, found.count, check(lines).is_fine()) == ("earlier-output", 3, True)
+    # A user's own member of one of the names is none of the service's.
+    assert check([written(1, status="new")]).groups == ()
+    assert only(check([written(1, response={})])).rule == "empty-object"
+
+
+class TestKeyTable:
+    def test_it_finds_the_line_of_every_key(self) -> None:
+        table = KeyTable(1000)
+        assert [table.add(f"k{n}", n + 1) for n in range(1000)] == [0] * 1000
+        assert [table.add(f"k{n}", 9999) for n in range(1000)] == list(range(1, 1001))
+
+    def test_full_it_takes_no_more_and_still_finds(self) -> None:
+        table = KeyTable(3)
+        for n in range(100):
+            assert table.add(f"k{n}", n + 1) == 0
+        assert [table.add(f"k{n}", 0) for n in range(3)] == [1, 2, 3]
+        assert table.add("k50", 1) == 0

@@ -1,0 +1,53 @@
+"""Which columns of a query can become requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
+
+
+def columns(**types: str) -> RequestColumns:
+    return RequestColumns.of(
+        TableColumn(name, kind.removeprefix("ARRAY "), kind.startswith("ARRAY "))
+        for name, kind in types.items()
+    )
+
+
+def test_columns_are_sorted() -> None:
+    found = columns(Key="INTEGER", PROMPT="ARRAY STRING", media_uri="STRING", day="DATE", n="FLOAT")
+    assert found.source == TableColumn("PROMPT", "STRING", is_array=True)
+    assert set(found.optional) == {"media_uri"}
+    assert found.passed == ("day", "n")
+    assert columns(key="STRING", request="JSON", prompted="STRING").passed == ("prompted",)
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        ({"prompt": "STRING"}, "column 'key'"),
+        ({"key": "FLOAT", "prompt": "STRING"}, "key FLOAT.*CAST it"),
+        ({"key": "ARRAY STRING", "prompt": "STRING"}, "key ARRAY<STRING>"),
+        ({"key": "STRING"}, "either 'prompt' or 'request'"),
+        ({"key": "STRING", "prompt": "STRING", "request": "JSON"}, "either 'prompt' or 'request'"),
+        ({"key": "STRING", "prompt": "INTEGER"}, "prompt INTEGER.*STRING, or an ARRAY"),
+        ({"key": "STRING", "request": "INTEGER"}, "request INTEGER.*JSON or STRING"),
+        ({"key": "STRING", "request": "ARRAY JSON"}, "request ARRAY<JSON>"),
+        ({"key": "STRING", "request": "JSON", "media_uri": "STRING"}, "a 'request' is whole"),
+        ({"key": "STRING", "prompt": "STRING", "media_mime_type": "STRING"}, "needs 'media_uri'"),
+        ({"key": "STRING", "prompt": "STRING", "Status": "STRING"}, "sql='Status'.*input_Status"),
+        ({"key": "STRING", "prompt": "STRING", "response": "JSON"}, "sql='response'"),
+        (
+            {"key": "STRING", "prompt": "STRING", "tags": "ARRAY STRING"},
+            r"tags ARRAY<STRING>.*TO_JSON_STRING\(tags\)",
+        ),
+        *(
+            ({"key": "STRING", "prompt": "STRING", "x": kind}, f"x {kind}.*refuse")
+            for kind in ("RECORD", "STRUCT", "RANGE", "DATETIME", "GEOGRAPHY")
+        ),
+    ],
+)
+def test_columns_that_no_job_takes(types: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidParameterError, match=message):
+        columns(**types)

@@ -1,0 +1,124 @@
+"""Every statement that builds requests from a query, read by the real GoogleSQL analyzer."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from airflow_gemini_batch.cost.sample import table_statement as sample_statement
+from airflow_gemini_batch.gcp.table_name import TableName
+from airflow_gemini_batch.requests.building.build import Defaults
+from airflow_gemini_batch.requests.in_bigquery import preflight, statements
+from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
+from airflow_gemini_batch.requests.in_bigquery.statements import (
+    Failures,
+    TableBuild,
+    build_statement,
+    count_failures_statement,
+    export_statement,
+    inspect_statement,
+    measure_statement,
+    parameters,
+    retry_statement,
+    stage_statement,
+)
+
+STAGING, REQUESTS, ANSWERS, FAILED = (
+    TableName("my-project", "my_data", name) for name in ("staging", "requests", "answers", "failed")
+)
+QUERY = "SELECT \"it's {{not}} a placeholder\" AS key, 'x' AS prompt ;  "
+FULL = Defaults(
+    system_instruction="it's",
+    generation_config={"temperature": 0, "labels": {"team": "x"}},
+    response_schema={"type": "object", "properties": {"a": {"type": "string"}}},
+    tools=[{"googleSearch": {"timeRangeFilter": None}}],
+)
+
+
+def variants() -> list[TableBuild]:
+    made = []
+    for key, many in itertools.product(("STRING", "INTEGER"), (False, True)):
+        for optional in ((), ("system_instruction",), ("media_uri",), ("media_uri", "media_mime_type")):
+            given = [TableColumn(name, "STRING", many) for name in ("prompt", *optional)]
+            made.append([TableColumn("key", key), *given, TableColumn("day", "DATE")])
+    made += [[TableColumn("key", "STRING"), TableColumn("request", kind)] for kind in ("JSON", "STRING")]
+    return [
+        TableBuild(STAGING, REQUESTS, RequestColumns.of(columns), defaults.members())
+        for columns in made
+        for defaults in (Defaults(), FULL)
+    ]
+
+
+def columns_of(build: TableBuild, key: str) -> dict[str, tuple[str, str]]:
+    found = {"key": (key, "NULLABLE"), **dict.fromkeys(build.columns.passed, ("DATE", "NULLABLE"))}
+    for column in (build.columns.source, *build.columns.optional.values()):
+        found[column.name] = (column.type, "REPEATED" if column.is_array else "NULLABLE")
+    return found
+
+
+def test_bigquery_would_run_every_variant() -> None:
+    """In one test, since the analyzer takes long to start and a gigabyte to run."""
+    pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
+    from tests.results.google_sql import GoogleSql, sql_type
+
+    analyzer, text = GoogleSql(), sql_type("STRING")
+    for build in variants():
+        for key in ("STRING", "INTEGER"):
+            types = {name: sql_type(*kind) for name, kind in columns_of(build, key).items()}
+            tables = {str(STAGING): types}
+            (inspected,) = analyzer.check(inspect_statement(build), tables, {})
+            assert type(inspected).__name__ == "ResolvedQueryStmt"
+            (made,) = analyzer.check(build_statement(build), tables, dict.fromkeys(parameters(build), text))
+            built = {each.name: each.type.type_kind for each in made.column_definition_list}
+            assert list(built)[:2] == ["key", "request"]
+            assert (built["key"], built["request"]) == (text.type_kind, sql_type("JSON").type_kind)
+    for jobs in ((), ("one",)):
+        failures = Failures(ANSWERS, FAILED, jobs)
+        landed = {"key": text, "job_name": text, "landed_at": sql_type("TIMESTAMP")}
+        failed = {**landed, "request": sql_type("JSON"), "retryable": sql_type("BOOL")}
+        tables = {str(ANSWERS): landed, str(FAILED): failed}
+        names = {"jobs": sql_type("STRING", "REPEATED")} if jobs else {}
+        assert analyzer.check(count_failures_statement(failures), tables, names)
+        (made,) = analyzer.check(retry_statement(failures, REQUESTS, 30), tables, names)
+        assert [each.name for each in made.column_definition_list] == ["key", "request"]
+    requests = {str(REQUESTS): {"key": text, "request": sql_type("JSON")}}
+    answers = {str(ANSWERS): {"key": text, "status": text}}
+    assert analyzer.check(measure_statement(REQUESTS), requests, {})
+    assert analyzer.check(export_statement(REQUESTS, "gs://b/it's-*.jsonl", 1, 3), requests, {})
+    for request, key in itertools.product(("JSON", "STRING"), ("STRING", "INTEGER", "JSON", None)):
+        kinds = {"request": request, **({"key": key} if key else {})}
+        tables = {str(REQUESTS): {name: sql_type(kind) for name, kind in kinds.items()}}
+        assert analyzer.check(preflight.statement(str(REQUESTS), kinds), tables, {})
+    for request in ("JSON", "STRING"):
+        sample = sample_statement(str(REQUESTS), request)
+        assert analyzer.check(sample, {str(REQUESTS): {"request": sql_type(request)}}, {})
+    for answered in (None, ANSWERS):
+        assert analyzer.check(stage_statement(QUERY, STAGING, answered), answers, {})
+
+
+def test_the_variants_use_every_file() -> None:
+    build = variants()[0]
+    used = [
+        stage_statement(QUERY, STAGING),
+        inspect_statement(build),
+        build_statement(build),
+        measure_statement(REQUESTS),
+        export_statement(REQUESTS, "gs://b/x", 0, 1),
+        preflight.statement(str(REQUESTS), {"request": "JSON"}),
+        sample_statement(str(REQUESTS), "JSON"),
+        count_failures_statement(Failures(ANSWERS, FAILED)),
+        retry_statement(Failures(ANSWERS, FAILED), REQUESTS, 30),
+    ]
+    files = list(Path(statements.__file__).parent.glob("*.sql"))
+    firsts = {file.read_text(encoding="utf-8").splitlines()[0] for file in files}
+    assert {statement.splitlines()[0] for statement in used} <= firsts
+    assert firsts <= {line for statement in used for line in statement.splitlines()}
+
+
+def test_values_are_parameters() -> None:
+    for build in variants():
+        assert "it's" not in build_statement(build)
+        assert "it's" not in inspect_statement(build)
+    assert "it's {{not}} a placeholder" in stage_statement(QUERY, STAGING)

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_gemini_batch.batch_job import JobName
+from airflow_gemini_batch.exceptions import (
+    InvalidParameterError,
+    JobConflictError,
+    ModelNotFoundError,
+)
+from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+from airflow_gemini_batch.jobs.identity import RUN_LABEL
+from airflow_gemini_batch.jobs.spec import job_spec
+from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
+from airflow_gemini_batch.tasks.links import BatchJobLink
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
+
+    from airflow_gemini_batch.emulator.server import Emulator
+    from tests.conftest import RunningStack
+    from tests.task_instance import TaskInstance
+
+Context = Any
+KWARGS = {
+    "job_name",
+    "poll_interval",
+    "deadline",
+    "cancel_on_kill",
+    "gcp_conn_id",
+    "impersonation_chain",
+}
+
+
+def creates(vertex: Emulator) -> list[Any]:
+    return [r for r in vertex.requests if r.method == "POST" and r.path.endswith("/batchPredictionJobs")]
+
+
+def test_a_job_is_created_as_asked(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context, ti: TaskInstance
+) -> None:
+    name = GeminiBatchSubmitOperator(**submit_args, labels={"team": "data"}).execute(context)
+
+    (job,) = vertex.jobs
+    assert name == job["name"]
+    assert JobName.parse(name).location == "us-central1"
+    assert job["model"].endswith("publishers/google/models/gemini-2.5-flash")
+    assert job["inputConfig"]["gcsSource"]["uris"] == [submit_args["input_uri"]]
+    assert job["outputConfig"]["gcsDestination"]["outputUriPrefix"] == submit_args["output_uri"]
+    assert job["displayName"].startswith("dag.submit [")
+    assert job["labels"]["team"] == "data"
+    assert job["labels"][RUN_LABEL] == ti.identity.key
+    assert name.rpartition("/")[2] in ti.xcom[BatchJobLink.xcom_key]
+
+
+def test_several_inputs_are_one_job(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context, bucket: str
+) -> None:
+    submit_args["input_uri"] = [submit_args["input_uri"], f"gs://{bucket}/in/*.jsonl"]
+    GeminiBatchSubmitOperator(**submit_args).execute(context)
+    (job,) = vertex.jobs
+    assert job["inputConfig"]["gcsSource"]["uris"] == submit_args["input_uri"]
+
+
+def test_a_retry_attaches(vertex: Emulator, submit_args: dict[str, Any], context: Context) -> None:
+    first = GeminiBatchSubmitOperator(**submit_args).execute(context)
+    second = GeminiBatchSubmitOperator(**submit_args).execute(context)
+    assert first == second
+    assert len(creates(vertex)) == 1
+
+
+def test_another_run_and_another_map_index_have_jobs_of_their_own(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context, ti: TaskInstance
+) -> None:
+    names = [GeminiBatchSubmitOperator(**submit_args).execute(context)]
+    ti.run_id = "manual__2026-01-02"
+    names.append(GeminiBatchSubmitOperator(**submit_args).execute(context))
+    ti.map_index = 3
+    names.append(GeminiBatchSubmitOperator(**submit_args).execute(context))
+    assert len(set(names)) == 3
+
+
+def test_a_job_of_this_run_beyond_the_first_page_is_found(
+    submit_args: dict[str, Any], context: Context, ti: TaskInstance
+) -> None:
+    mine = GeminiBatchSubmitOperator(**submit_args).execute(context)
+    spec = job_spec(
+        project="local-project",
+        display_name=f"mentions {ti.identity.key}",
+        **{name: value for name, value in submit_args.items() if name != "task_id"},
+    )
+    for _ in range(101):
+        GeminiBatchHook().create_job(spec)
+    assert GeminiBatchSubmitOperator(**submit_args).execute(context) == mine
+
+
+def test_paying_again_is_on_purpose(vertex: Emulator, submit_args: dict[str, Any], context: Context) -> None:
+    done = {**submit_args, "wait_for_completion": True, "deferrable": False, "poll_interval": 0.1}
+    first = GeminiBatchSubmitOperator(**done).execute(context)
+    assert GeminiBatchSubmitOperator(**done).execute(context) == first
+    assert GeminiBatchSubmitOperator(**done, force_new=True).execute(context) != first
+
+
+def test_a_changed_request_replaces_the_job_under_way(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context
+) -> None:
+    slow = {**submit_args, "labels": {"emulator-pace": "reads-50"}}
+    first = GeminiBatchSubmitOperator(**slow).execute(context)
+    changed = {**slow, "model": "gemini-2.5-pro"}
+    with pytest.raises(AirflowFailException) as caught:
+        GeminiBatchSubmitOperator(**changed, on_changed_input="fail").execute(context)
+    assert isinstance(caught.value.__cause__, JobConflictError)
+
+    second = GeminiBatchSubmitOperator(**changed).execute(context)
+    assert second != first
+    states = {job["name"]: job["state"] for job in vertex.jobs}
+    assert states[first] in ("JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
+
+
+def test_input_with_other_content_under_the_same_name_is_another_request(
+    submit_args: dict[str, Any], context: Context, storage_client: Any, bucket: str
+) -> None:
+    first = GeminiBatchSubmitOperator(**submit_args).execute(context)
+    blob = storage_client.bucket(bucket).blob("in/requests.jsonl")
+    same = blob.download_as_bytes()
+    blob.upload_from_string(same)
+    assert GeminiBatchSubmitOperator(**submit_args).execute(context) == first
+    blob.upload_from_string(same.replace(b"Hello", b"Howdy"))
+    assert GeminiBatchSubmitOperator(**submit_args).execute(context) != first
+
+
+@pytest.mark.parametrize(
+    "missing", ["gs://{bucket}/none.jsonl", "gs://{bucket}/none/*", "gs://no-bucket-here/x"]
+)
+def test_input_that_is_not_there_is_refused_before_anything_is_created(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context, bucket: str, missing: str
+) -> None:
+    submit_args["input_uri"] = missing.format(bucket=bucket)
+    with pytest.raises(AirflowFailException, match="input_uri="):
+        GeminiBatchSubmitOperator(**submit_args).execute(context)
+    assert vertex.jobs == ()
+
+
+def test_waiting_in_the_triggerer_carries_ids_only(submit_args: dict[str, Any], context: Context) -> None:
+    slow = {**submit_args, "labels": {"emulator-pace": "reads-50"}}
+    with pytest.raises(TaskDeferred) as caught:
+        GeminiBatchSubmitOperator(**slow, wait_for_completion=True).execute(context)
+    _, kwargs = caught.value.trigger.serialize()
+    assert set(kwargs) == KWARGS
+    assert caught.value.method_name == "execute_complete"
+
+
+def test_an_unknown_model_is_explained(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context
+) -> None:
+    submit_args["model"] = "gemini-9000"
+    with pytest.raises(AirflowFailException, match="Check the spelling of model") as caught:
+        GeminiBatchSubmitOperator(**submit_args).execute(context)
+    assert isinstance(caught.value.__cause__, ModelNotFoundError)
+    assert vertex.jobs == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"location": None}, "location=None"),
+        ({"input_uri": "requests.jsonl"}, "input_uri='requests.jsonl'"),
+        ({"output_uri": ""}, "output_uri=''"),
+        ({"on_changed_input": "panic"}, "on_changed_input='panic'"),
+    ],
+)
+def test_a_bad_value_fails_for_good_before_anything_is_sent(
+    vertex: Emulator,
+    submit_args: dict[str, Any],
+    context: Context,
+    changes: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GOOGLE_CLOUD_LOCATION", raising=False)
+    with pytest.raises(AirflowFailException, match=message) as caught:
+        GeminiBatchSubmitOperator(**{**submit_args, **changes}).execute(context)
+    assert isinstance(caught.value.__cause__, InvalidParameterError)
+    assert vertex.requests == ()
+
+
+def test_location_comes_from_the_environment_when_not_given(
+    submit_args: dict[str, Any], context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", "europe-west4")
+    del submit_args["location"]
+    name = GeminiBatchSubmitOperator(**submit_args).execute(context)
+    assert JobName.parse(name).location == "europe-west4"
+
+
+@pytest.fixture
+def request_table(stack: RunningStack, bigquery_client: bigquery.Client) -> Any:
+    """Makes a table of requests in a dataset of the given location."""
+
+    def make(location: str) -> str:
+        from google.cloud import bigquery as bq
+
+        dataset = bq.Dataset(f"{stack.project}.in_{location.replace('-', '_').lower()}")
+        dataset.location = location
+        bigquery_client.create_dataset(dataset, exists_ok=True)
+        table = f"{stack.project}.{dataset.dataset_id}.requests"
+        bigquery_client.query_and_wait(
+            f"CREATE OR REPLACE TABLE `{table}` AS SELECT 'row-1' AS `key`, JSON "
+            """'{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}' AS request"""
+        )
+        return f"bq://{table}"
+
+    return make
+
+
+def test_a_table_in_the_jobs_region_is_read(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context, request_table: Any
+) -> None:
+    submit_args["input_uri"] = request_table("us-central1")
+    GeminiBatchSubmitOperator(**submit_args).execute(context)
+    assert vertex.jobs[0]["inputConfig"]["bigquerySource"]["inputUri"] == submit_args["input_uri"]
+
+
+@pytest.mark.parametrize("region", ["US", "europe-west4"])
+def test_a_table_that_lies_elsewhere_is_refused_before_anything_is_created(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context, request_table: Any, region: str
+) -> None:
+    submit_args["input_uri"] = request_table(region)
+    with pytest.raises(AirflowFailException, match=r"region"):
+        GeminiBatchSubmitOperator(**submit_args).execute(context)
+    assert creates(vertex) == []
