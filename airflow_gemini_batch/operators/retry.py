@@ -52,7 +52,7 @@ class GeminiBatchRetryFailedOperator(GeminiBatchResultsToBigQueryOperator):
     ``response_schema``, ``error_table``, ``write_mode`` and the gates; those are held against all rows after
     the last round, see docs/retry.md.
 
-    Returns ``rounds`` (``job_name``, ``asked``, ``succeeded``, ``cost_usd`` of each), ``succeeded``,
+    Returns ``rounds`` (``job_name``, ``resubmitted``, ``succeeded``, ``cost_usd`` of each), ``succeeded``,
     ``left``, ``ended``, ``counts`` (all rows by bucket, as they stand) and ``cost_usd``.
 
     :param results_table: where the results operator has landed the jobs (templated)

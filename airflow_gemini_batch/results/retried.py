@@ -59,7 +59,7 @@ def round_of(landed: Manifest) -> Round:
     """Read a round off its landing."""
     return Round(
         job_name=landed.job_name,
-        asked=landed.rows if landed.input_rows is None else landed.input_rows,
+        resubmitted=landed.rows if landed.input_rows is None else landed.input_rows,
         succeeded=landed.counts[RowStatus.SUCCEEDED],
         cost_usd=None if landed.cost_usd is None else float(landed.cost_usd),
     )

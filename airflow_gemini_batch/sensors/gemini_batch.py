@@ -24,8 +24,8 @@ from airflow_gemini_batch.jobs.outcome import summarise
 from airflow_gemini_batch.jobs.polling import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
-    Outcome,
-    Watch,
+    PollState,
+    WaitOutcome,
     utc_now,
 )
 from airflow_gemini_batch.tasks.links import BatchJobLink
@@ -96,7 +96,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         self.poll_interval = poll_interval
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
-        self._watch: Watch | None = None
+        self._watch: PollState | None = None
 
     def execute(self, context: Context) -> Any:
         """Look once; if the job has not ended, defer (or poke)."""
@@ -134,10 +134,10 @@ class GeminiBatchJobSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once. A look that fails for a passing reason is no failure of the sensor."""
         name = self._checked_name()
-        watch = self._watch or Watch(poll_interval=self.poll_interval, deadline=None, seed=str(name))
+        watch = self._watch or PollState(poll_interval=self.poll_interval, deadline=None, seed=str(name))
         with self._failures():
             self._watch, step, job = look(self, connect(self), name, watch)
-            if job and step.outcome is Outcome.ENDED:
+            if job and step.outcome is WaitOutcome.ENDED:
                 return PokeReturnValue(is_done=True, xcom_value=self._finish(job))
         return PokeReturnValue(is_done=False)
 

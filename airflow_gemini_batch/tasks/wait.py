@@ -19,7 +19,7 @@ from airflow_gemini_batch.exceptions import (
     WaitTimeoutError,
 )
 from airflow_gemini_batch.jobs.outcome import explain_end
-from airflow_gemini_batch.jobs.polling import Outcome, Watch, utc_now
+from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome, utc_now
 from airflow_gemini_batch.tasks.airflow_versions import was_stopped_by_user
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.identity import RunIdentity
-    from airflow_gemini_batch.jobs.polling import Step
+    from airflow_gemini_batch.jobs.polling import PollStep
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
 
@@ -131,9 +131,9 @@ def job_of_event(face: WaitingFace, hook: GeminiBatchHook, event: Mapping[str, A
     """
     if not event or "job_name" not in event:
         raise GeminiBatchError(f"The trigger sent an event without a job name: {event!r}")
-    if event["outcome"] == Outcome.TIMEOUT.value:
+    if event["outcome"] == WaitOutcome.TIMEOUT.value:
         _timed_out(face, hook, JobName.parse(event["job_name"]), event.get("state"))
-    if event["outcome"] == Outcome.ERROR.value:
+    if event["outcome"] == WaitOutcome.ERROR.value:
         raise GeminiBatchError(
             f"{event['message']} The batch job {event['job_name']} may go on and cost money; clearing this "
             "task looks at it again."
@@ -146,19 +146,19 @@ def wait_here(face: WaitingFace, hook: GeminiBatchHook, name: JobName, deadline:
 
     :raises WaitTimeoutError: the deadline passed first
     """
-    watch = Watch(poll_interval=face.poll_interval, deadline=deadline, seed=str(name))
+    watch = PollState(poll_interval=face.poll_interval, deadline=deadline, seed=str(name))
     while True:
         watch, step, job = look(face, hook, name, watch)
-        if job and step.outcome is Outcome.ENDED:
+        if job and step.outcome is WaitOutcome.ENDED:
             return job
-        if step.outcome is Outcome.TIMEOUT:
+        if step.outcome is WaitOutcome.TIMEOUT:
             _timed_out(face, hook, name, watch.state.value if watch.state else None)
         time.sleep(step.wait)
 
 
 def look(
-    face: WaitingFace, hook: GeminiBatchHook, name: JobName, watch: Watch
-) -> tuple[Watch, Step, BatchJob | None]:
+    face: WaitingFace, hook: GeminiBatchHook, name: JobName, watch: PollState
+) -> tuple[PollState, PollStep, BatchJob | None]:
     """Look at a job once from the worker. A look that fails for a passing reason answers no job.
 
     :raises GeminiBatchError: it failed for a lasting reason, several times
@@ -166,10 +166,10 @@ def look(
     job = None
     try:
         job = hook.get_job(name, retry=False)
-        watch, step = watch.saw(job, utc_now())
+        watch, step = watch.after_read(job, utc_now())
     except GeminiBatchError as error:
-        watch, step = watch.failed(error, utc_now())
-        if step.outcome is Outcome.ERROR:
+        watch, step = watch.after_error(error, utc_now())
+        if step.outcome is WaitOutcome.ERROR:
             raise
     if step.message:
         (face.log.warning if step.is_warning else face.log.info)(step.message)

@@ -182,7 +182,7 @@ def test_every_row_ends_in_its_bucket(land: Callable[..., Landed], regional: boo
 
     assert landed.statuses() == expected(row_0="failed")
     assert landed.errors() == {"row-0": False}
-    assert [(each["asked"], each["succeeded"]) for each in manifest["rounds"]] == [(3, 2), (1, 1)]
+    assert [(each["resubmitted"], each["succeeded"]) for each in manifest["rounds"]] == [(3, 2), (1, 1)]
     assert (manifest["succeeded"], manifest["left"], manifest["ended"]) == (3, 0, "nothing_left")
     first, second, third = landed.jobs
     assert [each["job_name"] for each in manifest["rounds"]] == [second["name"], third["name"]]
@@ -214,7 +214,7 @@ def test_a_fifth_of_the_rows_fails_in_three_ways_and_the_cost_is_known_to_the_ce
 
     manifest = landed.run(rows((RowFaultKind.EXHAUSTED, (1,))), NOTHING)
 
-    assert [(each["asked"], each["succeeded"]) for each in manifest["rounds"]] == [(13, 12), (1, 1)]
+    assert [(each["resubmitted"], each["succeeded"]) for each in manifest["rounds"]] == [(13, 12), (1, 1)]
     assert Counter(landed.statuses().values()) == {"succeeded": 93, "failed": 7}
     assert set(landed.errors()) == {f"row-{n}" for n in range(7)}
     # 2.5 Flash in batch: 0.15 USD for a million tokens of prompts, 1.25 of answers. What failed is free.
@@ -277,7 +277,7 @@ def test_a_task_that_is_killed_pays_no_round_twice(
 
     assert landed.statuses() == expected(row_0="failed")
     assert len(landed.jobs) == 3
-    assert [(each["asked"], each["succeeded"]) for each in manifest["rounds"]] == [(3, 2), (1, 1)]
+    assert [(each["resubmitted"], each["succeeded"]) for each in manifest["rounds"]] == [(3, 2), (1, 1)]
     # Clearing the task when all is done changes nothing.
     assert landed.run() == manifest
     assert len(landed.jobs) == 3
@@ -378,7 +378,7 @@ def test_rows_that_a_job_did_before_it_failed_count(land: Callable[..., Landed])
     landed = land()
     fault = FaultPlan(jobs=[JobFault(ends=JobState.EXPIRED, after_rows=1)])
     manifest = landed.run(fault, NOTHING)
-    assert [(each["asked"], each["succeeded"]) for each in manifest["rounds"]] == [(3, 1), (2, 2)]
+    assert [(each["resubmitted"], each["succeeded"]) for each in manifest["rounds"]] == [(3, 1), (2, 2)]
     assert landed.statuses() == expected(row_0="failed")
 
 
