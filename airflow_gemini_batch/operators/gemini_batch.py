@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.jobs.spec import check_region
-from airflow_gemini_batch.tasks.airflow_versions import Notebook, run_identity
+from airflow_gemini_batch.tasks.airflow_versions import TaskState, run_identity
 from airflow_gemini_batch.tasks.before_create import check_input
 from airflow_gemini_batch.tasks.land import land_results
 from airflow_gemini_batch.tasks.links import BatchJobLink
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.batch_job import BatchJob, JobName
     from airflow_gemini_batch.cost.prices import BatchPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.jobs.decision import Policy
     from airflow_gemini_batch.jobs.spec import JobSpec
-    from airflow_gemini_batch.jobs.submission import Policy
 
 
 @documented(SubmitOptions, WaitOptions, ConnectionOptions)
@@ -136,22 +136,22 @@ class GeminiBatchSubmitOperator(BaseOperator):
             hook = connect(self)
             spec = self._spec(hook, context)
             policy, budget = self._policy(), options.budget()
-            facts = hook.look_at_input(spec)
+            facts = hook.inspect_input(spec)
             check_region(spec, facts.location)
             spec = replace(spec, input_content=facts.content)
-            run, notebook = run_identity(context), Notebook(context)
+            run, task_state = run_identity(context), TaskState(context)
             self._to_cancel = partial(cancel_unwanted, hook, waiting, context["ti"], spec, run)
             submission = submit(
                 hook,
                 spec,
                 run,
                 policy,
-                remembered=notebook.read(),
+                remembered=task_state.read(),
                 is_retry=context["ti"].try_number > 1,
                 before_create=partial(check_input, options, hook, spec, budget),
             )
         job = submission.job
-        notebook.write(job.name)
+        task_state.write(job.name)
         BatchJobLink.persist(context, job.name)
         verb = "Created" if submission.created else "Attached to"
         self.log.info("%s batch job %s (%s): %s", verb, job.name, job.state.name, submission.reason)
@@ -186,7 +186,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         return job.name
 
     def _policy(self) -> Policy:
-        from airflow_gemini_batch.jobs.submission import OnChangedInput, Policy
+        from airflow_gemini_batch.jobs.decision import OnChangedInput, Policy
 
         on_changed_input = choice(OnChangedInput, "on_changed_input", self.on_changed_input)
         return Policy(on_changed_input=on_changed_input, reuse_succeeded=not self.force_new)

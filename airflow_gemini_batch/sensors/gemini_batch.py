@@ -23,8 +23,8 @@ from airflow_gemini_batch.jobs.outcome import summarise
 from airflow_gemini_batch.jobs.polling import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
-    Outcome,
-    Watch,
+    PollState,
+    WaitOutcome,
 )
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import ConnectionOptions, WaitOptions, documented, store
@@ -90,7 +90,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         store(self, shared, WaitOptions, ConnectionOptions)
         self.job_name = job_name
         self.on_incomplete = on_incomplete
-        self._watch: Watch | None = None
+        self._watch: PollState | None = None
 
     def execute(self, context: Context) -> Any:
         """Poll once; defer (or poke) if the job has not ended."""
@@ -128,10 +128,10 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         """Poll once. A transient error does not fail the sensor."""
         name = self._checked_name()
         options = WaitOptions.of(self)
-        watch = self._watch or Watch(poll_interval=options.poll_interval, deadline=None, seed=str(name))
+        watch = self._watch or PollState(poll_interval=options.poll_interval, deadline=None, seed=str(name))
         with self._failures():
             self._watch, step, job = look(connect(self), name, watch)
-            if job and step.outcome is Outcome.ENDED:
+            if job and step.outcome is WaitOutcome.ENDED:
                 return PokeReturnValue(is_done=True, xcom_value=self._finish(job))
         return PokeReturnValue(is_done=False)
 

@@ -151,14 +151,14 @@ class Series:
 
     def begun(self) -> list[BatchJob]:
         """Return the jobs that earlier tries of this task run have created, one per round."""
-        from airflow_gemini_batch.jobs.submission import find_done
+        from airflow_gemini_batch.jobs.submission import find_reusable
 
         if not (self._options.job_name or self._open):
             return []
         found: list[BatchJob] = []
         name = self.source.name
         for number in range(1, self._options.max_rounds + 1):
-            job = find_done(self.hook, name.project, name.location, self.identity(self.source, number))
+            job = find_reusable(self.hook, name.project, name.location, self.identity(self.source, number))
             if job is None:
                 break
             found.append(job)

@@ -19,7 +19,7 @@ from airflow_gemini_batch.exceptions import (
     WaitTimeoutError,
 )
 from airflow_gemini_batch.jobs.outcome import explain_end
-from airflow_gemini_batch.jobs.polling import Outcome, Watch, utc_now
+from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome, utc_now
 from airflow_gemini_batch.tasks.airflow_versions import was_stopped_by_user
 from airflow_gemini_batch.tasks.options import ConnectionOptions
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.identity import RunIdentity
-    from airflow_gemini_batch.jobs.polling import Step
+    from airflow_gemini_batch.jobs.polling import PollStep
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.tasks.options import WaitOptions
     from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
@@ -113,9 +113,9 @@ def job_of_event(hook: GeminiBatchHook, options: WaitOptions, event: Mapping[str
     """
     if not event or "job_name" not in event:
         raise GeminiBatchError(f"The trigger sent an event without a job name: {event!r}")
-    if event["outcome"] == Outcome.TIMEOUT.value:
+    if event["outcome"] == WaitOutcome.TIMEOUT.value:
         _timed_out(hook, options, JobName.parse(event["job_name"]), event.get("state"))
-    if event["outcome"] == Outcome.ERROR.value:
+    if event["outcome"] == WaitOutcome.ERROR.value:
         raise GeminiBatchError(
             f"{event['message']} The batch job {event['job_name']} may still be running and cost money; "
             "clear this task to wait for it again."
@@ -128,17 +128,19 @@ def wait_here(hook: GeminiBatchHook, options: WaitOptions, name: JobName) -> Bat
 
     :raises WaitTimeoutError: the deadline passed first
     """
-    watch = Watch(poll_interval=options.poll_interval, deadline=options.deadline(), seed=str(name))
+    watch = PollState(poll_interval=options.poll_interval, deadline=options.deadline(), seed=str(name))
     while True:
         watch, step, job = look(hook, name, watch)
-        if job and step.outcome is Outcome.ENDED:
+        if job and step.outcome is WaitOutcome.ENDED:
             return job
-        if step.outcome is Outcome.TIMEOUT:
+        if step.outcome is WaitOutcome.TIMEOUT:
             _timed_out(hook, options, name, watch.state.value if watch.state else None)
         time.sleep(step.wait)
 
 
-def look(hook: GeminiBatchHook, name: JobName, watch: Watch) -> tuple[Watch, Step, BatchJob | None]:
+def look(
+    hook: GeminiBatchHook, name: JobName, watch: PollState
+) -> tuple[PollState, PollStep, BatchJob | None]:
     """Poll a job once from the worker. After a transient error there is no job.
 
     :raises GeminiBatchError: a permanent error, several times in a row
@@ -146,10 +148,10 @@ def look(hook: GeminiBatchHook, name: JobName, watch: Watch) -> tuple[Watch, Ste
     job = None
     try:
         job = hook.get_job(name, retry=False)
-        watch, step = watch.saw(job, utc_now())
+        watch, step = watch.after_read(job, utc_now())
     except GeminiBatchError as error:
-        watch, step = watch.failed(error, utc_now())
-        if step.outcome is Outcome.ERROR:
+        watch, step = watch.after_error(error, utc_now())
+        if step.outcome is WaitOutcome.ERROR:
             raise
     if step.message:
         log.log(logging.WARNING if step.is_warning else logging.INFO, "%s", step.message)
