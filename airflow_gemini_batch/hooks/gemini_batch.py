@@ -22,10 +22,10 @@ from airflow_gemini_batch.exceptions import (
     InvalidParameterError,
     PermissionDeniedError,
 )
+from airflow_gemini_batch.gcp.discovery import snake_case
 from airflow_gemini_batch.hooks.errors import from_sdk
 from airflow_gemini_batch.hooks.sdk import get_resource, source, without_request_lines
 from airflow_gemini_batch.jobs.input_facts import look_at_input
-from airflow_gemini_batch.requests.request_fields import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -17,7 +17,7 @@ from airflow_gemini_batch.requests.checking.line_shapes import Shapes
 from airflow_gemini_batch.requests.checking.request_rules import RowRules
 from airflow_gemini_batch.requests.in_bigquery.key_table import KeyTable
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL
-from airflow_gemini_batch.requests.request_fields import request_fields
+from airflow_gemini_batch.requests.request_fields import names_with_checked_values
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -119,7 +119,7 @@ class Check:
         self._limits = limits or Limits()
         self._findings = Findings()
         self._path_kinds = PathKinds()
-        self._shape_of = Shapes(request_fields().names_with_checked_values).of
+        self._shape_of = Shapes(names_with_checked_values()).of
         self._row_rules = RowRules()
         self._shapes: dict[Hashable, _Shape] = {}
         self._keys = KeyTable(self._limits.rows)

@@ -1,4 +1,10 @@
-"""The check and the emulator's import have no code in common, and must agree on any file."""
+"""The check and the emulator agree on any file.
+
+The rules of the import, and those of ``contents``, are implemented twice and independently:
+``requests/checking`` and ``emulator/running`` share no code for them, so these tests compare two readings of
+the service. Fields and types of a request are checked by the same code, ``gcp/discovery.py``, against Google's
+discovery document; for them these tests only compare what each side makes of a violation.
+"""
 
 from __future__ import annotations
 
