@@ -12,18 +12,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import ResponseSchemaError
+from airflow_gemini_batch.gcp.column_rules import COLUMN_NAME, MAX_RECORD_DEPTH
+from airflow_gemini_batch.requests.json_schema import BrokenReferenceError, follow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The import of a batch's input names a BigQuery column after every member; results are columns as well.
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 _RESERVED = re.compile(r"(_table_|_file_|_partition|_row_timestamp|__root__|_colidentifier|_change_)", re.I)
 _TYPES = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT")
 _SCALARS = {"STRING": "STRING", "NUMBER": "FLOAT64", "INTEGER": "INT64", "BOOLEAN": "BOOL"}
 _TEXT_FORMATS = {"date": "DATE", "date-time": "TIMESTAMP", "time": "TIME"}
-# BigQuery's limit; what is nested deeper stays JSON.
-_MAX_LEVELS = 15
 # Copied as they are. `default` and `example` are left out: they may hold anything, the import infers types.
 _KEYWORDS = (
     *("format", "title", "description", "minimum", "maximum", "pattern", "minLength", "maxLength"),
@@ -104,7 +102,7 @@ class _Normaliser:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
 
-    def node(self, given: object, path: str, references: tuple[str, ...]) -> dict[str, Any]:
+    def node(self, given: object, path: str, references: tuple[object, ...]) -> dict[str, Any]:
         """Bring one schema into the service's form."""
         if not isinstance(given, dict):
             raise ResponseSchemaError(path, given, "a schema is an object")
@@ -122,36 +120,29 @@ class _Normaliser:
         return result
 
     def _resolve(
-        self, schema: dict[str, Any], path: str, references: tuple[str, ...]
-    ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Put the target of a reference in its place; the keywords beside it win."""
-        while reference := schema.get("$ref") or schema.get("ref"):
-            if reference in references:
-                raise ResponseSchemaError(
-                    path, reference, "it contains itself, and a table has no such column; cut the recursion"
-                )
-            references = (*references, reference)
-            beside = {k: v for k, v in schema.items() if k not in ("$ref", "ref")}
-            schema = {**_spelt(self._target(reference, path)), **beside}
+        self, schema: dict[str, Any], path: str, references: tuple[object, ...]
+    ) -> tuple[dict[str, Any], tuple[object, ...]]:
+        """Replace a reference with its target. Keywords next to the reference win."""
+        try:
+            while step := follow(schema, self._document, references):
+                schema, references = {**_spelt(step.target), **step.siblings}, step.references
+        except BrokenReferenceError as error:
+            fix = "the schema defines nothing of that name. Correct the reference"
+            if error.is_recursive:
+                fix = "it contains itself, and a table column cannot. Remove the recursion"
+            raise ResponseSchemaError(path, error.reference, fix) from None
         parts = schema.get("allOf")
         if not parts:
             return schema, references
         if len(parts) > 1:
-            raise ResponseSchemaError(path, "allOf", "write the combined schema out; the service has none")
-        beside = {k: v for k, v in schema.items() if k != "allOf"}
-        return self._resolve({**_spelt(parts[0]), **beside}, path, references)
-
-    def _target(self, reference: object, path: str) -> dict[str, Any]:
-        target: object = self._document
-        for step in str(reference).removeprefix("#").strip("/").split("/"):
-            name = step.replace("~1", "/").replace("~0", "~")
-            target = target.get(name) if isinstance(target, dict) else None
-        if not str(reference).startswith("#") or not isinstance(target, dict):
-            raise ResponseSchemaError(path, reference, "there is nothing of that name in this schema")
-        return target
+            raise ResponseSchemaError(
+                path, "allOf", "the service does not support allOf. Write the combined schema instead"
+            )
+        siblings = {k: v for k, v in schema.items() if k != "allOf"}
+        return self._resolve({**_spelt(parts[0]), **siblings}, path, references)
 
     def _alternatives(
-        self, schema: dict[str, Any], path: str, references: tuple[str, ...]
+        self, schema: dict[str, Any], path: str, references: tuple[object, ...]
     ) -> tuple[list[dict[str, Any]], bool]:
         """The members of a union without null, and whether null was one."""
         options = schema.get("anyOf") or schema.get("oneOf") or []
@@ -161,7 +152,7 @@ class _Normaliser:
         kept = [option for option in options if not _is_null(option)]
         return [self.node(each, path, references) for each in kept], len(kept) < len(options)
 
-    def _typed(self, schema: dict[str, Any], path: str, references: tuple[str, ...]) -> dict[str, Any]:
+    def _typed(self, schema: dict[str, Any], path: str, references: tuple[object, ...]) -> dict[str, Any]:
         kind = _kind(schema, path)
         result: dict[str, Any] = {"type": kind} if kind else {}
         result.update(_copied(schema))
@@ -177,7 +168,7 @@ class _Normaliser:
             result.update(self._object(schema, path, references))
         return result
 
-    def _object(self, schema: dict[str, Any], path: str, references: tuple[str, ...]) -> dict[str, Any]:
+    def _object(self, schema: dict[str, Any], path: str, references: tuple[object, ...]) -> dict[str, Any]:
         given = schema.get("properties") or {}
         names = {name.lower(): name for name in given}
         for name in given:
@@ -253,7 +244,7 @@ def _allows_null(schema: Mapping[str, Any]) -> bool:
 
 
 def _check_name(name: str, path: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not COLUMN_NAME.fullmatch(name):
         raise ResponseSchemaError(
             path, name, "a name is letters, digits and _, does not start with a digit, at most 300 characters"
         )
@@ -276,7 +267,7 @@ def _column(name: str, schema: Mapping[str, Any], required: bool, level: int) ->
     column_type = _SCALARS.get(typed.get("type", ""), "JSON")
     if column_type == "STRING":
         column_type = _TEXT_FORMATS.get(typed.get("format", ""), "STRING")
-    if typed.get("properties") and not typed.get("additionalProperties") and level < _MAX_LEVELS:
+    if typed.get("properties") and not typed.get("additionalProperties") and level < MAX_RECORD_DEPTH:
         column_type = "RECORD"
     return Column(
         name=name,

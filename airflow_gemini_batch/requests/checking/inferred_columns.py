@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from airflow_gemini_batch.gcp.column_rules import COLUMN_NAME, MAX_RECORD_DEPTH
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Rule
 
-MAX_LEVELS = 15
 MAX_PATHS = 10_000
 """As many columns as a BigQuery table can have; paths beyond are not compared."""
 
@@ -21,7 +21,6 @@ ARRAY, SINGLE, NULL = 1, 2, 4
 STRING, NUMBER, BOOLEAN, STRUCT = 8, 16, 32, 64
 _KINDS = {STRING: "text", NUMBER: "a number", BOOLEAN: "true or false", STRUCT: "an object"}
 _SCALARS: dict[type, int] = {str: STRING, int: NUMBER, float: NUMBER, bool: BOOLEAN}
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 _NAME_MEMBER = re.compile(r"[A-Za-z_$][\w$]*")
 
 EMPTY_OBJECT = Rule(
@@ -82,7 +81,7 @@ class Structure:
         for name, item in value.items():
             inner = f"{column}.{name}" if column else name
             at = child(path, name)
-            if not _NAME.fullmatch(name):
+            if not COLUMN_NAME.fullmatch(name):
                 self._refuse(
                     BAD_NAME,
                     at,
@@ -116,12 +115,12 @@ class Structure:
             return _SCALARS.get(type(value), 0)
         if not value:
             self._refuse(EMPTY_OBJECT, path, f"Cannot store struct '{column}' with no fields")
-        elif level > MAX_LEVELS:
+        elif level > MAX_RECORD_DEPTH:
             self._refuse(
                 TOO_DEEP,
                 path,
                 f"Schema nested too deeply, at least {level} compared to the maximum allowed level of "
-                f"{MAX_LEVELS}",
+                f"{MAX_RECORD_DEPTH}",
             )
         else:
             self._members(value, column, path, level + 1)

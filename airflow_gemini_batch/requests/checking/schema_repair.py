@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.requests.checking.inferred_columns import child
+from airflow_gemini_batch.requests.json_schema import BrokenReferenceError, follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,7 +58,7 @@ class SchemaRepair:
         """
         return self._node(self._root, path, ())
 
-    def _node(self, given: Mapping[str, Any], path: str, followed: tuple[str, ...]) -> dict[str, Any]:
+    def _node(self, given: Mapping[str, Any], path: str, followed: tuple[object, ...]) -> dict[str, Any]:
         self._nodes += 1
         if self._nodes > _MOST_NODES:
             raise CannotRepairError(path)
@@ -86,31 +87,20 @@ class SchemaRepair:
         return self._without_null_type(schema, path)
 
     def _resolved(
-        self, given: Mapping[str, Any], path: str, followed: tuple[str, ...]
-    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        self, given: Mapping[str, Any], path: str, followed: tuple[object, ...]
+    ) -> tuple[dict[str, Any], tuple[object, ...]]:
         schema = dict(given)
-        while isinstance(reference := schema.get("$ref"), str):
-            if reference in followed:
-                raise CannotRepairError(reference)
-            followed = (*followed, reference)
-            target = self._target(reference)
-            beside = {name: value for name, value in schema.items() if name != "$ref"}
-            if any(name in target and name not in _ANNOTATIONS for name in beside):
-                raise CannotRepairError(reference)
-            schema = {**target, **beside}
-            self._changed("inline-ref", child(path, "$ref"))
+        try:
+            while isinstance(schema.get("$ref"), str) and (
+                step := follow(schema, self._root, followed, ("$ref",))
+            ):
+                if any(name in step.target and name not in _ANNOTATIONS for name in step.siblings):
+                    raise CannotRepairError(step.references[-1])
+                schema, followed = {**step.target, **step.siblings}, step.references
+                self._changed("inline-ref", child(path, "$ref"))
+        except BrokenReferenceError as error:
+            raise CannotRepairError(error.reference) from None
         return schema, followed
-
-    def _target(self, reference: str) -> Mapping[str, Any]:
-        if not reference.startswith("#"):
-            raise CannotRepairError(reference)
-        target: Any = self._root
-        for step in reference[1:].strip("/").split("/") if reference not in ("#", "#/") else ():
-            name = step.replace("~1", "/").replace("~0", "~")
-            target = target.get(name) if isinstance(target, dict) else None
-        if not isinstance(target, dict):
-            raise CannotRepairError(reference)
-        return target
 
     def _drop_empty(self, schema: dict[str, Any], path: str) -> None:
         for name, value in list(schema.items()):

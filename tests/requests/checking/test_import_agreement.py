@@ -2,8 +2,8 @@
 
 The rules of the import, and those of ``contents``, are implemented twice and independently:
 ``requests/checking`` and ``emulator/running`` share no code for them, so these tests compare two readings of
-the service. Fields and types of a request are checked by the same code, ``gcp/discovery.py``, against Google's
-discovery document; for them these tests only compare what each side makes of a violation.
+the service. Fields and types of a request are checked by the same code, ``gcp/discovery.py``, against
+Google's discovery document; there, these tests only compare what each side makes of a violation.
 """
 
 from __future__ import annotations
