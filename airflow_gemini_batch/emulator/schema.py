@@ -24,8 +24,8 @@ class Method:
     """A method of the API.
 
     :param query: the query parameters that it takes, with their schemas
-    :param request: name of the body's schema, if it takes a body
-    :param response: name of the answer's schema
+    :param request: name of the schema of its body, if it has one
+    :param response: name of the schema of its response
     """
 
     id: str
@@ -53,7 +53,7 @@ class Discovery:
 
     @cached_property
     def methods(self) -> Sequence[Method]:
-        """All methods; for several with one path, those whose path has the most fixed parts come first."""
+        """All methods, those whose path has the most fixed parts first: several may match the same path."""
         found: list[Method] = []
         pending = [self._document]
         while pending:
@@ -63,7 +63,7 @@ class Discovery:
         return sorted(found, key=lambda method: -len(method.path.pattern.replace("[^/:]+", "")))
 
     def method(self, http_method: str, path: str) -> Method | None:
-        """Return the method that answers, for example, ``GET`` on ``/v1/projects/p/locations/l``."""
+        """Return the method of, for example, ``GET`` ``/v1/projects/p/locations/l``, or None."""
         for method in self.methods:
             if method.http_method == http_method and method.path.fullmatch(path.lstrip("/")):
                 return method
@@ -99,9 +99,9 @@ class Discovery:
         return [_described(found) for found in self._schemas.violations(schema, value, at, strict=strict)]
 
     def writable(self, schema: str, value: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a message that has no violations as the service keeps it.
+        """Return a valid message as the service stores it.
 
-        Names in camelCase, without nulls and without the fields that only the service writes.
+        Names are in camelCase; nulls and the fields that only the service writes are removed.
         """
         kept = {}
         properties = self.schema(schema).get("properties", {})
