@@ -26,6 +26,6 @@ def is_output_table(columns: Collection[str]) -> bool:
     return all(name in columns for name in RESERVED_COLUMNS)
 
 
-def asked_part(row: Mapping[str, Any]) -> dict[str, Any]:
+def input_part(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of an output line that was its input."""
     return {name: value for name, value in row.items() if name not in _ADDED}

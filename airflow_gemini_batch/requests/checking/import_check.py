@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 # Twice as fast as the standard library.
 from msgspec.json import decode as _decode_fast
 
-from airflow_gemini_batch.requests.checking.earlier_output import asked_part, is_output
+from airflow_gemini_batch.requests.checking.earlier_output import input_part, is_output
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.inferred_columns import TOO_DEEP, PathKinds, Problem, Structure
 from airflow_gemini_batch.requests.checking.line_shapes import Shapes
@@ -152,7 +152,7 @@ class Check:
         if is_output(row):
             place = Place(self.lines, key, self._file)
             self._findings.add(EARLIER_OUTPUT, "$", "The line is output of an earlier job.", [place])
-            row = asked_part(row)
+            row = input_part(row)
         if key is not None:
             self._check_key(key, row)
         try:
