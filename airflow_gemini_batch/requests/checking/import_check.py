@@ -17,7 +17,7 @@ from airflow_gemini_batch.requests.checking.earlier_output import input_part, is
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.inferred_columns import TOO_DEEP, PathKinds, Problem, Structure
 from airflow_gemini_batch.requests.checking.line_shapes import Shapes
-from airflow_gemini_batch.requests.checking.request_rules import RowRules
+from airflow_gemini_batch.requests.checking.request_rules import row_problems
 from airflow_gemini_batch.requests.in_bigquery.key_table import KeyTable
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL
 from airflow_gemini_batch.requests.request_fields import names_with_checked_values
@@ -118,7 +118,6 @@ class Check:
         self._findings = Findings()
         self._path_kinds = PathKinds()
         self._shape_of = Shapes(names_with_checked_values()).of
-        self._row_rules = RowRules()
         self._shapes: dict[Hashable, _Shape] = {}
         self._keys = KeyTable(self._limits.rows)
         self._file = ""
@@ -194,7 +193,7 @@ class Check:
     def _learn(self, name: Hashable, row: dict[str, Any]) -> _Shape:
         """Check a row of a new shape."""
         structure = Structure(row)
-        problems = [*structure.problems, *self._row_rules.problems(row)]
+        problems = [*structure.problems, *row_problems(row)]
         if _key(row) is None:
             problems.append(Problem(NO_KEY, "$", "The row has no key."))
         if len(self._shapes) >= _REMEMBERED_SHAPES:

@@ -48,10 +48,10 @@ def preflight(uris: Sequence[str], storage: Client, *, asked_for: bool = False) 
     except Forbidden:
         log.info("The input is not checked before submitting: the task has no permission to read it.")
         return
-    _judge(checker.report(), uris)
+    _raise_or_warn(checker.report(), uris)
 
 
-def _judge(report: Report, uris: Sequence[str]) -> None:
+def _raise_or_warn(report: Report, uris: Sequence[str]) -> None:
     if report.job_fails:
         found = report.of_level(Level.JOB)
         more = f" {len(found) - 1} more findings." if len(found) > 1 else ""

@@ -62,17 +62,11 @@ IGNORED_BESIDE_REQUEST = Rule(
 )
 
 
-class RowRules:
-    """Checks rows against the rules of this module."""
-
-    def __init__(self) -> None:
-        self._schemas = request_schemas()
-
-    def problems(self, row: Mapping[str, Any]) -> list[Problem]:
-        """Return what is wrong with a row whose ``request`` is an object."""
-        request = row["request"]
-        violations = self._schemas.violations(REQUEST, request)
-        return [*_next_to_request(row), *map(_problem, violations), *_contents(request)]
+def row_problems(row: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong with a row whose ``request`` is an object."""
+    request = row["request"]
+    violations = request_schemas().violations(REQUEST, request)
+    return [*_next_to_request(row), *map(_problem, violations), *_contents(request)]
 
 
 def _next_to_request(row: Mapping[str, Any]) -> Iterable[Problem]:
