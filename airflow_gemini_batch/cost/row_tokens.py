@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.requests.request_fields import elements, member, snake_case
+from airflow_gemini_batch.gcp.discovery import elements, member, snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

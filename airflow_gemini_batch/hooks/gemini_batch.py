@@ -20,6 +20,7 @@ from airflow_gemini_batch.exceptions import (
     InvalidParameterError,
     PermissionDeniedError,
 )
+from airflow_gemini_batch.gcp.discovery import snake_case
 from airflow_gemini_batch.hooks.errors import from_sdk
 from airflow_gemini_batch.hooks.sdk import (
     batch_job_source,
@@ -28,7 +29,6 @@ from airflow_gemini_batch.hooks.sdk import (
     without_request_logging,
 )
 from airflow_gemini_batch.jobs.input_facts import inspect_input
-from airflow_gemini_batch.requests.request_fields import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,7 @@
-"""Input that is the output of an earlier job, which the service is said to finish: what tells it.
+"""Recognizes input that is the output of an earlier job.
 
-Google's pages say that such a job asks only what has no good answer and copies the rest. Nobody has published
-a run, so of such input nothing is refused for what the service has added to it.
+Google's documentation says that such a job runs only the rows without a successful response and copies the
+others. No published run confirms it, so the fields that the service added are never rejected.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def is_output_table(columns: Collection[str]) -> bool:
     return all(name in columns for name in RESERVED_COLUMNS)
 
 
-def asked_part(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What of such a line was its input."""
+def input_part(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of an output line that was its input."""
     return {name: value for name, value in row.items() if name not in _ADDED}
