@@ -38,6 +38,12 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, name
 
 
+def split_folder(uri: str) -> tuple[str, str]:
+    """Split ``gs://bucket/prefix`` into bucket and ``prefix/``; the prefix of a whole bucket is empty."""
+    bucket, prefix = split_uri(uri.rstrip("/"))
+    return bucket, f"{prefix}/" if prefix else ""
+
+
 def matching(uri: str, storage: Client, fields: str) -> Iterator[Blob]:
     """The objects of a URI, which may hold ``*``.
 

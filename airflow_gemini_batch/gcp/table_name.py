@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.exceptions import DatasetNotFoundError, InvalidParameterError
 
 if TYPE_CHECKING:
+    from google.cloud import bigquery as bq
     from google.cloud.bigquery import Client
 
 _PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]")
@@ -67,6 +68,16 @@ class TableName:
 
     def __str__(self) -> str:
         return f"{self.project}.{self.dataset}.{self.table}"
+
+
+def get_table(bigquery: Client, table: TableName | str) -> bq.Table | None:
+    """Read a table's metadata; ``None`` when the table does not exist."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        return bigquery.get_table(str(table))
+    except NotFound:
+        return None
 
 
 def dataset_location(table: TableName, bigquery: Client, job_location: str) -> str:

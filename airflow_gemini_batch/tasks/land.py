@@ -151,7 +151,7 @@ def land_job(
         error_table=values.error_table,
         run=run_identity(context),
         response_schema=values.response_schema,
-        find_schema=face.response_schema is not False,
+        infer_schema=face.response_schema is not False,
         write_mode=values.write_mode,
         include_request=face.include_request,
         include_response=face.include_response,
