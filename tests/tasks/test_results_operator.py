@@ -144,7 +144,7 @@ def test_the_report_is_written_though_a_gate_fails(
 def test_a_report_that_cannot_be_written_is_tried_again(
     land: Callable[..., Land], context: Context, ti: TaskInstance
 ) -> None:
-    with pytest.raises(ReportError, match=r"gs://no-such-bucket/a\.html: .* a retry pays nothing"):
+    with pytest.raises(ReportError, match=r"gs://no-such-bucket/a\.html: .* A retry costs nothing"):
         land(report_uri="gs://no-such-bucket/a.html").execute(context)
     assert ti.xcom[XCOM_RETURN_KEY]["counts"]["succeeded"] == 2
 
