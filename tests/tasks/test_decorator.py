@@ -271,7 +271,7 @@ def test_a_retry_with_other_requests_says_so(
 
 
 def test_nothing_to_ask(operator: Callable[..., Any], context: Context, vertex: Emulator) -> None:
-    with pytest.raises(AirflowSkipException, match="nothing to ask"):
+    with pytest.raises(AirflowSkipException, match="nothing to submit"):
         operator(list).execute(context)
     assert vertex.jobs == ()
 

@@ -351,7 +351,7 @@ def test_a_job_may_have_given_all_its_rows_away(land: Callable[..., Landed]) -> 
     landed.bigquery.query(f"DELETE FROM `{landed.table}_errors` WHERE TRUE").result()
     manifest = landed.run(write_mode="merge")
     assert (manifest["ended"], set(manifest["counts"].values())) == ("nothing_left", {0})
-    with pytest.raises(AirflowFailException, match="has no row of it"):
+    with pytest.raises(AirflowFailException, match="has no rows of this job"):
         landed.run()
     assert len(landed.jobs) == 1
 

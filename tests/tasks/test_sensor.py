@@ -120,7 +120,7 @@ def test_soft_fail_skips(job_at: Any, context: Context, deferrable: bool) -> Non
 
 def test_the_deadline_ends_waiting_and_says_that_the_job_goes_on(job_at: Any, context: Context) -> None:
     operator = sensor(job_at("reads-1000"), timeout=timedelta(seconds=0.2))
-    with pytest.raises(AirflowSensorTimeout, match="goes on and costs money"):
+    with pytest.raises(AirflowSensorTimeout, match="keeps running and costs money"):
         wait_deferred(operator, context)
 
 
