@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.models import ModelName
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 LONG_PROMPT_TOKENS = 200_000
 """A request with a prompt beyond it is priced by the higher tier, where the model has one."""
 
-_PUBLISHER_MODEL = re.compile(r"(?:.*/)?publishers/google/models/([^/@]+)(?:@.*)?|([^/@]+)(?:@.*)?")
 _BATCH_SHARE = Decimal("0.5")
 _MILLION = 1_000_000
 _PLACES = Decimal("0.000001")
@@ -86,10 +85,10 @@ class BatchPrices:
         :param model: as a job names it
         :return: ``None`` for a tuned model, and for one whose price is not known
         """
-        match = _PUBLISHER_MODEL.fullmatch(model)
-        if not match:
+        parsed = ModelName.parse(model)
+        if parsed is None or parsed.is_tuned or parsed.publisher not in (None, "google"):
             return None
-        name = match.group(1) or match.group(2)
+        name = parsed.id
         try:
             below = [_listed(name, size, when) for size in (1_000, LONG_PROMPT_TOKENS)]
             beyond = [_listed(name, size, when) for size in (LONG_PROMPT_TOKENS + 1, 5 * LONG_PROMPT_TOKENS)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import MediaError
 from airflow_gemini_batch.gcp import bigquery_job
-from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_uri
+from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -48,8 +48,8 @@ class MediaFolder:
         :param found: see ``media_found.sql``
         :raises MediaError: Cloud Storage refused
         """
-        name, prefix = split_uri(self.uri)
-        put = partial(_put, storage.bucket(name), f"{prefix}/" if prefix else "")
+        name, prefix = split_folder(self.uri)
+        put = partial(_put, storage.bucket(name), prefix)
         # Paged by tokens, which hold on to one state of the table; a row may have 100 MB.
         rows = bigquery.list_rows(bigquery.get_table(str(found)), page_size=_AT_ONCE)
         done = Counter(_side_by_side(put, rows))

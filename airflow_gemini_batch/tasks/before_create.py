@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
-from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS, table_of
+from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 from airflow_gemini_batch.tasks.wait import LoggingFace
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def check_input(face: SubmittingFace, hook: GeminiBatchHook, spec: JobSpec, budg
         preflight(spec.input_uris, hook.storage_client(spec.project), asked_for=bool(face.preflight))
     elif face.preflight and spec.input_table:
         # Not unless asked for: a query is paid for.
-        preflight_table(".".join(table_of(spec.input_table)), hook.bigquery_client(spec.project))
+        preflight_table(str(TableName.parse(spec.input_table)), hook.bigquery_client(spec.project))
     if budget.limit is None and (face.preflight is False or spec.input_table):
         return {}
     return _estimate(face, hook, spec, budget)
@@ -89,7 +90,7 @@ def _sample(hook: GeminiBatchHook, spec: JobSpec) -> Sample:
     if not spec.input_table:
         return sample_objects(spec.input_uris, hook.storage_client(spec.project))
     bigquery = hook.bigquery_client(spec.project)
-    name = ".".join(table_of(spec.input_table))
+    name = str(TableName.parse(spec.input_table))
     table = bigquery.get_table(name)
     types: Mapping[str, str] = {field.name: field.field_type for field in table.schema}
     if "request" not in types:
