@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS, UNSUPPORTED_TYPES
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-RESERVED_COLUMNS = ("response", "status")
-REFUSED_TYPES = ("STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
 _OPTIONAL = ("system_instruction", "media_uri", "media_mime_type")
 
 
@@ -88,11 +87,11 @@ def _check_type(column: TableColumn, types: tuple[str, ...], *, arrays: bool) ->
 def _check_passed(columns: list[TableColumn]) -> None:
     for column in columns:
         name = column.name
-        if name.lower() in RESERVED_COLUMNS:
+        if name.lower() in OUTPUT_COLUMNS:
             raise InvalidParameterError(
                 "sql", name, f"the output has a column of that name; give it another, such as 'input_{name}'"
             )
-        if column.is_array or column.type in REFUSED_TYPES:
+        if column.is_array or column.type in UNSUPPORTED_TYPES:
             raise InvalidParameterError(
                 "sql",
                 f"{name} {_kind(column)}",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS, UNSUPPORTED_TYPES
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.checking.earlier_output import is_output_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS
-from airflow_gemini_batch.requests.in_bigquery.columns import REFUSED_TYPES, RESERVED_COLUMNS
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
         raise _refused(table, "it needs a column `request` of type JSON or STRING")
     is_earlier_output = is_output_table(types)
     for field in schema:
-        if field.name.lower() in RESERVED_COLUMNS and not is_earlier_output:
+        if field.name.lower() in OUTPUT_COLUMNS and not is_earlier_output:
             raise _refused(table, f"the name of column `{field.name}` is the output's; rename it")
-        if field.mode == "REPEATED" or field.field_type in REFUSED_TYPES:
+        if field.mode == "REPEATED" or field.field_type in UNSUPPORTED_TYPES:
             kind = "ARRAY" if field.mode == "REPEATED" else field.field_type
             raise _refused(
                 table, f"column `{field.name}` is {kind}, which a job refuses; leave it out or make it JSON"
