@@ -9,13 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.batch_job import JobState
+from airflow_gemini_batch.batch_job import JobState, duration
 from airflow_gemini_batch.results.report.tokens import Histogram, histogram, short
 from airflow_gemini_batch.results.row_status import RowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from jinja2 import Template
 
@@ -170,19 +170,6 @@ def share(count: int, whole: int) -> str:
     if percent < 0.1:
         return "< 0.1%"
     return "> 99.9%" if percent > 99.9 else f"{percent:.1f}%"
-
-
-def duration(length: timedelta) -> str:
-    """Format a duration in its two largest units."""
-    left = length.total_seconds()
-    if left < 10:
-        return f"{left:.1f} s"
-    parts = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        parts.append((int(count), unit))
-    first = next(place for place, (count, _) in enumerate(parts) if count)
-    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)
 
 
 @cache

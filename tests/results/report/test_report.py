@@ -18,7 +18,7 @@ from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.landing import WriteMode
 from airflow_gemini_batch.results.report.facts import ErrorKind, ReportFacts, report_facts
-from airflow_gemini_batch.results.report.page import duration, remark, render, sentence, share
+from airflow_gemini_batch.results.report.page import remark, render, sentence, share
 from airflow_gemini_batch.results.report.tokens import histogram, short
 from airflow_gemini_batch.results.row_status import RowStatus
 from tests.results.lines import answered, asked, failed, response
@@ -256,14 +256,6 @@ def test_phases_are_between_known_times() -> None:
 )  # fmt: skip
 def test_only_all_rows_are_100_percent(count: int, whole: int, expected: str) -> None:
     assert share(count, whole) == expected
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0, "0.0 s"), (9.94, "9.9 s"), (61, "1 min 1 s"), (3600, "1 h"), (90_000, "1 d 1 h"), (86_460, "1 d")],
-)
-def test_durations(seconds: float, expected: str) -> None:
-    assert duration(timedelta(seconds=seconds)) == expected
 
 
 def test_a_histogram_keeps_every_row_and_groups_the_longest() -> None:
