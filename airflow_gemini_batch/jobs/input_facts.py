@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.gcs_uri import matching
-from airflow_gemini_batch.jobs.spec import table_of
+from airflow_gemini_batch.gcp.table_name import TableName
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq
@@ -61,7 +61,7 @@ def _objects(spec: JobSpec, storage: gcs.Client) -> InputFacts:
 
 
 def _table(spec: JobSpec, bigquery: bq.Client) -> InputFacts:
-    project, dataset, table = table_of(spec.input_uris[0])
-    found = bigquery.get_table(f"{project}.{dataset}.{table}")
-    location = bigquery.get_dataset(f"{project}.{dataset}").location
+    name = TableName.parse(spec.input_uris[0], parameter="input_uri")
+    found = bigquery.get_table(str(name))
+    location = bigquery.get_dataset(name.dataset_id).location
     return InputFacts(content=(f"{found.num_rows} rows {found.num_bytes} bytes",), location=location)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobState
+from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobState, duration
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.exceptions import GeminiBatchError
@@ -68,7 +68,7 @@ class PollState:
         """Process a successful poll."""
         message = ""
         if self.errors and self.errors_since:
-            outage = _duration((now - self.errors_since).total_seconds())
+            outage = duration(now - self.errors_since, units=3)
             message = f"Vertex AI is reachable again after {self.errors} failed polls in {outage}. "
         if job.state is not self.state:
             message += _state_line(job, now)
@@ -101,18 +101,9 @@ class PollState:
 
 
 def _state_line(job: BatchJob, now: datetime) -> str:
-    since = f" after {_duration((now - job.create_time).total_seconds())}" if job.create_time else ""
+    since = f" after {duration(now - job.create_time, units=3)}" if job.create_time else ""
     counts = f": {job.stats}" if job.stats != CompletionStats() else ""
     return f"Batch job {job.name.job_id} is {job.state.name}{since}{counts}"
-
-
-def _duration(seconds: float) -> str:
-    """Format ``93784`` as ``1 d 2 h 3 min``; below a minute, as seconds."""
-    if seconds < 60:
-        return f"{max(seconds, 0):.0f} s"
-    minutes = int(seconds // 60)
-    parts = ((minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min"))
-    return " ".join(f"{n} {unit}" for n, unit in parts if n)
 
 
 def utc_now() -> datetime:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.gcp.gcs_uri import BUCKET_PATTERN, is_folder
+from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_object
+from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
+from airflow_gemini_batch.models import ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,12 +21,6 @@ MAX_OWN_LABELS = MAX_LABELS - 2
 """Two labels are reserved for the mark of the task run."""
 
 _LOCATION = re.compile(r"[a-z]+(-[a-z]+)*-?[0-9]*")
-_GCS_OBJECT = re.compile(rf"{BUCKET_PATTERN}/.+[^/]")
-_BQ_TABLE = re.compile(r"bq://([a-z0-9.:-]+)\.([A-Za-z0-9_]+)\.([^.\s]+)")
-_BQ_DATASET = re.compile(r"bq://([a-z0-9:-]+)\.([A-Za-z0-9_]+)")
-_TUNED_MODEL = re.compile(r"projects/[^/]+/locations/([^/]+)/(?:models|endpoints)/[^/]+")
-_PUBLISHER_MODEL = re.compile(r"(?:projects/[^/]+/locations/[^/]+/)?(publishers/[^/]+/models/[^/]+)")
-_SHORT_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]*")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]*")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]*")
 
@@ -108,15 +104,6 @@ def check_region(spec: JobSpec, dataset_location: str | None) -> None:
         )
 
 
-def table_of(uri: str) -> tuple[str, str, str]:
-    """``bq://project.dataset.table`` → the three."""
-    match = _BQ_TABLE.fullmatch(uri)
-    if not match:
-        raise InvalidParameterError("uri", uri, "give bq://project.dataset.table")
-    project, dataset, table = match.groups()
-    return project, dataset, table
-
-
 def _location(location: str | None) -> str:
     if not location:
         raise InvalidParameterError(
@@ -131,28 +118,27 @@ def _location(location: str | None) -> str:
 
 
 def _model(model: str, location: str) -> str:
-    if tuned := _TUNED_MODEL.fullmatch(model or ""):
-        if location == "global":
-            raise InvalidParameterError(
-                "location",
-                location,
-                f"tuned models do not run on the global endpoint; use the model's own, {tuned.group(1)!r}",
-            )
-        if tuned.group(1) != location:
-            raise InvalidParameterError(
-                "location", location, f"the tuned model {model} lives in {tuned.group(1)!r}; use that"
-            )
-        return model
-    if publisher := _PUBLISHER_MODEL.fullmatch(model or ""):
-        return publisher.group(1)
-    if not model or not _SHORT_MODEL.fullmatch(model):
+    name = ModelName.parse(model or "")
+    if name is None:
         raise InvalidParameterError(
             "model",
             model,
             "give a model id such as 'gemini-2.5-flash', 'publishers/google/models/ID', or the resource "
             "name of a tuned model, 'projects/P/locations/L/models/ID' or '…/endpoints/ID'",
         )
-    return f"publishers/google/models/{model}"
+    if not name.is_tuned:
+        return name.publisher_model
+    if location == "global":
+        raise InvalidParameterError(
+            "location",
+            location,
+            f"tuned models do not run on the global endpoint; use the model's own, {name.location!r}",
+        )
+    if name.location != location:
+        raise InvalidParameterError(
+            "location", location, f"the tuned model {model} lives in {name.location!r}; use that"
+        )
+    return model
 
 
 def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
@@ -172,9 +158,9 @@ def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
             raise InvalidParameterError(
                 "input_uri", list(uris), "a job reads either one BigQuery table or files in Cloud Storage"
             )
-        if uri.startswith("bq://") and not _BQ_TABLE.fullmatch(uri):
-            raise InvalidParameterError("input_uri", uri, "give the whole name, bq://project.dataset.table")
-        if uri.startswith("gs://") and not _GCS_OBJECT.fullmatch(uri):
+        if uri.startswith("bq://"):
+            return (f"bq://{TableName.parse(uri, parameter='input_uri')}",)
+        if not is_object(uri):
             raise InvalidParameterError(
                 "input_uri",
                 uri,
@@ -191,8 +177,10 @@ def _output_uri(output_uri: str) -> str:
     if is_folder(output_uri):
         return output_uri
     # With a project alone, the service creates a dataset whose name the job resource does not contain.
-    if _BQ_TABLE.fullmatch(output_uri) or _BQ_DATASET.fullmatch(output_uri):
+    if is_dataset_uri(output_uri):
         return output_uri
+    if output_uri.startswith("bq://"):
+        return f"bq://{TableName.parse(output_uri, parameter='output_uri')}"
     raise InvalidParameterError(
         "output_uri", output_uri, "give gs://bucket/prefix or bq://project.dataset.table"
     )

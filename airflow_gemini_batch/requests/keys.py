@@ -18,6 +18,9 @@ KEY_LABEL = "gemini_batch_key"
 LABEL_PATTERN = "^[a-z0-9_-]{1,63}$"
 """What the value of a label may be, for Python and for GoogleSQL."""
 
+SAME_KEY = "results of rows with the same key cannot be told apart"
+"""Why duplicate keys are a problem, for messages."""
+
 _is_label = re.compile(LABEL_PATTERN).fullmatch
 
 

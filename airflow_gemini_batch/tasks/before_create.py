@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
-from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS, table_of
+from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +42,7 @@ def check_input(
         preflight(spec.input_uris, hook.storage_client(spec.project), asked_for=bool(options.preflight))
     elif options.preflight and spec.input_table:
         # Only on request, since a query costs money.
-        preflight_table(".".join(table_of(spec.input_table)), hook.bigquery_client(spec.project))
+        preflight_table(str(TableName.parse(spec.input_table)), hook.bigquery_client(spec.project))
     if budget.limit is None and (options.preflight is False or spec.input_table):
         return {}
     return _estimate(options, hook, spec, budget)
@@ -77,7 +78,7 @@ def _sample(hook: GeminiBatchHook, spec: JobSpec) -> Sample:
     if not spec.input_table:
         return sample_objects(spec.input_uris, hook.storage_client(spec.project))
     bigquery = hook.bigquery_client(spec.project)
-    name = ".".join(table_of(spec.input_table))
+    name = str(TableName.parse(spec.input_table))
     table = bigquery.get_table(name)
     types: Mapping[str, str] = {field.name: field.field_type for field in table.schema}
     if "request" not in types:

@@ -153,7 +153,7 @@ def land_job(
         error_table=landing.error_table,
         run=run_identity(context),
         response_schema=landing.response_schema,
-        find_schema=options.response_schema is not False,
+        infer_schema=options.response_schema is not False,
         write_mode=landing.write_mode,
         include_request=options.include_request,
         include_response=options.include_response,

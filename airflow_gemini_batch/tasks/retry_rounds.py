@@ -245,7 +245,8 @@ class Series:
         return passed(manifest, values.gates, self._context)
 
     def _check_landed(self) -> None:
-        from airflow_gemini_batch.results.landing import WriteMode, count_rows
+        from airflow_gemini_batch.results.landing import WriteMode
+        from airflow_gemini_batch.results.row_counts import count_rows
 
         if self._landing.write_mode is WriteMode.MERGE:
             return  # All its rows may have been replaced by better ones.

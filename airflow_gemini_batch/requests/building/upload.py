@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError, RequestsError
-from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_uri
+from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_folder
 from airflow_gemini_batch.requests.building.manifest import RequestsManifest, RequestsObject
 from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.checking.key_uniqueness import Duplicates
@@ -95,8 +95,8 @@ def remember(manifest: RequestsManifest, folder: str, storage: Client) -> None:
 
 
 def _place(folder: str, storage: Client) -> tuple[Bucket, str]:
-    name, prefix = split_uri(check_folder("staging_uri", folder))
-    return storage.bucket(name), f"{prefix}/" if prefix else ""
+    name, prefix = split_folder(check_folder("staging_uri", folder))
+    return storage.bucket(name), prefix
 
 
 @dataclass

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.requests.in_bigquery.columns import RESERVED_COLUMNS
+from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_ADDED = (*RESERVED_COLUMNS, "processed_time")
+_ADDED = (*OUTPUT_COLUMNS, "processed_time")
 
 
 def is_output(row: Mapping[str, Any]) -> bool:
@@ -23,7 +23,7 @@ def is_output(row: Mapping[str, Any]) -> bool:
 
 def is_output_table(columns: Collection[str]) -> bool:
     """Whether a table with these columns was written by the service."""
-    return all(name in columns for name in RESERVED_COLUMNS)
+    return all(name in columns for name in OUTPUT_COLUMNS)
 
 
 def input_part(row: Mapping[str, Any]) -> dict[str, Any]:

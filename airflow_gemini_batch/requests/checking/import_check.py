@@ -16,10 +16,10 @@ from msgspec.json import decode as _decode_fast
 from airflow_gemini_batch.requests.checking.earlier_output import input_part, is_output
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.inferred_columns import TOO_DEEP, PathKinds, Problem, Structure
+from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
 from airflow_gemini_batch.requests.checking.line_shapes import Shapes
 from airflow_gemini_batch.requests.checking.request_rules import row_problems
-from airflow_gemini_batch.requests.in_bigquery.key_table import KeyTable
-from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL
+from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, SAME_KEY
 from airflow_gemini_batch.requests.request_fields import names_with_checked_values
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ TOO_LARGE = Rule("too-large", Level.JOB, "Split the file, or store the input in 
 DUPLICATE_KEY = Rule(
     "duplicate-key",
     Level.RESULT,
-    "Give each row a key of its own: results of rows with the same key cannot be told apart.",
+    f"Give each row its own key: {SAME_KEY}.",
 )
 NUMBER_LIKE_KEY = Rule(
     "number-like-key",
