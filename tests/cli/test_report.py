@@ -39,7 +39,7 @@ def test_on_the_terminal(landed: list[str], capsys: pytest.CaptureFixture[str]) 
     assert "succeeded  failed  missing" in out
     assert "1     failed   b            Busy" in out
     assert "secret" not in out
-    assert "without the job's own times: Vertex AI answered 404 NOT_FOUND" in err
+    assert "the times of the job are missing: Vertex AI answered 404 NOT_FOUND" in err
 
 
 def test_a_page_in_a_file(landed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

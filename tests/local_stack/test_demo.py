@@ -23,10 +23,10 @@ def test_the_demo_lands_a_row_for_every_installed_distribution() -> None:
     done = subprocess.run(DEMO, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said = done.stdout
     assert done.returncode == 0, said
-    assert "stand-in makes them up" in said
+    assert "emulator makes them up" in said
     for state in ("PENDING", "RUNNING", "SUCCEEDED"):
         assert re.search(rf"^  {state} +\d\d:\d\d:\d\d", said, re.MULTILINE)
-    names, numbers = re.search(r"each in one bucket\n(.+)\n(.+)\n", said).groups()  # type: ignore[union-attr]
+    names, numbers = re.search(r"Rows by status\n(.+)\n(.+)\n", said).groups()  # type: ignore[union-attr]
     rows = dict(zip(names.split(), map(int, numbers.replace(",", "").split()), strict=True))
     assert rows.pop("input") == sum(rows.values()) == rows["succeeded"] > 100
     assert len(re.findall(r"^  dist-\S+ +\w+ ", said, re.MULTILINE)) == 10
