@@ -134,17 +134,17 @@ def test_without_a_browser_the_message_says_what_is_checked_instead(
     program(tmp_path / "bin" / "chromium", "exit 0")
     assert browser.main() == browser.NONE == 3
     assert not browser.RUN.exists()
-    said = capsys.readouterr().err
-    assert "The browser tests are skipped on this machine" in said
-    assert "this is not Debian" in said
-    assert "checked as text by tests/results/report" in said
+    output = capsys.readouterr().err
+    assert "The browser tests are skipped on this machine" in output
+    assert "this is not Debian" in output
+    assert "checked as text by tests/results/report" in output
 
 
 def test_make_without_a_target_lists_every_target() -> None:
-    said = subprocess.run(
+    output = subprocess.run(
         ["make", "--no-print-directory"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
     makefile = (ROOT / "Makefile").read_text()
     targets = makefile.split(".PHONY:", 1)[1].splitlines()[0].split()
-    assert {line.split()[1] for line in said.splitlines()} == set(targets)
-    assert all(len(line.split()) > 2 for line in said.splitlines())
+    assert {line.split()[1] for line in output.splitlines()} == set(targets)
+    assert all(len(line.split()) > 2 for line in output.splitlines())
