@@ -82,14 +82,14 @@ def _print_result(terminal: Terminal, result: DemoResult) -> None:
 def _print_next_steps(terminal: Terminal, directory: Path) -> None:
     from airflow_gemini_batch.local_stack.places import DEMO_DAG, checkout, example_dags
 
-    in_checkout = checkout() is not None
     terminal.heading("Next steps")
     terminal.pairs(
         [
-            (_short(example_dags() / DEMO_DAG), "the DAG that has just run"),
-            ("make up" if in_checkout else "gemini-batch up", "the same DAG in the Airflow UI"),
-            ("gemini-batch up --dags DIR", "your own DAGs on the same stack"),
-            (_short(directory), "the logs of this run"),
+            ("this DAG", _short(example_dags() / DEMO_DAG)),
+            ("its logs", _short(directory)),
+            ("in the Airflow UI", "make up" if checkout() else "gemini-batch up"),
+            ("your own DAGs", "gemini-batch up --dags DIR"),
+            ("on Google Cloud", "see the README"),
         ]
     )
     terminal.line()

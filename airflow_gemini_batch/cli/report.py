@@ -93,8 +93,8 @@ def _hook(gcp_conn_id: str | None) -> GeminiBatchHook:
     if gcp_conn_id is None:
         # A connection without a key stands for Application Default Credentials.
         os.environ[f"AIRFLOW_CONN_{_OWN_CONNECTION.upper()}"] = '{"conn_type": "google_cloud_platform"}'
-    hook = GeminiBatchHook(gcp_conn_id=gcp_conn_id or _OWN_CONNECTION)
     try:
+        hook = GeminiBatchHook(gcp_conn_id=gcp_conn_id or _OWN_CONNECTION)
         hook.get_credentials()
     except (AirflowException, DefaultCredentialsError) as error:
         raise InvalidParameterError(
