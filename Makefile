@@ -1,54 +1,55 @@
-# Everything happens in this folder: .tools (uv, a Python if need be), .venv*, .local (data and logs).
+# Everything is installed in this folder: .tools (uv, a Python if necessary), .venv*, .local (data and logs).
 PYTHON3 ?= python3
 WORKERS ?= 3
 SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint types unit crash airflow2 browser reliability bench bigquery lock clean crash-test load-test
+.PHONY: help demo up down test lint types unit crash airflow2 browser reliability bench bigquery lock clean crash-test load-test wheel-test
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo:  ## run the main example DAG on this machine and show the table that it lands
+demo:  ## run the demo DAG on this machine and show the table that it writes
 	$(SETUP) airflow3 bigquery
 	@$(BIN)/gemini-batch demo
 
-up:  ## start the stack under a real Airflow with the example DAGs, and print its address
+up:  ## start the local stack and Airflow with the example DAGs, and print the address
 	$(SETUP) airflow3 bigquery
 	@$(BIN)/gemini-batch up
 
 down:  ## stop what `make up` started
 	@if [ -x $(BIN)/gemini-batch ]; then $(BIN)/gemini-batch down; fi
 
-test: lint types unit crash airflow2 browser  ## lint, types and all tests, on Airflow 3; what meets Airflow also on 2.11
+test: lint types unit crash airflow2 browser  ## lint, types and all tests on Airflow 3; tests that use Airflow also on 2.11
 
-lint:  ## ruff
+lint:  ## ruff and import-linter
 	$(SETUP) airflow3
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types:  ## mypy --strict on the package
 	$(SETUP) airflow3
 	$(BIN)/mypy
 
-unit:  ## the tests on Airflow 3
+unit:  ## the tests on Airflow 3, without crash and browser
 	$(SETUP) airflow3 bigquery
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not crash and not browser"
 
-crash:  ## kill Airflow's processes at six boundaries; crash-test does it at all
+crash:  ## kill Airflow processes at six points; crash-test uses all of them
 	$(SETUP) airflow3 bigquery
 	$(BIN)/python -m pytest tests/crash -m crash
 
-# What never meets Airflow: the stand-in, and requests and landing, which the tests of faces run through.
+# These tests do not use Airflow; the tests of operators cover the same code on 2.11.
 WITHOUT_AIRFLOW = tests/cost tests/emulator tests/gcp tests/jobs tests/requests tests/results
 
-airflow2:  ## the tests of what meets Airflow, on Airflow 2.11
+airflow2:  ## the tests that use Airflow, on Airflow 2.11
 	$(SETUP) airflow2 bigquery
 	.venv-airflow2/bin/python -m pytest -n $(WORKERS) --dist loadgroup \
 		-m "not system and not analyzer and not crash and not browser" $(WITHOUT_AIRFLOW:%=--ignore=%)
 
-browser:  ## look at the report in a headless Chromium; where none can be had, say so
+browser:  ## render the report in a headless Chromium; skipped if there is none
 	$(SETUP) airflow3 bigquery
 	@$(PYTHON3) .ci/browser.py || [ $$? = 3 ]
 	@if [ -x .tools/browser/run ]; then $(BIN)/python -m pytest tests/results/report -m browser; fi
@@ -58,25 +59,29 @@ reliability:  ## random faults: 2,000 plans between operators and service, 100 t
 	RELIABILITY_PLANS=2000 RELIABILITY_LANDINGS=100 RELIABILITY_LINES=20000 \
 		$(BIN)/python -m pytest -n $(WORKERS) tests/reliability
 
-bench:  ## measure speed and memory: landing, building and checking requests, the stand-in, imports
+bench:  ## measure speed and memory of landing, requests, the emulator and imports
 	$(SETUP) airflow3 bigquery
 	@failed=0; for script in tests/bench/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
 
-crash-test:  ## kill what runs jobs at every boundary; keep the matrix in docs/reliability.md
+crash-test:  ## kill processes at every point; write the matrix to docs/reliability.md
 	$(SETUP) airflow3 bigquery
 	$(BIN)/python -m tests.crash --write docs/reliability.md
 
-load-test:  ## 300 jobs in flight at once while calls go wrong
+load-test:  ## run 300 jobs at the same time while calls fail
 	$(SETUP) load bigquery
 	.venv-load/bin/python -m tests.crash.load
 
-bigquery:  ## make only the environment of the BigQuery stand-in
+wheel-test:  ## build the wheel, install it alone, run the demo and a test with LocalStack
+	$(SETUP) airflow3
+	@UV=$$($(PYTHON3) .ci/environments.py --uv) sh .ci/wheel_test.sh
+
+bigquery:  ## make only the environment of the BigQuery emulator
 	$(SETUP) bigquery
 
 COMPILE = @$$($(PYTHON3) .ci/environments.py --uv) pip compile --quiet --upgrade --universal \
 	--generate-hashes --no-annotate --no-header --no-emit-index-url
 
-lock:  ## choose new versions of everything and write .ci/locks
+lock:  ## upgrade all dependencies and write the lock files
 	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group dev \
 		--constraints .ci/locks/airflow3-constraints.txt --output-file .ci/locks/airflow3.txt
 	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group load \
@@ -84,7 +89,7 @@ lock:  ## choose new versions of everything and write .ci/locks
 	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group test \
 		--constraints .ci/locks/airflow2-constraints.txt --output-file .ci/locks/airflow2.txt
 	$(COMPILE) --python-version 3.13 .ci/locks/bigquery.in \
-		--overrides .ci/locks/bigquery-overrides.txt --output-file .ci/locks/bigquery.txt
+		--overrides .ci/locks/bigquery-overrides.txt --output-file airflow_gemini_batch/local_stack/bigquery/requirements.txt
 
-clean: down  ## stop everything and remove all that was made here
+clean: down  ## stop everything and remove all generated files
 	rm -rf .venv* .tools .local .mypy_cache .ruff_cache .pytest_cache .hypothesis

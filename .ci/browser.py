@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Provide a headless Chromium for the tests that look at pages, as .tools/browser/run.
+"""Provide a headless Chromium for the browser tests, as .tools/browser/run.
 
-One on the PATH is taken if it works. Else Debian's is unpacked into the checkout: that takes apt-get and
-dpkg-deb, but no root, and nothing is installed on the machine. Exit code 3: this machine has none, and why.
+Uses a browser on the PATH if it works. Otherwise it unpacks Debian's into the checkout, which needs apt-get
+and dpkg-deb but no root, and installs nothing on the machine. Exit code 3: no browser can be provided; the
+message says why.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import shutil
 import sys
 
-from environments import TOOLS, SetupError, alone, patiently, runs, say
+from environments import TOOLS, SetupError, patiently, python_env, say
 
 FOLDER = TOOLS / "browser"
 RUN = FOLDER / "run"
@@ -43,9 +44,9 @@ FONTS = """<?xml version="1.0"?>
 
 
 def provide():
-    """Return nothing once .tools/browser/run works.
+    """Make sure that .tools/browser/run works.
 
-    :raises SetupError: it cannot
+    :raises SetupError: no browser can be provided
     """
     if works():
         return
@@ -63,25 +64,25 @@ def provide():
 
 
 def works():
-    """Whether the browser can read a page of this checkout; one in a sandbox of its own may not."""
+    """Return whether the browser can read a file in this checkout; a sandboxed one may not."""
     page = FOLDER / "page.html"
     if not RUN.exists():
         return False
     page.write_text("<p>seen</p>")
-    return "<p>seen</p>" in (runs([str(RUN), "--dump-dom", page.as_uri()]) or "")
+    return "<p>seen</p>" in (python_env.output_of([str(RUN), "--dump-dom", page.as_uri()]) or "")
 
 
 def unpack():
-    """Unpack Debian's browser, and what it needs and the machine lacks, into .tools/browser/root."""
+    """Unpack Debian's browser and its missing dependencies into .tools/browser/root."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise SetupError(
-            "no Chromium or Chrome is on the PATH, and this is not Debian, whose own could be had"
+            "no Chromium or Chrome is on the PATH, and Debian's cannot be unpacked: this is not Debian"
         )
     text = "Unpacking Debian's Chromium into .tools/browser"
     root, packages = FOLDER / "root", FOLDER / "packages"
     for folder in (root, packages, FOLDER / "lists" / "partial", FOLDER / "cache" / "archives" / "partial"):
         folder.mkdir(parents=True)
-    # Lists and archives of our own: the machine's may be absent, and writing to them takes root.
+    # Separate package lists and archives: the system's may be absent, and writing to them takes root.
     settings = {
         "Dir::State::lists": FOLDER / "lists",
         "Dir::Cache": FOLDER / "cache",
@@ -91,7 +92,7 @@ def unpack():
     }
     apt = ["apt-get", "-q", "-y", *("-o{}={}".format(*setting) for setting in settings.items())]
     patiently(text, [*apt, "update"])
-    missing = runs([*apt, "--print-uris", "install", *PACKAGES])
+    missing = python_env.output_of([*apt, "--print-uris", "install", *PACKAGES])
     names = re.findall(r"^'\S+' ([^_\s]+)_", missing or "", re.MULTILINE)
     if not names:
         raise SetupError(
@@ -114,20 +115,20 @@ def unpack():
 
 
 def write_run(text):
-    """Write the command that the tests run."""
+    """Write the script that the tests run."""
     RUN.write_text(text)
     RUN.chmod(0o755)
 
 
 def main():
-    """Provide the browser, or say why there is none and what that means."""
+    """Provide the browser, or print why there is none; return the exit code."""
     try:
-        with alone():
+        with python_env.exclusive(TOOLS):
             provide()
     except SetupError as why:
         print(
-            "\nNo page is looked at in a browser on this machine: {}.\nThe report is checked as text, by "
-            "tests/results/test_report.py. To look at it, put chromium or google-chrome on the PATH and run "
+            "\nThe browser tests are skipped on this machine: {}.\nThe report is still checked as text by "
+            "tests/results/report. To run them, put chromium or google-chrome on the PATH and run "
             "`make browser`.".format(str(why).rstrip(".")),
             file=sys.stderr,
         )

@@ -4,14 +4,20 @@ import importlib
 import json
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import airflow_gemini_batch
+from airflow_gemini_batch.local_stack import places
 from airflow_gemini_batch.provider_info import get_provider_info
 
+if TYPE_CHECKING:
+    import pytest
+
 ROOT = Path(__file__).parent.parent
-FACES = [
+DAG_MODULES = [
     "airflow_gemini_batch.operators.gemini_batch",
     "airflow_gemini_batch.sensors.gemini_batch",
     "airflow_gemini_batch.triggers.gemini_batch",
@@ -52,8 +58,8 @@ def test_provider_info_has_the_shape_that_airflow_checks() -> None:
 
 
 def test_a_dag_file_is_parsed_without_googles_sdks() -> None:
-    loaded = modules_after(f"import {', '.join(FACES)}")
-    assert set(FACES) <= loaded
+    loaded = modules_after(f"import {', '.join(DAG_MODULES)}")
+    assert set(DAG_MODULES) <= loaded
     assert not loaded & set(HEAVY)
 
 
@@ -61,6 +67,15 @@ def test_importing_the_package_costs_nothing() -> None:
     bare = modules_after("pass")
     ours = modules_after("import airflow_gemini_batch")
     assert ours - bare == {"airflow_gemini_batch"}
+
+
+def test_the_wheel_has_the_demo_dag_where_the_demo_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    ((source, target),) = build["targets"]["wheel"]["force-include"].items()
+    assert ROOT / source == places.example_dags() / places.DEMO_DAG
+    assert (ROOT / source).exists()
+    monkeypatch.setattr(places, "checkout", lambda: None)
+    assert ROOT / target == places.example_dags() / places.DEMO_DAG
 
 
 def test_the_readmes_smallest_dag_is_the_example_that_the_tests_run() -> None:

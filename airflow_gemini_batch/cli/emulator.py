@@ -1,4 +1,4 @@
-"""``gemini-batch emulator``: the stand-in as a process of its own."""
+"""``gemini-batch emulator``: run the emulator of the Vertex AI batch API as a process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand to the parser of ``gemini-batch``; it sets ``run`` to what it does."""
+    """Add the subcommand to the parser of ``gemini-batch``; it sets ``run`` to the function to call."""
     parser = subparsers.add_parser(
         "emulator",
-        help="run the stand-in for the Vertex batch API",
-        description="Run the stand-in for the Vertex batch API on 127.0.0.1 until it is interrupted. It "
-        "reads input and writes output where STORAGE_EMULATOR_HOST and BIGQUERY_EMULATOR_HOST point.",
+        help="run the emulator of the Vertex AI batch API",
+        description="Run the emulator of the Vertex AI batch API on 127.0.0.1 until it is interrupted. It "
+        "reads input from, and writes output to, the servers that STORAGE_EMULATOR_HOST and "
+        "BIGQUERY_EMULATOR_HOST name.",
     )
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
     parser.add_argument(
@@ -28,11 +29,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="how fast jobs advance: immediate, reads:N (each state is shown N times) or seconds:N (each "
         "state lasts N seconds) (default: immediate)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other answers (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the generated answers (default: 0)")
     parser.add_argument(
-        "--faults", type=Path, help="JSON file that says what is to go wrong, see docs/emulator.md"
+        "--faults", type=Path, help="JSON file with the faults to inject, see docs/emulator.md"
     )
-    parser.add_argument("--project", default="local-project", help="project of the credentials it offers")
+    parser.add_argument(
+        "--project",
+        default="local-project",
+        help="project ID in the generated credentials (default: local-project)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -73,8 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         signal.signal(number, stop)
     with emulator:
         url = emulator.url
-        print(f"The stand-in for the Vertex batch API listens on {url} at pace {arguments.pace}.")
-        print("Its answers are made up. To use it:")
+        print(f"The emulator of the Vertex AI batch API listens on {url} (pace: {arguments.pace}).")
+        print("The answers are made up. To use it:")
         print(f"  export GOOGLE_VERTEX_BASE_URL={url}")
         connection = connection_json(url, arguments.project)
         print(f"  export AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT='{connection}'", flush=True)

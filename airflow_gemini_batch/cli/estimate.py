@@ -1,9 +1,8 @@
-"""``gemini-batch estimate``: what a batch job will cost, on the command line."""
+"""``gemini-batch estimate``: estimate the tokens and the cost of a batch job."""
 
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -26,32 +25,37 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand to the parser of ``gemini-batch``; it sets ``run`` to what it does."""
+    """Add the subcommand to the parser of ``gemini-batch``; it sets ``run`` to the function to call."""
     parser = subparsers.add_parser(
         "estimate",
-        help="say what a batch job will cost",
+        help="estimate the tokens and the cost of a batch job",
         description="Estimate the tokens and the cost of a batch job from its input. Nothing is sent to the "
-        "service. Exit code: 0, or 2 for wrong usage.",
+        "service. Exit code: 0 success, 2 wrong usage.",
     )
-    parser.add_argument("source", metavar="FILE|gs://URI|-", help="JSONL; - for standard input")
-    parser.add_argument("--model", required=True, help="such as gemini-2.5-flash")
+    parser.add_argument(
+        "source", metavar="FILE|gs://URI|-", help="JSONL input of the job; - for standard input"
+    )
+    parser.add_argument("--model", required=True, help="Gemini model, such as gemini-2.5-flash")
     parser.add_argument(
         "--max-output-tokens",
         type=int,
         metavar="N",
-        help="reckon with at most N tokens an answer, thoughts included (default: what each request allows)",
+        help="expect at most N output tokens per response, thinking included (default: maxOutputTokens of "
+        "each request)",
     )
     parser.add_argument(
         "--prices",
         metavar="JSON",
-        help='negotiated prices, USD per million tokens of the batch: {"input": 0.12, "output": 1.0}',
+        help='negotiated batch prices in USD per million tokens: {"input": 0.12, "output": 1.0}',
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="output format (default: text)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Estimate, print, return the exit code."""
+    """Estimate, print the estimate, and return the exit code."""
     from airflow_gemini_batch.cost.estimate import check_output_tokens, estimate
 
     try:
@@ -83,22 +87,22 @@ def _prices(model: str, given: str | None) -> BatchPrices | None:
     try:
         negotiated = json.loads(given) if given else None
     except ValueError as error:
-        raise InvalidParameterError("--prices", given, f"this is not JSON: {error}") from None
+        raise InvalidParameterError("--prices", given, f"not valid JSON: {error}") from None
     return prices_of(model, datetime.now(UTC), negotiated)
 
 
 def _print(source: str, model: str, found: Estimate) -> None:
     from airflow_gemini_batch.cli.terminal import Terminal
 
-    terminal = Terminal(sys.stdout)
-    terminal.say(f"{name_of(source)}: {found.rows:,} rows for {model}")
-    terminal.say()
+    terminal = Terminal()
+    terminal.line(f"{name_of(source)}: {found.rows:,} rows for {model}")
+    terminal.line()
     for what, value in (
         ("input", f"{found.input_tokens} tokens"),
         ("output", f"{found.output_tokens} tokens"),
-        ("cost", terminal.style(str(found.cost_usd or "not known"), "bold")),
+        ("cost", str(found.cost_usd or "unknown")),
     ):
-        terminal.say(f"  {what:<8}{value}")
-    terminal.heading("How sure")
+        terminal.line(f"  {what:<8}", (value, "bold" if what == "cost" else ""))
+    terminal.heading("Basis of the estimate")
     for reason in found.reasons:
-        terminal.text(f"  {reason}")
+        terminal.paragraph(reason, indent=4)

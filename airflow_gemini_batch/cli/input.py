@@ -1,4 +1,4 @@
-"""Where a subcommand reads its input: a file, objects in Cloud Storage, standard input."""
+"""The input of a subcommand: a file, objects in Cloud Storage, or standard input."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ if TYPE_CHECKING:
 _CHUNK = 4 * 1024 * 1024
 _LARGE = 16 * 1024 * 1024
 _LINES_BETWEEN = 4096
-_BAR = 30
 
 
 def name_of(source: str) -> str:
-    """Say in words where it is read from."""
+    """Return the name of the input for people."""
     return "standard input" if source == "-" else source
 
 
 def wrong_usage(command: str, error: InvalidParameterError | OSError) -> int:
-    """Tell what is wrong with the arguments, and return the exit code."""
-    words = f"{error.filename or ''}: {error.strerror or error}" if isinstance(error, OSError) else error
-    print(f"gemini-batch {command}: {words}", file=sys.stderr)
+    """Print what is wrong with the arguments, and return the exit code."""
+    text = f"{error.filename or ''}: {error.strerror or error}" if isinstance(error, OSError) else error
+    print(f"gemini-batch {command}: {text}", file=sys.stderr)
     return 2
 
 
 def open_lines(
     source: str, stack: ExitStack, start_file: Callable[[str], None]
 ) -> tuple[Iterable[bytes], int]:
-    """Return the lines of the source, split at newline bytes only, and its size; 0 if nobody knows."""
+    """Return the lines of the input, split at newline bytes only, and its size in bytes; 0 if unknown.
+
+    :param start_file: is called with the URI of each object before its first line
+    """
     if source == "-":
         return sys.stdin.buffer, 0
     if not source.startswith("gs://"):
@@ -52,40 +54,42 @@ def open_lines(
 
 
 def storage_client(source: str, stack: ExitStack) -> Client:
-    """Return a client with the credentials of the machine.
+    """Return a client with the Application Default Credentials of this machine.
 
-    :raises InvalidParameterError: there are none
+    :raises InvalidParameterError: there are no credentials
     """
     from google.auth.exceptions import DefaultCredentialsError
     from google.cloud.storage import Client
 
     try:
-        # With STORAGE_EMULATOR_HOST set it needs neither credentials nor a project.
+        # With STORAGE_EMULATOR_HOST set, the client needs neither credentials nor a project.
         client = Client()
     except (DefaultCredentialsError, OSError) as error:
-        raise InvalidParameterError("source", source, f"no credentials to read it with: {error}") from None
+        raise InvalidParameterError("source", source, f"found no credentials to read it: {error}") from None
     stack.callback(client.close)
     return client
 
 
 def with_progress(lines: Iterable[bytes], size: int) -> Iterable[bytes]:
-    """Show a bar on the terminal while a large file is read."""
+    """Yield the lines; show a progress bar if standard error is a terminal and the input is large."""
     from airflow_gemini_batch.cli.terminal import Terminal
 
     terminal = Terminal(sys.stderr)
-    return _drawn(lines, size, terminal) if terminal.is_live and not 0 < size < _LARGE else lines
+    return _with_bar(lines, size, terminal) if terminal.is_live and not 0 < size < _LARGE else lines
 
 
-def _drawn(lines: Iterable[bytes], size: int, terminal: Terminal) -> Iterator[bytes]:
+def _with_bar(lines: Iterable[bytes], size: int, terminal: Terminal) -> Iterator[bytes]:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
     done = 0
-    begun = time.monotonic()
-    for count, line in enumerate(lines, start=1):
-        done += len(line)
-        if count % _LINES_BETWEEN == 0:
-            rate = count / max(time.monotonic() - begun, 0.001)
-            share = min(done / size, 1.0) if size else 0.0
-            bar = "█" * int(share * _BAR) + "·" * (_BAR - int(share * _BAR)) if size else ""
-            terminal.draw(f"\r\033[K  {bar} {share:4.0%} " if size else "\r\033[K  ")
-            terminal.draw(f"{count:,} lines, {rate:,.0f}/s")
-        yield line
-    terminal.draw("\r\033[K")
+    columns = (BarColumn(), TaskProgressColumn()) if size else ()
+    text = TextColumn("{task.fields[lines]:,} lines, {task.fields[rate]:,.0f}/s", markup=False)
+    with Progress(*columns, text, console=terminal.console, transient=True) as progress:
+        task = progress.add_task("", total=size or None, lines=0, rate=0.0)
+        begun = time.monotonic()
+        for count, line in enumerate(lines, start=1):
+            done += len(line)
+            if count % _LINES_BETWEEN == 0:
+                rate = count / max(time.monotonic() - begun, 0.001)
+                progress.update(task, completed=done, lines=count, rate=rate)
+            yield line

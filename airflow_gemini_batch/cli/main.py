@@ -1,10 +1,9 @@
-"""The command ``gemini-batch``. Each subcommand is imported when it is chosen."""
+"""The command ``gemini-batch``. What a subcommand needs is imported when it runs."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch import __version__
@@ -13,52 +12,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def _demo(_: argparse.Namespace) -> int:
-    from airflow_gemini_batch.local_stack import demo
-
-    return demo.run()
-
-
-def _up(chosen: argparse.Namespace) -> int:
-    from airflow_gemini_batch.local_stack import standalone
-
-    return standalone.up(chosen.directory, chosen.pace or standalone.PACE)
-
-
-def _down(chosen: argparse.Namespace) -> int:
-    from airflow_gemini_batch.local_stack import standalone
-
-    return standalone.down(chosen.directory)
-
-
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    from airflow_gemini_batch.cli import emulator, estimate, report, validate
+    """Return the parser of the command line."""
+    from airflow_gemini_batch.cli import demo, emulator, estimate, report, up, validate
 
     top = argparse.ArgumentParser(
-        "gemini-batch", description="Gemini batch jobs from Airflow, on this machine."
+        "gemini-batch",
+        description="Check, estimate and report Gemini batch jobs, and run Airflow DAGs with them on an "
+        "emulated Google Cloud on this machine.",
     )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (emulator, validate, estimate, report):
+    for module in (validate, estimate, report, demo, up, emulator):
         module.add_parser(commands)
-    for name, run, text in (
-        ("demo", _demo, "run the main example DAG on the local stack and show the table that it lands"),
-        ("up", _up, "start the local stack under a real Airflow, in the background"),
-        ("down", _down, "stop what `up` started"),
-    ):
-        commands.add_parser(name, help=text, description=text).set_defaults(run=run)
-    for name in ("up", "down"):
-        where = "folder for data and logs (default: .local/up of the checkout)"
-        commands.choices[name].add_argument("--directory", type=Path, help=where)
-    commands.choices["up"].add_argument("--pace", help="how fast jobs advance, see `gemini-batch emulator`")
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    :return: the exit code: 0 when all went well, 1 on a failure that is explained, 130 on Ctrl-C
+    :return: the exit code: 0 on success, 1 on an expected error, 130 on Ctrl-C; subcommands add their own
     """
     from airflow_gemini_batch.exceptions import GeminiBatchError
     from airflow_gemini_batch.local_stack.service import StackError

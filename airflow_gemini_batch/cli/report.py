@@ -1,134 +1,140 @@
-"""``gemini-batch report``: what became of a job, on the terminal and as a page."""
+"""``gemini-batch report``: how many rows of a job succeeded, on the terminal and as an HTML page."""
 
 from __future__ import annotations
 
-import json
+import os
 import sys
-from contextlib import ExitStack, closing
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
-from airflow_gemini_batch.cli.input import storage_client, wrong_usage
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.cli.input import wrong_usage
+from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError
 
 if TYPE_CHECKING:
     import argparse
 
-    from google.cloud.bigquery import Client
-
+    from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.results.report.facts import ReportFacts
 
-_TIMEOUT_MS = 20_000
+_OWN_CONNECTION = "gemini_batch_report"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand to the parser of ``gemini-batch``; it sets ``run`` to what it does."""
+    """Add the subcommand to the parser of ``gemini-batch``; it sets ``run`` to the function to call."""
     parser = subparsers.add_parser(
         "report",
-        help="say what became of the rows of a job that is landed",
-        description="Say what became of the rows of a landed job, and write it as a page. No prompts and no "
-        "answers are shown. Uses the credentials of this machine. Exit code: 0 fine, 1 it could not be read "
-        "or written, 2 wrong usage.",
+        help="summarize the rows of a job whose results are in BigQuery",
+        description="Summarize the rows of a job whose results are in BigQuery, and write an HTML page about "
+        "them. Shows no prompts and no responses. Exit code: 0 success, 1 the report cannot be read or "
+        "written, 2 wrong usage.",
     )
     parser.add_argument("job", metavar="JOB", help="projects/…/locations/…/batchPredictionJobs/…")
-    parser.add_argument("--table", required=True, metavar="PROJECT.DATASET.TABLE", help="where it was landed")
     parser.add_argument(
-        "--error-table", metavar="PROJECT.DATASET.TABLE", help="default: --table with _errors behind it"
+        "--table", required=True, metavar="PROJECT.DATASET.TABLE", help="destination table of the results"
     )
     parser.add_argument(
-        "--output", metavar="FILE|gs://URI|-", help="write a page of HTML; - for standard output"
+        "--error-table",
+        metavar="PROJECT.DATASET.TABLE",
+        help="error table of the results (default: the destination table with the suffix _errors)",
+    )
+    parser.add_argument(
+        "--output", metavar="FILE|gs://URI|-", help="write an HTML page; - for standard output"
+    )
+    parser.add_argument(
+        "--gcp-conn-id",
+        metavar="ID",
+        help="Airflow connection to Google Cloud (default: Application Default Credentials of this machine)",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, print, write, return the exit code."""
+    """Read the tables, print the summary, write the page, and return the exit code."""
     from airflow_gemini_batch.results.report.page import render
 
     try:
-        facts = _facts(arguments)
+        # Airflow logs to standard output, which may be the page.
+        with redirect_stdout(sys.stderr):
+            facts, hook = _read(arguments)
         if arguments.output == "-":
             print(render(facts))
             return 0
         _print(facts)
         if arguments.output:
-            print(f"\nWritten to {_write(render(facts), arguments.output, facts.job_name)}")
+            print(f"\nWritten to {_write(render(facts), arguments.output, facts.job_name, hook)}")
     except (InvalidParameterError, OSError) as error:
         return wrong_usage("report", error)
     return 0
 
 
-def _facts(arguments: argparse.Namespace) -> ReportFacts:
+def _read(arguments: argparse.Namespace) -> tuple[ReportFacts, GeminiBatchHook]:
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.results.report.facts import report_facts
 
     name = JobName.parse(arguments.job, "JOB")
     table = TableName.parse(arguments.table, parameter="--table")
     errors = TableName.parse(arguments.error_table or f"{table}_errors", parameter="--error-table")
-    with closing(_bigquery_client(table.project)) as bigquery:
-        return report_facts(name, table, errors, bigquery, job=_job(name))
+    hook = _hook(arguments.gcp_conn_id)
+    return report_facts(name, table, errors, hook.bigquery_client(table.project), job=_job(hook, name)), hook
 
 
-def _bigquery_client(project: str) -> Client:
+def _hook(gcp_conn_id: str | None) -> GeminiBatchHook:
+    """Return a hook that has credentials.
+
+    :raises InvalidParameterError: there is no such connection, or there are no credentials
+    """
+    from airflow.providers.common.compat.sdk import AirflowException
     from google.auth.exceptions import DefaultCredentialsError
-    from google.cloud.bigquery import Client
 
+    from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+
+    if gcp_conn_id is None:
+        # A connection without a key stands for Application Default Credentials.
+        os.environ[f"AIRFLOW_CONN_{_OWN_CONNECTION.upper()}"] = '{"conn_type": "google_cloud_platform"}'
     try:
-        return Client(project)
-    except DefaultCredentialsError as error:
-        raise InvalidParameterError("--table", project, f"no credentials to read it with: {error}") from None
+        hook = GeminiBatchHook(gcp_conn_id=gcp_conn_id or _OWN_CONNECTION)
+        hook.get_credentials()
+    except (AirflowException, DefaultCredentialsError) as error:
+        raise InvalidParameterError(
+            "--gcp-conn-id", gcp_conn_id, f"found no credentials to read the tables: {error}"
+        ) from None
+    return hook
 
 
-def _job(name: JobName) -> BatchJob | None:
-    """Read the job. The service forgets jobs, and the tables tell most without it."""
-    from google import genai
-
-    from airflow_gemini_batch.hooks.errors import from_sdk
-
+def _job(hook: GeminiBatchHook, name: JobName) -> BatchJob | None:
+    """Read the job; return None if that fails: the tables have all but its times, and outlive it."""
     try:
-        client = genai.Client(
-            vertexai=True,
-            project=name.project,
-            location=name.location,
-            http_options=genai.types.HttpOptions(timeout=_TIMEOUT_MS),
-        )
-        # As the service sends it: client.batches.get fails on jobs whose error has details.
-        body = client._api_client.request("get", str(name), {}).body
-        return BatchJob.from_resource(json.loads(body or "{}"))
-    except Exception as error:
-        translated = from_sdk(error, project=name.project, location=name.location, creating=False)
-        if translated is None:
-            raise
-        print(f"gemini-batch report: without the job's own times: {translated.error}", file=sys.stderr)
+        return hook.get_job(name, retry=False)
+    except GeminiBatchError as error:
+        print(f"gemini-batch report: the times of the job are missing: {error}", file=sys.stderr)
         return None
 
 
-def _write(page: str, output: str, name: JobName) -> str:
+def _write(page: str, output: str, name: JobName, hook: GeminiBatchHook) -> str:
     from airflow_gemini_batch.results.report.location import ReportPlace
 
     if not output.startswith("gs://"):
         Path(output).write_text(page, encoding="utf-8")
         return output
     place = ReportPlace.parse(output, "--output")
-    with ExitStack() as stack:
-        return place.write(page, name, storage_client(output, stack))
+    return place.write(page, name, hook.storage_client(name.project))
 
 
 def _print(facts: ReportFacts) -> None:
     from airflow_gemini_batch.cli.terminal import Terminal
     from airflow_gemini_batch.results.report.page import remark, sentence
 
-    terminal = Terminal(sys.stdout)
-    terminal.say(terminal.style(sentence(facts), "bold"))
-    if said := remark(facts):
-        terminal.text(said)
-    terminal.say()
-    terminal.numbers({bucket.value: count for bucket, count in facts.counts.items() if count})
+    terminal = Terminal()
+    terminal.line((sentence(facts), "bold"))
+    if text := remark(facts):
+        terminal.paragraph(text)
+    terminal.line()
+    terminal.numbers({status.value: count for status, count in facts.counts.items() if count})
     if facts.errors:
         terminal.heading("Most frequent errors")
         rows = [
-            (f"{each.rows:,}", each.status, " ".join(each.keys[:1]), " ".join(each.message.split()))
-            for each in facts.errors
+            (f"{each.rows:,}", each.status, " ".join(each.keys[:1]), each.message) for each in facts.errors
         ]
         terminal.table(("rows", "status", "for example", "message"), rows)

@@ -1,176 +1,154 @@
-"""Progress and tables for people: redrawn in place on a terminal, one line an event elsewhere."""
+"""Text, tables and progress: redrawn in place on a terminal, one line per event elsewhere.
+
+Everything is printed as :class:`rich.text.Text`, so that brackets in files and in error messages are not
+read as markup.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.padding import Padding
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from airflow_gemini_batch.local_stack.progress import Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-_TICK_SECONDS = 0.1
-_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+    from rich.console import RenderableType
+
+_WIDTH = 110
+_INDENT = (0, 0, 0, 2)
+_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red")}
 
 
-def width(limit: int = 110) -> int:
-    """Columns to use."""
-    return min(shutil.get_terminal_size((limit, 24)).columns, limit)
-
-
-def clip(text: str, columns: int) -> str:
-    """Cut ``text`` to one line of ``columns``."""
-    text = " ".join(text.split())
-    return text if len(text) <= columns else text[: max(columns - 1, 0)] + "…"
+def console(output: TextIO | None = None) -> Console:
+    """Return a console for ``output``, standard output by default, at most 110 columns wide."""
+    width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, _WIDTH)
+    return Console(file=output or sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 class Terminal:
-    """Where the demo prints.
+    """Prints paragraphs and tables; colours only on a terminal, and never with ``NO_COLOR``."""
 
-    :param output: colours and redrawing are used only when this is a terminal
-    """
+    def __init__(self, output: TextIO | None = None) -> None:
+        self.console = console(output)
 
-    def __init__(self, output: TextIO = sys.stdout) -> None:
-        self._output = output
-        self.is_live = output.isatty() and os.environ.get("TERM") != "dumb"
-        self._has_colours = self.is_live and "NO_COLOR" not in os.environ
+    @property
+    def is_live(self) -> bool:
+        """Whether lines can be redrawn."""
+        return self.console.is_terminal and not self.console.is_dumb_terminal
 
-    def style(self, text: str, *styles: str) -> str:
-        """Return ``text`` in bold, dim, red, green, yellow or cyan."""
-        if not self._has_colours or not styles:
-            return text
-        return "".join(f"\033[{_CODES[name]}m" for name in styles) + text + "\033[0m"
-
-    def say(self, text: str = "") -> None:
-        """Print a line."""
-        print(text, file=self._output, flush=True)
-
-    def draw(self, text: str) -> None:
-        """Write without ending the line."""
-        self._output.write(text)
-        self._output.flush()
+    def line(self, *pieces: str | tuple[str, str]) -> None:
+        """Print one line, however long; a piece is text, or text with a style such as ``bold red``."""
+        self.console.print(Text.assemble(*pieces), soft_wrap=True)
 
     def heading(self, text: str) -> None:
         """Print a heading with an empty line before it."""
-        self.say()
-        self.say(self.style(text, "bold"))
+        self.line()
+        self.line((text, "bold"))
 
-    def text(self, text: str) -> None:
-        """Print a paragraph."""
-        self.say(textwrap.fill(text, min(width(), 100), initial_indent="  ", subsequent_indent="  "))
+    def paragraph(self, text: str, indent: int = 2) -> None:
+        """Print text that wraps at the width of the terminal."""
+        margin = " " * indent
+        width = min(self.console.width, 100)
+        self.line(textwrap.fill(text, width, initial_indent=margin, subsequent_indent=margin))
 
     def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
         """Print names and values in two columns."""
         columns = max(len(name) for name, _ in rows)
         for name, value in rows:
-            self.say(f"  {name.ljust(columns)}  {value}")
+            self.line(f"  {name.ljust(columns)}  {value}")
 
     def numbers(self, numbers: Mapping[str, int]) -> None:
         """Print numbers in one line, under their names."""
-        cells = {name: f"{number:,}" for name, number in numbers.items()}
-        widths = {name: max(len(name), len(cell)) for name, cell in cells.items()}
-        self.say(self.style("  " + "  ".join(name.rjust(widths[name]) for name in cells), "dim"))
-        self.say("  " + "  ".join(cell.rjust(widths[name]) for name, cell in cells.items()))
+        table = _table()
+        for name in numbers:
+            table.add_column(Text(name), justify="right")
+        table.add_row(*(f"{number:,}" for number in numbers.values()))
+        self.console.print(Padding(table, _INDENT, expand=False))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table that is as wide as the terminal; the last column gives way."""
-        widths = [max(len(row[n]) for row in (header, *rows)) for n in range(len(header))]
-        gaps = 2 * len(header)
-        widths[-1] = max(20, min(widths[-1], width() - sum(widths[:-1]) - gaps))
-
-        def line(cells: Sequence[str]) -> str:
-            cut = (clip(cell, columns).ljust(columns) for cell, columns in zip(cells, widths, strict=True))
-            return "  " + "  ".join(cut).rstrip()
-
-        self.say(self.style(line(header), "dim"))
+        """Print one line per row; the last column is cut to the width of the terminal."""
+        table = _table()
+        for name in header:
+            table.add_column(Text(name), no_wrap=name != header[-1])
         for row in rows:
-            self.say(line(row))
+            table.add_row(*(Text(" ".join(cell.split()), overflow="ellipsis", no_wrap=True) for cell in row))
+        self.console.print(Padding(table, _INDENT, expand=False))
 
 
-@dataclass
-class Step:
-    """One line of the progress: what it is, how far it is, and since when."""
-
-    name: str
-    note: str = ""
-    state: str = "waiting"
-    seconds: float = 0.0
-    began: float = field(default=0.0, repr=False)
-
-    def begin(self, note: str = "") -> None:
-        """Mark as running from now on; more than once does no harm."""
-        if self.state == "waiting":
-            self.state, self.began, self.note = "running", time.monotonic(), note
-
-    def end(self, *, well: bool, seconds: float | None = None) -> None:
-        """Mark as ended; ``seconds`` where somebody measured better than we can see."""
-        elapsed = time.monotonic() - self.began if self.began else 0.0
-        self.state, self.seconds = ("done" if well else "failed"), elapsed if seconds is None else seconds
+def _table() -> Table:
+    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
 
 
-class Progress:
-    """A list of steps: on a terminal all of them, again and again; elsewhere each when it ends.
+class Steps:
+    """The progress of named steps; a context manager.
 
-    A context manager. A step that runs when it is left by an error is shown as failed.
+    On a terminal it shows all steps and redraws them. Elsewhere it prints each step when it ends. Steps that
+    are running when an exception leaves the block are shown as failed.
     """
 
-    def __init__(self, terminal: Terminal, steps: Sequence[Step]) -> None:
-        self._terminal = terminal
-        self._steps = list(steps)
-        self._drawn = 0
-        self._told: set[str] = set()
-        self._names = max(len(step.name) for step in steps)
-        self._ended = threading.Event()
-        # Whoever works need not think of drawing.
-        self._painter = threading.Thread(target=self._paint, daemon=True)
+    def __init__(self, terminal: Terminal, names: Sequence[str]) -> None:
+        self._console = terminal.console
+        self._steps = {name: Step(name) for name in names}
+        self._begun: dict[str, float] = {}
+        self._spinner = Spinner("dots", style="cyan")
+        # Calls __rich__ ten times a second, on a thread.
+        self._live = Live(self, console=self._console, refresh_per_second=10) if terminal.is_live else None
 
-    def __enter__(self) -> Progress:
-        self._painter.start()
+    def __enter__(self) -> Steps:
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        self._painter.join()
-        for step in self._steps:
+        for step in list(self._steps.values()):
             if error and step.state == "running":
-                step.end(well=False)
-        self._show()
+                self.update(replace(step, state="failed"))
+        if self._live:
+            self._live.stop()
 
-    def _paint(self) -> None:
-        while not self._ended.wait(_TICK_SECONDS):
-            self._show()
+    def update(self, step: Step) -> None:
+        """Show a new state of a step; time is measured from its first update."""
+        earlier = self._steps[step.name]
+        elapsed = time.monotonic() - self._begun.setdefault(step.name, time.monotonic())
+        has_ended = step.state in ("done", "failed")
+        if has_ended and step.seconds is None:
+            step = replace(step, seconds=elapsed if earlier.seconds is None else earlier.seconds)
+        self._steps[step.name] = step
+        if has_ended and earlier.state != step.state and not self._live:
+            self._console.print(self._grid([step]))
 
-    def _show(self) -> None:
-        if self._terminal.is_live:
-            up = f"\033[{self._drawn}A" if self._drawn else ""
-            self._terminal.draw(up + "".join(f"\r\033[K{self._line(step)}\n" for step in self._steps))
-            self._drawn = len(self._steps)
-            return
-        for step in self._steps:
-            if step.state in ("done", "failed") and step.name not in self._told:
-                self._told.add(step.name)
-                self._terminal.say(self._line(step))
+    def __rich__(self) -> RenderableType:
+        return self._grid(list(self._steps.values()))
 
-    def _line(self, step: Step) -> str:
-        mark, colour = {
-            "waiting": ("·", "dim"),
-            "running": (_SPINNER[int(time.monotonic() * 10) % len(_SPINNER)], "cyan"),
-            "done": ("✓", "green"),
-            "failed": ("✗", "red"),
-        }[step.state]
-        seconds = time.monotonic() - step.began if step.state == "running" else step.seconds
-        clock = "" if step.state == "waiting" else f"{seconds:6.1f} s"
-        room = width() - self._names - 16
-        name = self._terminal.style(
-            step.name.ljust(self._names), *(["dim"] if step.state == "waiting" else [])
-        )
-        return f"  {self._terminal.style(mark, colour)} {name}  {clip(step.note, room).ljust(room)} {clock}"
+    def _grid(self, steps: Sequence[Step]) -> Table:
+        grid = Table.grid(padding=(0, 1), expand=True)
+        grid.add_column(width=3, justify="right")
+        grid.add_column(width=max(map(len, self._steps)) + 1, no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(width=9, justify="right")
+        for step in steps:
+            mark = self._spinner if step.state == "running" else Text(*_MARKS[step.state])
+            note = Text(" ".join(step.note.split()), overflow="ellipsis", no_wrap=True)
+            elapsed = time.monotonic() - self._begun.get(step.name, time.monotonic())
+            clock = f"{elapsed if step.seconds is None else step.seconds:.1f} s"
+            is_waiting = step.state == "waiting"
+            grid.add_row(
+                mark, Text(step.name, "dim" if is_waiting else ""), note, "" if is_waiting else clock
+            )
+        return grid

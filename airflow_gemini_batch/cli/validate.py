@@ -1,10 +1,9 @@
-"""``gemini-batch validate``: the check of batch input on the command line."""
+"""``gemini-batch validate``: check batch input before it is submitted."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -19,36 +18,44 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.cli.terminal import Terminal
     from airflow_gemini_batch.requests.checking.findings import FindingGroup, Report
 
-_CODES = {"job": "red", "row": "yellow", "result": "yellow", "advice": "cyan", "repaired": "green"}
+_COLOURS = {"job": "red", "row": "yellow", "result": "yellow", "advice": "cyan", "repaired": "green"}
 _HEADINGS = {
-    "job": "The job would fail, and with it every row",
+    "job": "The job would fail, and every row with it",
     "row": "These rows would fail",
-    "result": "All would run, and not give what was meant",
-    "advice": "Could be safer",
+    "result": "The rows would run, but not do what was probably intended",
+    "advice": "Advice",
     "repaired": "Repaired",
 }
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand to the parser of ``gemini-batch``; it sets ``run`` to what it does."""
+    """Add the subcommand to the parser of ``gemini-batch``; it sets ``run`` to the function to call."""
     parser = subparsers.add_parser(
         "validate",
         help="check batch input before it is submitted",
-        description="Check the input of a batch job for what the service would refuse, after hours in its "
-        "queue. Exit code: 0 fine, 1 something was found, 2 wrong usage.",
+        description="Check the input of a batch job for errors that the service would report only after "
+        "hours in its queue. Exit code: 0 no problems, 1 problems found, 2 wrong usage.",
     )
-    parser.add_argument("source", metavar="FILE|gs://URI|-", help="JSONL; - for standard input")
-    parser.add_argument("--repair", metavar="OUT", help="write a copy in which is right what has one meaning")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 on advice too")
+    parser.add_argument(
+        "source", metavar="FILE|gs://URI|-", help="JSONL input of the job; - for standard input"
+    )
+    parser.add_argument(
+        "--repair",
+        metavar="OUT",
+        help="write a repaired copy; only problems with exactly one safe fix are changed",
+    )
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="output format (default: text)"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with 1 for advice as well")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, print, return the exit code."""
+    """Check the input, print the findings, and return the exit code."""
     from airflow_gemini_batch.cli.terminal import Terminal
 
-    terminal = Terminal(sys.stdout)
+    terminal = Terminal()
     try:
         report, repairs = _check(arguments.source, arguments.repair)
     except (InvalidParameterError, OSError) as error:
@@ -61,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(terminal, arguments.source, report, repairs)
         if repairs:
-            terminal.say(f"Written to {arguments.repair}; what is listed above is what it still has.")
+            terminal.line(f"Written to {arguments.repair}. The problems listed above remain in it.")
     return 0 if report.is_fine(strict=arguments.strict) else 1
 
 
@@ -70,7 +77,7 @@ def _check(source: str, out: str | None) -> tuple[Report, Report | None]:
     from airflow_gemini_batch.requests.checking.repair import Repair
 
     if out is not None and (out.startswith("gs://") or os.path.realpath(source) == os.path.realpath(out)):
-        raise InvalidParameterError("--repair", out, "give another file, of this machine")
+        raise InvalidParameterError("--repair", out, "give the path of another file on this machine")
     checker = Check()
     with ExitStack() as stack:
         lines = with_progress(*open_lines(source, stack, checker.start_file))
@@ -78,7 +85,7 @@ def _check(source: str, out: str | None) -> tuple[Report, Report | None]:
             checker.add_all(lines)
             return checker.report(), None
         repair = Repair()
-        # Nobody takes half a file for a whole one.
+        # Written under another name first, so that nobody uses an incomplete file.
         partial = Path(f"{out}.partial")
         try:
             with partial.open("wb") as file:
@@ -96,7 +103,7 @@ def _written(lines: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _print(terminal: Terminal, source: str, report: Report, repairs: Report | None) -> None:
-    terminal.say(f"{name_of(source)}: {report.rows:,} rows, {report.size:,} bytes")
+    terminal.line(f"{name_of(source)}: {report.rows:,} rows, {report.size:,} bytes")
     for groups in (repairs.groups if repairs else (), report.groups):
         level = None
         for group in groups:
@@ -105,10 +112,10 @@ def _print(terminal: Terminal, source: str, report: Report, repairs: Report | No
                 terminal.heading(_HEADINGS[level.value])
             _print_group(terminal, group)
     if report.unlisted:
-        terminal.say(f"\nAnd {report.unlisted:,} findings of more kinds than are listed.")
-    terminal.say()
+        terminal.line(f"\n{report.unlisted:,} more findings of other kinds are not listed.")
+    terminal.line()
     if not report.groups:
-        terminal.say(terminal.style("Nothing found.", "green"))
+        terminal.line(("No problems found.", "green"))
 
 
 def _print_group(terminal: Terminal, group: FindingGroup) -> None:
@@ -117,8 +124,8 @@ def _print_group(terminal: Terminal, group: FindingGroup) -> None:
     more = ", …" if group.count > len(group.first) else ""
     where = f"  {'lines' if ',' in lines else 'line'} {lines}{more}" if lines else ""
     key = f" (key {first.key})" if first.key is not None else ""
-    title = terminal.style(group.rule, "bold", _CODES[group.level.value])
-    terminal.say(f"  {title}  {group.path}  {group.count:,} ×{where}{key}")
-    terminal.text(f"  {group.message}")
+    title = (group.rule, f"bold {_COLOURS[group.level.value]}")
+    terminal.line("  ", title, f"  {group.path}  {group.count:,} ×{where}{key}")
+    terminal.paragraph(group.message, indent=4)
     if group.fix != group.message:
-        terminal.text(f"  → {group.fix}")
+        terminal.paragraph(f"→ {group.fix}", indent=4)

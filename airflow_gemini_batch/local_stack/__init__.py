@@ -1,1 +1,1 @@
-"""Airflow and Google Cloud on this machine. The provider never imports it."""
+"""Airflow and emulators of Google Cloud on this machine. Only the command line imports this package."""

@@ -1,4 +1,4 @@
-"""An Airflow of its own for the demo and for ``gemini-batch up``: a folder, and the variables for it."""
+"""A separate Airflow for ``gemini-batch demo`` and ``up``: its folder and its environment variables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ airflow_home.stay_local()
 
 
 def create(home: Path, dags: Path) -> dict[str, str]:
-    """Make ``home`` and return the variables for an Airflow that lives there and reads ``dags``."""
+    """Make ``home`` and return the environment variables of an Airflow that runs there and reads ``dags``."""
     (home / "config").mkdir(parents=True, exist_ok=True)
     (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
     return {
@@ -32,36 +32,36 @@ def create(home: Path, dags: Path) -> dict[str, str]:
 
 
 def server_settings(port: int) -> dict[str, str]:
-    """Return the variables for ``airflow standalone`` with its page on ``port``, for whoever sits here."""
+    """Return the environment variables of ``airflow standalone`` with its UI on ``port``, without a login."""
     url = f"http://127.0.0.1:{port}"
     return {
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
-        # Tasks talk to the api-server under these; left alone they would name port 8080.
+        # Tasks reach the api-server at these URLs, which default to port 8080.
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        # Each slot is a process; the default of 32 takes 6 GB.
+        # Each slot is a process; the default of 32 needs 6 GB.
         "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     }
 
 
 def stay_local() -> None:
-    """Keep a process of Airflow on loopback: what it listens on, and whom it calls."""
+    """Make this Airflow process listen on, and connect to, loopback addresses only."""
     from airflow_gemini_batch.local_stack.stack import stay_on_loopback
 
     stay_on_loopback()
     if {"scheduler", "triggerer"} & set(sys.argv[1:2]):
-        # These serve their logs on all interfaces, with no setting for the host. The api-server reads the
-        # logs from the same disk, so nobody misses them.
+        # These processes serve logs on all interfaces, and no setting restricts the host. The api-server
+        # reads the logs from the same disk and does not need them.
         from airflow.utils import serve_logs
 
         serve_logs.serve_logs = serve_no_logs
 
 
 def serve_no_logs(port: int | None = None) -> None:
-    """Stand where Airflow would start a server for its logs."""
+    """Replace the function of Airflow that starts a log server."""

@@ -1,7 +1,7 @@
-"""The process that runs the demo's DAG: ``python -m airflow_gemini_batch.local_stack.demo_run DIRECTORY``.
+"""The process that runs the demo DAG: ``python -m airflow_gemini_batch.local_stack.demo_run DIRECTORY``.
 
-It prepares Airflow while the stack starts, waits until ``DIRECTORY/environment.json`` says where the parts
-of the stack are, and runs the DAG with ``dag.test()``. Exit code 0 when the run succeeded.
+It prepares Airflow's database while the stack starts, waits for ``DIRECTORY/environment.json``, which has the
+environment variables of the stack, and runs the DAG with ``dag.test()``. Exit code 0 if the run succeeded.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ ENVIRONMENT = "environment.json"
 DAG_ID = "gemini_batch_demo"
 
 
-def _addresses(file: Path, patience: float = 120.0) -> dict[str, str]:
-    deadline = time.monotonic() + patience
+def _addresses(file: Path, timeout: float = 120.0) -> dict[str, str]:
+    deadline = time.monotonic() + timeout
     while not file.exists():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"The stack did not start within {patience:.0f} s.")
+            raise TimeoutError(f"The stack did not start within {timeout:.0f} s.")
         time.sleep(0.05)
     addresses: dict[str, str] = json.loads(file.read_text())
     return addresses
 
 
 def main(directory: Path) -> int:
-    """Run the DAG once."""
+    """Run the DAG and return the exit code."""
     from airflow.dag_processing.dagbag import DagBag
     from airflow.utils.db import initdb
 

@@ -1,4 +1,4 @@
-"""What the demo sees of a run from outside: Airflow's database and the jobs of the Vertex stand-in."""
+"""The progress of the demo, read from Airflow's database and from the Vertex AI emulator."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskView:
-    """A task of the run.
+    """The state of one task of the run.
 
-    :param seconds: how long it took, once it has ended
-    :param returned: what it left in XCom
+    :param seconds: how long it took, if it has ended
+    :param returned: its return value, from XCom
     """
 
     state: str | None
@@ -33,12 +33,12 @@ class TaskView:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it will not change any more."""
+        """Whether the task has reached a final state."""
         return self.state in ("success", "failed", "upstream_failed", "skipped")
 
 
 def tasks(database: Path) -> dict[str, TaskView]:
-    """Read the tasks of the only run in Airflow's database; nothing while there is no database yet."""
+    """Read the tasks of the only run in Airflow's database; none while the database does not exist."""
     query = (
         "SELECT t.task_id, t.state, t.start_date, t.end_date, x.value FROM task_instance t "
         "LEFT JOIN xcom x ON x.run_id = t.run_id AND x.task_id = t.task_id AND x.key = 'return_value'"
@@ -49,7 +49,7 @@ def tasks(database: Path) -> dict[str, TaskView]:
         ) as connection:
             rows = connection.execute(query).fetchall()
     except sqlite3.OperationalError:
-        # Not made yet, or being written; the next look will tell.
+        # Absent, or locked by a writer; the caller reads again.
         return {}
     return {task_id: _view(*rest) for task_id, *rest in rows}
 
@@ -60,7 +60,7 @@ def _view(state: str | None, begun: str | None, ended: str | None, value: str | 
         seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(begun)).total_seconds()
     returned = json.loads(value) if value else None
     if isinstance(returned, str):
-        # Airflow stores what a task returns as JSON text inside JSON.
+        # Airflow stores a return value as JSON text inside JSON.
         with contextlib.suppress(ValueError):
             returned = json.loads(returned)
     return TaskView(state, seconds, returned)
@@ -68,14 +68,14 @@ def _view(state: str | None, begun: str | None, ended: str | None, value: str | 
 
 @dataclass
 class JobObserver:
-    """The newest job of the stand-in, and when each of its states was first seen."""
+    """The newest job in the emulator, and when each of its states was first seen."""
 
     addresses: StackAddresses
     location: str
     job: BatchJob | None = None
     _seen: dict[JobState, datetime] = field(default_factory=dict)
 
-    def look(self) -> BatchJob | None:
+    def read(self) -> BatchJob | None:
         """Read the job again, unless it has ended."""
         if self.job and self.job.state.is_terminal:
             return self.job
@@ -90,7 +90,7 @@ class JobObserver:
         return self.job
 
     def states(self) -> list[tuple[JobState, datetime]]:
-        """Return the states with the time each began: the service's own where it gives one."""
+        """Return the states with the time each began: the service's own time, where it has one."""
         if not self.job:
             return []
         job = self.job

@@ -1,4 +1,4 @@
-"""What the example DAGs expect to find: a bucket and a dataset, with requests in both."""
+"""The sample data of the example DAGs: a bucket and a dataset with requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROWS_A_FILE = 10
 
 
 def seed(addresses: StackAddresses) -> None:
-    """Make the bucket and the dataset, and fill them with the same twenty requests.
+    """Make the bucket and the dataset, and store the same twenty requests in both.
 
     ``gs://my-bucket/requests.jsonl``, ``gs://my-bucket/requests/*.jsonl`` and the table
     ``my_dataset.requests``.
@@ -49,19 +49,19 @@ def seed(addresses: StackAddresses) -> None:
     while job["status"]["state"] != "DONE":
         job = call(f"{project}/jobs/{job['jobReference']['jobId']}")
     if error := job["status"].get("errorResult"):
-        raise RuntimeError(f"The sample requests cannot be loaded: {error['message']}")
+        raise RuntimeError(f"The sample requests could not be loaded: {error['message']}")
 
 
 def sample() -> list[dict[str, Any]]:
-    """Return the requests that :func:`seed` lays out."""
+    """Return the requests that :func:`seed` stores."""
     return list(itertools.islice(_requests(), _FILES * _ROWS_A_FILE))
 
 
 def _requests() -> Iterator[dict[str, Any]]:
-    """Yield a request for each installed distribution, about the text it says of itself."""
-    said = [found.metadata for found in metadata.distributions()]
-    about = {each["Name"]: each["Summary"] for each in said if "Summary" in each}
-    for name, summary in sorted(about.items()):
+    """Yield a request for each installed distribution, about its summary."""
+    packages = [found.metadata for found in metadata.distributions()]
+    summaries = {each["Name"]: each["Summary"] for each in packages if "Summary" in each}
+    for name, summary in sorted(summaries.items()):
         prompt = f"Who needs this Python package, in one sentence? {name}: {summary}"
         yield {
             "key": f"dist-{name.lower()}",

@@ -1,4 +1,4 @@
-"""A process that answers on loopback and ends when we end."""
+"""A server process on loopback that ends with its parent."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _URL = re.compile(r"https?://127\.0\.0\.1:\d+")
 
 
 class StackError(RuntimeError):
-    """A part of the local stack cannot be started; says which, why and what to do."""
+    """A part of the local stack cannot be started; the message says which, why, and what to do."""
 
 
 def isolated_environment() -> dict[str, str]:
-    """``os.environ`` without what would lead to another Airflow, to credentials or off this machine."""
+    """``os.environ`` without variables for another Airflow, for credentials, or for real Google Cloud."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return {
         **kept,
-        # Where gcloud keeps the credentials of whoever sits here.
+        # gcloud's folder, which may have credentials of the user.
         "CLOUDSDK_CONFIG": os.devnull,
         "NO_GCE_CHECK": "True",
         "NO_PROXY": "127.0.0.1,localhost",
@@ -40,11 +40,11 @@ def isolated_environment() -> dict[str, str]:
 
 
 class Service:
-    """One process of the stack, under a watchdog that ends it when we end.
+    """One process of the stack, under a watchdog that stops it when this process ends.
 
     :param command: the program and its arguments
-    :param log: the file that its output goes to
-    :param environment: variables to set on top of :func:`isolated_environment`
+    :param log: file for its output
+    :param environment: variables to add to :func:`isolated_environment`
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Service:
             )
 
     def wait(self) -> int:
-        """Wait until it ends by itself, and return its exit code."""
+        """Wait until the process ends by itself, and return its exit code."""
         code = self._process.wait() if self._process else 0
         self.stop()
         return code
@@ -82,10 +82,10 @@ class Service:
     def wait_for(self, line: str, timeout: float = START_SECONDS) -> str:
         """Wait until the log has a line that contains ``line`` and a URL on loopback.
 
-        Only its own log proves that it is this process that answers on the port.
+        The log proves that this process, and not another one, listens on the port.
 
         :return: that URL
-        :raises StackError: when the process ends, or ``timeout`` seconds pass, before
+        :raises StackError: the process ended, or ``timeout`` seconds passed, before that
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -94,13 +94,13 @@ class Service:
                 if line in text and (url := _URL.search(text)):
                     return url.group()
             if not running:
-                raise StackError(f"{self.name} ended while it started. {self._last_words()}")
+                raise StackError(f"{self.name} ended while it was starting. {self._end_of_log()}")
             if time.monotonic() > deadline:
-                raise StackError(f"{self.name} did not start in {timeout:.0f} s. {self._last_words()}")
+                raise StackError(f"{self.name} did not start within {timeout:.0f} s. {self._end_of_log()}")
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop it and wait until it is gone; more than once does no harm."""
+        """Stop the process and wait until it has ended; idempotent."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -114,6 +114,6 @@ class Service:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _last_words(self) -> str:
-        words = self.log.read_text(errors="replace").strip()[-1500:]
-        return f"Its log is {self.log}" + (f" and ends:\n{words}" if words else "; it is empty.")
+    def _end_of_log(self) -> str:
+        text = self.log.read_text(errors="replace").strip()[-1500:]
+        return f"Its log is {self.log}" + (f" and ends with:\n{text}" if text else "; it is empty.")

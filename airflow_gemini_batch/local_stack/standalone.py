@@ -1,7 +1,7 @@
-"""``gemini-batch up`` and ``down``: the local stack under a real ``airflow standalone``.
+"""The local stack with a real ``airflow standalone``, in a background process.
 
-A background process holds everything: its lock says that it lives, its end is the end of the stack.
-``python -m airflow_gemini_batch.local_stack.standalone DIRECTORY PACE`` is that process.
+``python -m airflow_gemini_batch.local_stack.standalone DIRECTORY DAGS PACE`` is that process. It keeps a lock
+on a file while it runs, and stops the stack and Airflow when it ends.
 """
 
 from __future__ import annotations
@@ -17,110 +17,123 @@ import threading
 import time
 import urllib.error
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from airflow_gemini_batch.cli.terminal import Progress, Step, Terminal
 from airflow_gemini_batch.local_stack import airflow_home, samples
+from airflow_gemini_batch.local_stack.bigquery_python import find_bigquery_python
+from airflow_gemini_batch.local_stack.places import data_directory, example_dags
+from airflow_gemini_batch.local_stack.progress import OnStep, Step
 from airflow_gemini_batch.local_stack.rest import call
 from airflow_gemini_batch.local_stack.service import Service, StackError, isolated_environment
-from airflow_gemini_batch.local_stack.stack import LocalStack, StackAddresses, checkout, free_port
+from airflow_gemini_batch.local_stack.stack import LocalStack, StackAddresses, free_port
 
 PACE = "seconds:3"
+STEP = "airflow"
 START_SECONDS = 180.0
 _STOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Running:
-    """What the background process tells about itself.
+    """What the background process publishes about itself.
 
-    :param airflow_url: Airflow's page; empty until everything answers
+    :param airflow_url: base URL of the Airflow UI; empty until every part answers
+    :param dags: the DAG folder
     """
 
     pid: int
     airflow_url: str
     addresses: StackAddresses | None
+    dags: str
 
     @classmethod
     def read(cls, directory: Path) -> Running | None:
-        """Return what runs in ``directory``, or None."""
-        with suppress(FileNotFoundError, ValueError), (directory / "state.json").open() as file:
+        """Return what is running in ``directory``, or None."""
+        with suppress(FileNotFoundError, ValueError, KeyError), (directory / "state.json").open() as file:
             state = json.load(file)
             addresses = StackAddresses(**state["addresses"]) if state["addresses"] else None
-            if _is_held(directory / "lock"):
-                return cls(state["pid"], state["airflow_url"], addresses)
+            if _is_locked(directory / "lock"):
+                return cls(state["pid"], state["airflow_url"], addresses, state["dags"])
         return None
 
     def write(self, directory: Path) -> None:
-        """Tell it, in one piece."""
+        """Write the state atomically."""
         draft = directory / "state.draft"
         draft.write_text(json.dumps(asdict(self)))
         os.replace(draft, directory / "state.json")
 
 
 def default_directory() -> Path:
-    """Return where ``make up`` keeps its data and logs."""
-    return checkout() / ".local" / "up"
+    """Return the folder for data and logs, unless the user names one."""
+    return data_directory() / "up"
 
 
-def up(directory: Path | None = None, pace: str = PACE) -> int:
-    """Start everything in the background, unless it runs, and say where; returns the exit code.
+def find(directory: Path, dags: Path | None = None) -> Running | None:
+    """Return what is running in ``directory`` and answers, or None.
 
-    :param pace: how fast jobs advance, as ``gemini-batch emulator --pace`` takes it
-    :raises StackError: when it does not start
+    :param dags: the DAG folder that the user asks for, if any
+    :raises StackError: it is running with another DAG folder
     """
-    directory = (directory or default_directory()).resolve()
-    terminal = Terminal()
     running = Running.read(directory)
-    if running and running.airflow_url:
-        terminal.say("It is running already.")
-    else:
-        running = _start(directory, pace, terminal)
-    _say_where(terminal, running, directory)
-    return 0
+    if running and dags and running.dags != str(dags.resolve()):
+        raise StackError(
+            f"It is running already, with the DAGs in {running.dags}. To use those in {dags}, run "
+            f"`gemini-batch down --directory {directory}` first."
+        )
+    return running if running and running.airflow_url else None
 
 
-def down(directory: Path | None = None) -> int:
-    """Stop what :func:`up` started and wait until it is gone; returns the exit code.
+def start(directory: Path, dags: Path | None, pace: str, on_step: OnStep) -> Running:
+    """Start everything in the background and wait until every part answers.
 
-    :raises StackError: when it does not stop
+    When another process is already starting it, wait for that one.
+
+    :param directory: for data and logs, which are kept until the next start
+    :param dags: the DAG folder; the example DAGs by default
+    :param pace: how fast batch jobs advance, in the syntax of ``gemini-batch emulator --pace``
+    :param on_step: is called with ``STEP`` whenever it changes
+    :raises StackError: it did not start
     """
-    directory = (directory or default_directory()).resolve()
-    running = Running.read(directory)
-    if not running:
-        print("Nothing is running.")
-        return 0
-    os.kill(running.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_SECONDS
-    while _is_held(directory / "lock"):
-        if time.monotonic() > deadline:
-            raise StackError(f"Process {running.pid} does not stop. Its log is {directory / 'up.log'}")
-        time.sleep(0.1)
-    print("Stopped.")
-    return 0
-
-
-def _start(directory: Path, pace: str, terminal: Terminal) -> Running:
-    """Start the background process, unless somebody is at it, and wait until everything answers."""
+    if dags and not dags.is_dir():
+        raise StackError(f"--dags='{dags}' is not a folder; give the folder of your DAG files.")
+    on_step(Step(STEP, "running", "preparing"))
+    find_bigquery_python(lambda note: on_step(Step(STEP, "running", note)))
+    step = Step(STEP, "running", "scheduler, triggerer, dag-processor and api-server, on the local stack")
+    on_step(step)
     directory.mkdir(parents=True, exist_ok=True)
-    step = Step("airflow")
-    step.begin("scheduler, triggerer, dag-processor and api-server, on the local stack")
-    process = None if Running.read(directory) else _detach(directory, pace)
-    with Progress(terminal, [step]):
-        try:
-            running = _wait_until_up(directory, process)
-        except BaseException:
-            if process:
-                process.terminate()
-                process.wait()
-            raise
-        step.end(well=True)
+    folder = (dags or example_dags()).resolve()
+    process = None if Running.read(directory) else _detach(directory, folder, pace)
+    try:
+        running = _wait_until_up(directory, process)
+    except BaseException:
+        if process:
+            process.terminate()
+            process.wait()
+        raise
+    on_step(replace(step, state="done"))
     return running
 
 
+def stop(directory: Path) -> bool:
+    """Stop what :func:`start` started and wait until it has ended; return False if nothing was running.
+
+    :raises StackError: it did not stop
+    """
+    running = Running.read(directory)
+    if not running:
+        return False
+    os.kill(running.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while _is_locked(directory / "lock"):
+        if time.monotonic() > deadline:
+            raise StackError(f"Process {running.pid} did not stop. Its log is {directory / 'up.log'}")
+        time.sleep(0.1)
+    return True
+
+
 def _wait_until_up(directory: Path, process: subprocess.Popen[bytes] | None) -> Running:
-    """Wait for ``process``, or for the one that somebody else started."""
+    """Wait for ``process``, or for one that was started elsewhere."""
     while True:
         running = Running.read(directory)
         if running and running.airflow_url:
@@ -131,8 +144,9 @@ def _wait_until_up(directory: Path, process: subprocess.Popen[bytes] | None) -> 
         time.sleep(0.1)
 
 
-def _detach(directory: Path, pace: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "airflow_gemini_batch.local_stack.standalone", str(directory), pace]
+def _detach(directory: Path, dags: Path, pace: str) -> subprocess.Popen[bytes]:
+    module = "airflow_gemini_batch.local_stack.standalone"
+    command = [sys.executable, "-m", module, str(directory), str(dags), pace]
     with (directory / "up.log").open("wb") as log:
         return subprocess.Popen(  # noqa: S603
             command,
@@ -144,22 +158,7 @@ def _detach(directory: Path, pace: str) -> subprocess.Popen[bytes]:
         )
 
 
-def _say_where(terminal: Terminal, running: Running, directory: Path) -> None:
-    dags = f"{running.airflow_url}/dags"
-    terminal.heading("Airflow")
-    terminal.pairs(
-        [
-            ("page", terminal.style(dags, "cyan") + "  (no log-in; trigger any DAG)"),
-            ("logs", str(directory)),
-            ("stop", "make down"),
-        ]
-    )
-    if running.addresses:
-        terminal.heading("The stand-ins, whose answers are made up")
-        terminal.pairs([(name, str(value)) for name, value in asdict(running.addresses).items()])
-
-
-def _is_held(lock: Path) -> bool:
+def _is_locked(lock: Path) -> bool:
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -170,55 +169,55 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
-def _hold(lock: Path) -> None:
-    """Hold the lock until this process has ended, in whatever way; the system lets go of it then.
+def _lock(lock: Path) -> None:
+    """Take the lock; the system releases it when this process ends, for whatever reason.
 
-    :raises StackError: when another process holds it
+    :raises StackError: another process has the lock
     """
-    # Not closed and not inherited: it is open as long as we are.
+    # Neither closed nor inherited, so it stays open until this process ends.
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StackError("It is being started by somebody else.") from None
+        raise StackError("Another process is starting it.") from None
 
 
-def serve(directory: Path, pace: str) -> None:
+def serve(directory: Path, dags: Path, pace: str) -> None:
     """Run the stack and Airflow until SIGTERM or until Airflow ends.
 
-    :raises StackError: when a part does not start, or when Airflow ends by itself
+    :raises StackError: a part did not start, or Airflow ended by itself
     """
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    _hold(directory / "lock")
+    _lock(directory / "lock")
     with ExitStack() as stack:
-        Running(os.getpid(), "", None).write(directory)
+        Running(os.getpid(), "", None, str(dags)).write(directory)
         for data in ("stack", "airflow"):
-            # The stand-ins and Airflow remember runs together or not at all.
+            # Cleared together: Airflow would otherwise remember runs whose data is gone.
             shutil.rmtree(directory / data, ignore_errors=True)
         addresses = stack.enter_context(LocalStack(directory / "stack", pace=pace))
         samples.seed(addresses)
         port = free_port()
-        airflow = _airflow(directory, addresses, port)
+        airflow = _airflow(directory, dags, addresses, port)
         stack.callback(airflow.stop)
         airflow.start()
         url = f"http://127.0.0.1:{port}"
         _wait_until_healthy(airflow, url, stopped)
-        Running(os.getpid(), url, addresses).write(directory)
+        Running(os.getpid(), url, addresses, str(dags)).write(directory)
         while not stopped.wait(0.5):
             if not airflow.is_running:
                 raise StackError(f"Airflow ended. Its log is {airflow.log}")
 
 
-def _airflow(directory: Path, addresses: StackAddresses, port: int) -> Service:
+def _airflow(directory: Path, dags: Path, addresses: StackAddresses, port: int) -> Service:
     binaries = Path(sys.executable).parent
     settings = {
-        **airflow_home.create(directory / "airflow", checkout() / "example_dags"),
+        **airflow_home.create(directory / "airflow", dags),
         **airflow_home.server_settings(port),
         **addresses.environment(),
-        # Standalone looks for the command `airflow`, which needs no activated environment this way.
+        # `airflow standalone` runs `airflow` from the PATH, and this environment may not be activated.
         "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
     }
@@ -234,15 +233,17 @@ def _wait_until_healthy(airflow: Service, url: str, stopped: threading.Event) ->
             if all((health.get(part) or {}).get("status") == "healthy" for part in parts):
                 return
         if stopped.wait(0.3):
-            raise StackError("Stopped while it started.")
+            raise StackError("It was stopped while it was starting.")
         if not airflow.is_running:
-            raise StackError(f"Airflow ended while it started. Its log is {airflow.log}")
+            raise StackError(f"Airflow ended while it was starting. Its log is {airflow.log}")
         if time.monotonic() > deadline:
-            raise StackError(f"Airflow was not healthy after {START_SECONDS:.0f} s. Its log is {airflow.log}")
+            raise StackError(
+                f"Airflow did not become healthy within {START_SECONDS:.0f} s. Its log is {airflow.log}"
+            )
 
 
 if __name__ == "__main__":
     try:
-        serve(Path(sys.argv[1]), sys.argv[2])
+        serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
     except StackError as error:
         sys.exit(str(error))

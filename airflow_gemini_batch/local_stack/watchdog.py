@@ -1,8 +1,8 @@
 """Run a command for as long as the parent lives: ``python watchdog.py COMMAND ARGUMENT…``.
 
-The parent holds the other end of standard input. When that end closes, because the parent asks for it
-or because it died in whatever way, the command and what it started are stopped. Closing a pipe is the
-one message that even a parent killed by SIGKILL sends, on every POSIX system. Standard library only.
+The parent has the other end of standard input. When that end closes, because the parent closes it or
+because the parent has ended, the command and its descendants are stopped. On every POSIX system the pipe
+closes even if the parent is killed with SIGKILL. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def _adopt_orphans() -> None:
-    """Become the parent of every descendant that loses its own, where the system can (Linux).
+    """Become the parent of every orphaned descendant, where the system supports it (Linux).
 
-    Airflow gives each task a process group of its own, which a signal to one group does not reach.
+    Airflow starts each task in its own process group, so a signal to one group does not reach them all.
     """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -32,17 +32,17 @@ def _adopt_orphans() -> None:
 
 def _children() -> set[int]:
     found = set()
-    # Listed by name alone: a glob looks at each entry, and a process may end meanwhile.
+    # Listed by name: glob reads each entry, and a process may end in between.
     for stat in (Path("/proc", name, "stat") for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):
-            # The name, in brackets, may hold spaces and brackets; the parent is the second field after it.
+            # The process name may contain spaces and parentheses; the parent is the second field after it.
             if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
                 found.add(int(stat.parent.name))
     return found
 
 
 def _send(number: int, leader: int) -> None:
-    """Signal the group of ``leader`` and every process that was adopted."""
+    """Send a signal to the process group of ``leader`` and to every adopted process."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)
     for child in _children():
@@ -51,9 +51,9 @@ def _send(number: int, leader: int) -> None:
 
 
 def _reap(leader: int) -> tuple[bool, int | None]:
-    """Collect who has ended.
+    """Collect the processes that have ended.
 
-    :return: whether a child is left, and the exit code of ``leader`` if it was collected now
+    :return: whether a child is still running, and the exit code of ``leader`` if it has just ended
     """
     code = None
     try:
@@ -72,7 +72,7 @@ def main(command: list[str]) -> int:
 
     :return: the exit code of the command
     """
-    # Ctrl-C reaches the whole foreground group; the parent decides when its servers stop.
+    # Ctrl-C signals the whole foreground group, but the parent decides when its servers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
@@ -80,14 +80,14 @@ def main(command: list[str]) -> int:
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     _adopt_orphans()
-    # Kept, because a Popen that is thrown away collects the exit code of a command that ends at once.
+    # Stored, because a discarded Popen would collect the exit code of a command that ends early.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
-    process.returncode = _stop_with_us(process.pid, wake)
+    process.returncode = _wait_and_stop(process.pid, wake)
     return process.returncode
 
 
-def _stop_with_us(leader: int, wake: int) -> int:
-    """Wait until the command ends, or has to; return its exit code."""
+def _wait_and_stop(leader: int, wake: int) -> int:
+    """Wait until the command ends or must be stopped; return its exit code."""
     code = None
     while code is None:
         ready, _, _ = select.select([0, wake], [], [])
@@ -100,7 +100,7 @@ def _stop_with_us(leader: int, wake: int) -> int:
 
 
 def _end(leader: int, code: int | None, wake: int) -> int:
-    """Stop whoever is left: politely at first, then for good."""
+    """Stop the remaining processes with SIGTERM, and after the grace period with SIGKILL."""
     number = signal.SIGTERM
     deadline = time.monotonic() + GRACE_SECONDS
     _send(number, leader)
@@ -110,7 +110,7 @@ def _end(leader: int, code: int | None, wake: int) -> int:
         if not left:
             return code or 0
         if time.monotonic() > deadline:
-            # Whoever is adopted from now on has lost its parent to this signal, so it gets it at once.
+            # Processes adopted from now on have lost their parent to SIGKILL, so they get it at once.
             number, deadline = signal.SIGKILL, time.monotonic()
             _send(number, leader)
         if select.select([wake], [], [], 0.05)[0]:

@@ -59,7 +59,7 @@ def test_standard_input_and_negotiated_prices(
 def test_an_unknown_model_has_no_cost(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", file, "--model", "gemini-9-ultra"]) == 0
     out = capsys.readouterr().out
-    assert "cost    not known" in out
+    assert "cost    unknown" in out
     assert "105,000" in out
 
 
@@ -76,7 +76,7 @@ def test_objects_in_storage(
     [
         (["no-such-file", *MODEL], "no-such-file: No such file"),
         (["-", *MODEL, "--max-output-tokens", "0"], "--max-output-tokens=0: give tokens"),
-        (["-", *MODEL, "--prices", "{"], "this is not JSON"),
+        (["-", *MODEL, "--prices", "{"], "not valid JSON"),
         (["-", *MODEL, "--prices", "{}"], "input and output must be given"),
     ],
 )

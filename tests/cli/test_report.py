@@ -39,7 +39,7 @@ def test_on_the_terminal(landed: list[str], capsys: pytest.CaptureFixture[str]) 
     assert "succeeded  failed  missing" in out
     assert "1     failed   b            Busy" in out
     assert "secret" not in out
-    assert "without the job's own times: Vertex AI returned 404 NOT_FOUND" in err
+    assert "the times of the job are missing: Vertex AI returned 404 NOT_FOUND" in err
 
 
 def test_a_page_in_a_file(landed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,9 +74,11 @@ def test_a_job_that_is_not_in_the_table(landed: list[str], capsys: pytest.Captur
     assert "has no rows of projects/" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("place", "wrong", "said"), [(1, "4711", "JOB='4711'"), (3, "d.t", "--table='d.t'")])
-def test_wrong_usage(place: int, wrong: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("place", "wrong", "message"), [(1, "4711", "JOB='4711'"), (3, "d.t", "--table='d.t'")]
+)
+def test_wrong_usage(place: int, wrong: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["report", "projects/p/locations/l/batchPredictionJobs/1", "--table", "p.d.t"]
     arguments[place] = wrong
     assert main(arguments) == 2
-    assert f"gemini-batch report: {said}" in capsys.readouterr().err
+    assert f"gemini-batch report: {message}" in capsys.readouterr().err

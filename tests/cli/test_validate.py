@@ -27,7 +27,7 @@ def test_a_good_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(GOOD)]) == 0
     out, err = capsys.readouterr()
     assert f"{GOOD}: 1 rows" in out
-    assert "Nothing found." in out
+    assert "No problems found." in out
     assert err == ""
 
 
@@ -93,8 +93,8 @@ def test_a_repair_that_cannot_mend_all_says_what_is_left(
     [
         (["no-such-file"], "no-such-file: No such file"),
         ([str(CORPUS)], "Is a directory"),
-        ([str(BAD), "--repair", str(BAD)], "give another file"),
-        ([str(BAD), "--repair", "gs://bucket/out"], "give another file"),
+        ([str(BAD), "--repair", str(BAD)], "give the path of another file"),
+        ([str(BAD), "--repair", "gs://bucket/out"], "give the path of another file"),
         ([str(BAD), "--repair", "no-such-folder/out"], "No such file"),
     ],
 )
@@ -174,5 +174,5 @@ def test_colours_on_a_terminal_and_a_bar_for_a_large_file(tmp_path: Path) -> Non
     assert "%" in written
     code, written = on_a_terminal(str(BAD))
     assert code == 1
-    assert "\033[1m\033[31mempty-object\033[0m" in written
+    assert "\033[1;31mempty-object\033[0m" in written
     assert "%" not in written

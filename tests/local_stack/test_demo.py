@@ -13,7 +13,7 @@ DEMO = [sys.executable, "-m", "airflow_gemini_batch.cli", "demo"]
 
 
 def left_behind(output: str) -> list[str]:
-    """Processes that have the directory of the run on their command line."""
+    """Return the processes whose command line has the directory of the run."""
     (directory,) = set(re.findall(r"\.local/demo/\S+", output))
     processes = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
     return [process for process in processes.splitlines() if directory in process]
@@ -21,20 +21,20 @@ def left_behind(output: str) -> list[str]:
 
 def test_the_demo_lands_a_row_for_every_installed_distribution() -> None:
     done = subprocess.run(DEMO, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said = done.stdout
-    assert done.returncode == 0, said
-    assert "stand-in makes them up" in said
+    output = done.stdout
+    assert done.returncode == 0, output
+    assert "emulator makes them up" in output
     for state in ("PENDING", "RUNNING", "SUCCEEDED"):
-        assert re.search(rf"^  {state} +\d\d:\d\d:\d\d", said, re.MULTILINE)
-    names, numbers = re.search(r"each in one bucket\n(.+)\n(.+)\n", said).groups()  # type: ignore[union-attr]
+        assert re.search(rf"^  {state} +\d\d:\d\d:\d\d", output, re.MULTILINE)
+    names, numbers = re.search(r"Rows by status\n(.+)\n(.+)\n", output).groups()  # type: ignore[union-attr]
     rows = dict(zip(names.split(), map(int, numbers.replace(",", "").split()), strict=True))
     assert rows.pop("input") == sum(rows.values()) == rows["succeeded"] > 100
-    assert len(re.findall(r"^  dist-\S+ +\w+ ", said, re.MULTILINE)) == 10
-    assert not left_behind(said)
+    assert len(re.findall(r"^  dist-\S+ +\w+ ", output, re.MULTILINE)) == 10
+    assert not left_behind(output)
 
 
-def heed_interrupts() -> None:
-    """A shell has what it runs in the background ignore them."""
+def accept_interrupts() -> None:
+    """A shell makes its background processes ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -44,16 +44,16 @@ def test_an_interrupted_demo_stops_everything() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=heed_interrupts,  # noqa: PLW1509
+        preexec_fn=accept_interrupts,  # noqa: PLW1509
     ) as demo:
         assert demo.stdout
-        said = ""
-        while "✓ start the stack" not in said:
+        output = ""
+        while "✓ start the stack" not in output:
             line = demo.stdout.readline()
-            assert line, said
-            said += line
+            assert line, output
+            output += line
         demo.send_signal(signal.SIGINT)
-        said += demo.stdout.read()
-    assert demo.returncode == 130, said
-    assert "everything is stopped" in said
-    assert not left_behind(said)
+        output += demo.stdout.read()
+    assert demo.returncode == 130, output
+    assert "everything is stopped" in output
+    assert not left_behind(output)

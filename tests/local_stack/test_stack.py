@@ -54,7 +54,7 @@ def test_an_object_loads_into_a_table(
     assert sorted(row.n for row in bigquery_client.list_rows(f"{dataset}.t")) == [1, 2]
 
 
-def test_of_jobs_with_one_id_sent_at_once_one_is_taken(bigquery_client: bigquery.Client) -> None:
+def test_one_of_several_jobs_with_the_same_id_is_accepted(bigquery_client: bigquery.Client) -> None:
     from google.api_core.exceptions import Conflict
 
     def send(job_id: str) -> str:
@@ -71,7 +71,7 @@ def test_of_jobs_with_one_id_sent_at_once_one_is_taken(bigquery_client: bigquery
 
 
 def test_a_service_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """Not even SIGKILL of the parent leaves its servers, or what they started, behind."""
+    """SIGKILL of the parent also ends its servers and their child processes."""
     script = textwrap.dedent(
         """
         import os, sys, time
@@ -98,9 +98,7 @@ def test_a_service_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert eventually(lambda: not is_alive(grandchild))
 
 
-def test_a_service_that_ignores_the_polite_signal_is_stopped_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_service_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = watchdog.__file__
     impatient = tmp_path / "watchdog.py"
     with open(source) as original:
@@ -116,10 +114,10 @@ def test_a_service_that_ignores_the_polite_signal_is_stopped_all_the_same(
     assert not is_alive(pid)
 
 
-def test_a_service_that_fails_says_what_it_said(tmp_path: Path) -> None:
+def test_a_failed_start_reports_the_output(tmp_path: Path) -> None:
     service = Service("Broken", [sys.executable, "-c", "raise SystemExit('no such thing')"], tmp_path / "log")
     service.start()
-    with pytest.raises(StackError, match=r"(?s)Broken ended while it started.*no such thing"):
+    with pytest.raises(StackError, match=r"(?s)Broken ended while it was starting.*no such thing"):
         service.wait_for("up")
     service.stop()
 
@@ -132,7 +130,7 @@ def test_the_exit_code_of_a_service_that_ends_at_once_is_not_lost(tmp_path: Path
     assert [service.wait() for service in services] == codes
 
 
-def test_a_missing_bigquery_environment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_bigquery_python_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_BATCH_BIGQUERY_PYTHON", str(tmp_path / "nowhere"))
     with pytest.raises(StackError, match=r"GEMINI_BATCH_BIGQUERY_PYTHON=.*nowhere does not exist"):
         LocalStack(tmp_path / "stack", vertex_url=NOBODY).start()

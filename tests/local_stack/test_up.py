@@ -1,4 +1,4 @@
-"""One run through real scheduler, triggerer, dag-processor and api-server processes, started as users do."""
+"""``gemini-batch up`` and ``down``, with real Airflow processes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_gemini_batch.cli.main import main
 from airflow_gemini_batch.local_stack import samples
 from airflow_gemini_batch.local_stack.rest import call, query
 from airflow_gemini_batch.local_stack.standalone import Running
@@ -36,7 +37,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(directory: Path) -> Iterator[Running]:
-    # A job that only reads make advance cannot be over before somebody has waited for it.
+    # The job advances with each read, so it cannot end before the sensor waits for it.
     gemini_batch("up", "--directory", str(directory), "--pace", "reads:2")
     running = Running.read(directory)
     assert running
@@ -45,7 +46,7 @@ def running(directory: Path) -> Iterator[Running]:
 
 
 class Airflow:
-    """The public REST API, as much as is needed."""
+    """A client for the few calls of the public REST API that the test needs."""
 
     def __init__(self, url: str) -> None:
         self.api = f"{url}/api/v2"
@@ -55,7 +56,7 @@ class Airflow:
         return call(f"{self.api}/{path}", body, token=self.token)
 
     def run(self, dag_id: str, seconds: float) -> tuple[str, set[tuple[str, str]]]:
-        """Run a DAG to its end; return its state, and each state that each task was seen in."""
+        """Run a DAG until it ends; return its state, and every observed pair of task and state."""
         run_id = self.call(f"dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
         run = f"dags/{dag_id}/dagRuns/{run_id}"
         deadline = time.monotonic() + seconds
@@ -83,12 +84,26 @@ def test_a_run_through_real_processes_lands_every_row(running: Running) -> None:
     assert rows == sorted([request["key"], "succeeded"] for request in samples.sample())
 
 
-def test_a_second_up_finds_the_first(running: Running, directory: Path) -> None:
-    said = gemini_batch("up", "--directory", str(directory))
-    assert "running already" in said
-    assert running.airflow_url in said
+def test_a_second_up_reports_the_first(running: Running, directory: Path) -> None:
+    output = gemini_batch("up", "--directory", str(directory))
+    assert "running already" in output
+    assert running.airflow_url in output
     assert Running.read(directory) == running
 
 
-def test_down_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_another_dag_folder_is_refused_while_it_runs(
+    running: Running, directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["up", "--directory", str(directory), "--dags", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert f"with the DAGs in {running.dags}" in error
+    assert f"gemini-batch down --directory {directory}" in error
+
+
+def test_a_dag_folder_must_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--directory", str(tmp_path), "--dags", str(tmp_path / "dags")]) == 1
+    assert f"--dags='{tmp_path / 'dags'}' is not a folder" in capsys.readouterr().err
+
+
+def test_down_without_up(tmp_path: Path) -> None:
     assert "Nothing is running" in gemini_batch("down", "--directory", str(tmp_path))

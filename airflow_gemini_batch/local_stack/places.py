@@ -1,0 +1,38 @@
+"""Where the local stack finds its files, and where it keeps data, logs and environments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+DEMO_DAG = "gemini_batch_demo.py"
+_HERE = Path(__file__).parent
+_NAME = "airflow-provider-gemini-batch"
+
+
+def checkout() -> Path | None:
+    """Return the checkout that this package is imported from, or None when it is installed from a wheel."""
+    root = _HERE.parents[1]
+    return root if (root / ".ci" / "environments.py").exists() else None
+
+
+def example_dags() -> Path:
+    """Return the DAG folder to show by default: all examples in a checkout, the demo's DAG in a wheel."""
+    root = checkout()
+    return root / "example_dags" if root else _HERE / "dags"
+
+
+def cache_directory() -> Path:
+    """Return the user's cache directory for this package.
+
+    Below ``XDG_CACHE_HOME``, else ``~/Library/Caches`` on macOS and ``~/.cache`` elsewhere.
+    """
+    default = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return Path(os.environ.get("XDG_CACHE_HOME") or default) / _NAME
+
+
+def data_directory() -> Path:
+    """Return the folder for data and logs: ``.local`` of the checkout, else the cache directory."""
+    root = checkout()
+    return root / ".local" if root else cache_directory()
