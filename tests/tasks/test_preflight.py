@@ -183,16 +183,16 @@ class TestTable:
         rows = [("'a'", self.request()), ("'a'", "not json"), ("NULL", "[1]"), ("'b'", self.request())]
         submit(" UNION ALL ".join(f"SELECT {key} AS key, '{text}' AS request" for key, text in rows))
         (warning,) = warnings
-        assert "2 have a request that is no JSON object" in warning
+        assert "2 have a request that is not a JSON object" in warning
         assert "1 have no key" in warning
-        assert "1 have the key of another row" in warning
+        assert "1 repeat the key of another row" in warning
         assert len(vertex.jobs) == 1
 
     @pytest.mark.parametrize(
         ("columns", "complaint"),
         [
             ("'x' AS prompt", "needs a column `request`"),
-            ("'{}' AS request, 'x' AS status", "column `status` is the output's"),
+            ("'{}' AS request, 'x' AS status", "batch output adds a column `status`"),
             ("'{}' AS request, [1] AS ids", "column `ids` is ARRAY"),
             ("'{}' AS request, STRUCT(1 AS a) AS s", "column `s` is "),
             ("'{}' AS request FROM UNNEST([1]) WHERE FALSE", "it has no rows"),

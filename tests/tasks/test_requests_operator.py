@@ -157,11 +157,11 @@ def test_keys_are_text_and_have_labels(build: Callable[..., Any], rows: Callable
         ("SELECT 'a' AS key, 'x' AS prompt UNION ALL SELECT NULL, 'y'", {}, "1 rows.*no key"),
         ("SELECT '' AS key, 'x' AS prompt", {}, "no key"),
         (f"{TWO} UNION ALL SELECT 'a', 'y'", {}, "another row, such as 'a'"),
-        ("SELECT 'a' AS key, CAST(NULL AS STRING) AS prompt", {}, "have no prompt"),
-        ("SELECT 'a' AS key, '{' AS request", {}, "have no request"),
-        ("SELECT 'a' AS key, JSON '{\"contents\": []}' AS request", {}, "have no request"),
+        ("SELECT 'a' AS key, CAST(NULL AS STRING) AS prompt", {}, "have a prompt that is NULL"),
+        ("SELECT 'a' AS key, '{' AS request", {}, "have a request that is NULL"),
+        ("SELECT 'a' AS key, JSON '{\"contents\": []}' AS request", {}, "have a request that is NULL"),
         ("SELECT 'a' AS key, 'x' AS prompt, 'gs://b/a' AS media_uri", {}, "media_mime_type"),
-        ("SELECT 'a' AS key, 'x' AS prompt, 'a.pdf' AS media_uri", {}, "gs:// address"),
+        ("SELECT 'a' AS key, 'x' AS prompt, 'a.pdf' AS media_uri", {}, "gs:// URI"),
         (
             "SELECT 'a' AS key, JSON '{\"contents\": [1], \"generation_config\": {}}' AS request",
             {"generation_config": {"seed": 1}},
@@ -200,7 +200,7 @@ def test_a_table_of_something_else_is_not_replaced(
     build: Callable[..., Any], bigquery_client: bigquery.Client, regional: str
 ) -> None:
     bigquery_client.query(f"CREATE TABLE `{regional}.customers` AS SELECT 1 AS id").result()
-    with pytest.raises(AirflowFailException, match="no table of requests"):
+    with pytest.raises(AirflowFailException, match="not a table of requests"):
         build(TWO, destination_table=f"{regional}.customers")
 
 
@@ -211,7 +211,7 @@ def test_a_query_that_fails(build: Callable[..., Any]) -> None:
 
 def test_more_rows_than_a_job_takes(build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_gemini_batch.requests.in_bigquery.counts.MAX_ROWS", 1)
-    with pytest.raises(AirflowFailException, match=r"2 rows.*export_uri makes several jobs"):
+    with pytest.raises(AirflowFailException, match=r"2 rows.*set export_uri"):
         build(TWO)
 
 

@@ -16,13 +16,13 @@ _KEYS_A_PASS = 200_000
 
 
 class KeyTable:
-    """A hash table of 64-bit hashes and line numbers, made in full at the start.
+    """Hash table of keys, as 64-bit hashes, and their line numbers; its memory is allocated up front.
 
-    :param rows: how many keys it must hold; further ones are not looked at
+    :param rows: capacity in keys; further keys are ignored
     """
 
     def __init__(self, rows: int) -> None:
-        # At most three quarters full, so that a free slot is near.
+        # At most three quarters full, so that probing stays short.
         size = 1 << max(rows * 4 // 3, 16).bit_length()
         self._mask = size - 1
         self._hashes = array("q", bytes(8 * size))
@@ -30,7 +30,7 @@ class KeyTable:
         self._free = rows
 
     def add(self, key: str, line: int) -> int:
-        """Remember a key; return the line that had it before, 0 if none had."""
+        """Add a key; return the line that had the same key before, or 0."""
         # Zero means a free slot.
         value = hash(key) or 1
         hashes, mask = self._hashes, self._mask
