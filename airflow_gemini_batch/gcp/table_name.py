@@ -110,6 +110,31 @@ def dataset_location(table: TableName, bigquery: Client, job_location: str) -> s
     return (dataset.location or "US").upper()
 
 
+def check_region(table: str, dataset_location: str | None, job_location: str) -> None:
+    """Check that a batch job can read a table.
+
+    :param table: its name, for the error
+    :param dataset_location: location of its dataset; ``None`` if unknown
+    :raises InvalidParameterError: the dataset is in a multi-region, or in another region than the job
+    """
+    if not dataset_location:
+        return
+    if dataset_location.lower() in ("us", "eu"):
+        raise InvalidParameterError(
+            "input_uri",
+            table,
+            f"its dataset is in the multi-region {dataset_location!r}, which batch jobs cannot read; "
+            f"copy the table to a dataset in a single region such as {job_location!r}",
+        )
+    if job_location != "global" and dataset_location.lower() != job_location:
+        raise InvalidParameterError(
+            "location",
+            job_location,
+            f"the dataset of {table} is in {dataset_location.lower()!r}, and a job reads only tables in its "
+            "own region; use that location",
+        )
+
+
 def _is_table_id(text: str) -> bool:
     categories = {unicodedata.category(character) for character in text}
     return 0 < len(text.encode()) <= _MAX_TABLE_BYTES and all(

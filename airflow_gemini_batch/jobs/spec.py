@@ -80,30 +80,6 @@ def job_spec(
     )
 
 
-def check_region(spec: JobSpec, dataset_location: str | None) -> None:
-    """Check that the job can read its input table.
-
-    :param dataset_location: location of the table's dataset; ``None`` if unknown
-    :raises InvalidParameterError: the dataset is in a multi-region, or in another region than the job
-    """
-    if not dataset_location:
-        return
-    if dataset_location.lower() in ("us", "eu"):
-        raise InvalidParameterError(
-            "input_uri",
-            spec.input_table,
-            f"its dataset is in the multi-region {dataset_location!r}, which batch jobs cannot read; "
-            f"copy the table to a dataset in a single region such as {spec.location!r}",
-        )
-    if spec.location != "global" and dataset_location.lower() != spec.location:
-        raise InvalidParameterError(
-            "location",
-            spec.location,
-            f"the dataset of {spec.input_table} is in {dataset_location.lower()!r}, and a job reads only "
-            "tables in its own region; use that location",
-        )
-
-
 def _location(location: str | None) -> str:
     if not location:
         raise InvalidParameterError(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError
+from airflow_gemini_batch.gcp.table_name import check_region
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
-from airflow_gemini_batch.jobs.spec import check_region
 from airflow_gemini_batch.tasks.airflow_versions import TaskState, run_identity
 from airflow_gemini_batch.tasks.before_create import check_input
 from airflow_gemini_batch.tasks.land import land_results
@@ -137,7 +137,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
             spec = self._spec(hook, context)
             policy, budget = self._policy(), options.budget()
             facts = hook.inspect_input(spec)
-            check_region(spec, facts.location)
+            check_region(str(spec.input_table), facts.location, spec.location)
             spec = replace(spec, input_content=facts.content)
             run, task_state = run_identity(context), TaskState(context)
             self._to_cancel = partial(cancel_unwanted, hook, waiting, context["ti"], spec, run)

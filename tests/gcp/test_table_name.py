@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
+from airflow_gemini_batch.gcp.table_name import TableName, check_region, is_dataset_uri
 from airflow_gemini_batch.jobs.spec import job_spec
 
 
@@ -99,3 +99,19 @@ def test_quoting() -> None:
     name = TableName("p-1", "data", "rows")
     assert name.quoted == "`p-1.data.rows`"
     assert name.sibling("other").dataset_id == name.dataset_id
+
+
+@pytest.mark.parametrize("region", [None, "us-central1", "US-CENTRAL1"])
+def test_an_input_table_in_the_jobs_region_is_accepted(region: str | None) -> None:
+    check_region("bq://p.d.t", region, "us-central1")
+
+
+def test_the_global_endpoint_accepts_tables_in_any_region() -> None:
+    check_region("bq://p.d.t", "europe-west4", "global")
+
+
+@pytest.mark.parametrize(("region", "parameter"), [("US", "input_uri"), ("europe-west4", "location")])
+def test_an_input_table_in_another_region_is_rejected(region: str, parameter: str) -> None:
+    with pytest.raises(InvalidParameterError) as caught:
+        check_region("bq://p.d.t", region, "us-central1")
+    assert caught.value.parameter == parameter

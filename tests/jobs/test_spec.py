@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.jobs.spec import JobSpec, check_region, job_spec
+from airflow_gemini_batch.jobs.spec import JobSpec, job_spec
 
 GOOD = {
     "project": "p",
@@ -89,19 +89,3 @@ def test_an_error_about_an_invalid_value_names_the_parameter_and_the_fix(
     assert caught.value.parameter == parameter
     assert caught.value.fix
     assert str(caught.value).startswith(f"{parameter}=")
-
-
-@pytest.mark.parametrize("region", [None, "us-central1", "US-CENTRAL1"])
-def test_an_input_table_in_the_jobs_region_is_accepted(region: str | None) -> None:
-    check_region(spec(input_uri="bq://p.d.t"), region)
-
-
-def test_the_global_endpoint_accepts_tables_in_any_region() -> None:
-    check_region(spec(input_uri="bq://p.d.t", location="global"), "europe-west4")
-
-
-@pytest.mark.parametrize(("region", "parameter"), [("US", "input_uri"), ("europe-west4", "location")])
-def test_an_input_table_in_another_region_is_rejected(region: str, parameter: str) -> None:
-    with pytest.raises(InvalidParameterError) as caught:
-        check_region(spec(input_uri="bq://p.d.t"), region)
-    assert caught.value.parameter == parameter

@@ -14,8 +14,7 @@ from airflow_gemini_batch.exceptions import (
     TableMismatchError,
 )
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
-from airflow_gemini_batch.gcp.table_name import dataset_location, get_table
-from airflow_gemini_batch.jobs.spec import JobSpec, check_region
+from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.in_bigquery.jobs import TableJobs
 from airflow_gemini_batch.requests.in_bigquery.statements import count_failures_statement, retry_statement
@@ -116,7 +115,7 @@ def _folder(request: RetryRequest, location: str) -> str | None:
     """Return the folder for JSONL, or ``None`` when the job can read the table."""
     results, staging = request.failures.results, request.staging_uri
     try:
-        check_region(JobSpec(results.project, request.job_location, "", (f"bq://{results}",), ""), location)
+        check_region(f"bq://{results}", location, request.job_location)
     except InvalidParameterError as error:
         if staging is None:
             raise InvalidParameterError(

@@ -14,8 +14,7 @@ from airflow_gemini_batch.exceptions import (
     TableMismatchError,
 )
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
-from airflow_gemini_batch.gcp.table_name import dataset_location, get_table
-from airflow_gemini_batch.jobs.spec import JobSpec, check_region
+from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
 from airflow_gemini_batch.requests.in_bigquery.counts import check_counts
@@ -83,7 +82,7 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
     folder = None if request.export_uri is None else check_folder("export_uri", request.export_uri)
     location = dataset_location(request.destination, bigquery, request.job_location)
     if not folder:
-        _check_region(request, location)
+        check_region(f"bq://{request.destination}", location, request.job_location)
     _check_destination(request.destination, bigquery)
     work = _Work(request, bigquery, location)
     try:
@@ -139,13 +138,6 @@ class _Work:
         return RequestColumns.of(
             TableColumn(each.name, each.field_type, each.mode == "REPEATED") for each in schema
         )
-
-
-def _check_region(request: TableRequest, location: str) -> None:
-    """Refuse before building what the submit operator would refuse."""
-    table = request.destination
-    spec = JobSpec(table.project, request.job_location, "", (f"bq://{table}",), "")
-    check_region(spec, location)
 
 
 def _check_destination(name: TableName, bigquery: bq.Client) -> None:
