@@ -226,7 +226,7 @@ def duration(length: timedelta, units: int = 2) -> str:
     """Format a length of time in its largest units: ``1 d 2 h``; with three, ``1 d 2 h 3 min``."""
     left = max(length.total_seconds(), 0.0)
     if left < 10:
-        return f"{left:.1f} s"
+        return f"{left:.1f}".removesuffix(".0") + " s"
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, left = divmod(left, size)

@@ -89,7 +89,15 @@ def test_an_output_table_has_its_full_name(info: dict[str, str], location: str) 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0.0 s"), (9.94, "9.9 s"), (61, "1 min 1 s"), (3600, "1 h"), (90_000, "1 d 1 h"), (86_460, "1 d")],
+    [
+        (0, "0 s"),
+        (4, "4 s"),
+        (9.94, "9.9 s"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (90_000, "1 d 1 h"),
+        (86_460, "1 d"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(timedelta(seconds=seconds)) == text
