@@ -192,7 +192,7 @@ class TestTable:
         ("columns", "complaint"),
         [
             ("'x' AS prompt", "needs a column `request`"),
-            ("'{}' AS request, 'x' AS status", "column `status` is the output's"),
+            ("'{}' AS request, 'x' AS status", "batch output adds a column `status`"),
             ("'{}' AS request, [1] AS ids", "column `ids` is ARRAY"),
             ("'{}' AS request, STRUCT(1 AS a) AS s", "column `s` is "),
             ("'{}' AS request FROM UNNEST([1]) WHERE FALSE", "it has no rows"),
