@@ -73,7 +73,7 @@ load-test:  ## run 300 jobs at the same time while calls fail
 
 wheel-test:  ## build the wheel, install it alone, run the demo and a test with LocalStack
 	$(SETUP) airflow3
-	@UV=$$($(PYTHON3) .ci/environments.py --uv) sh .ci/wheel_test.sh
+	@UV=$$($(PYTHON3) .ci/environments.py --uv) sh .ci/wheel_test/run.sh
 
 bigquery:  ## make only the environment of the BigQuery emulator
 	$(SETUP) bigquery

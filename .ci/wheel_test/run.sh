@@ -2,7 +2,7 @@
 # Build the wheel, install it with [local] outside the checkout, run the demo and a test of a user there.
 # UV is the path of uv. KEEP=1 leaves the folder, whose path is printed.
 set -eu
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/gemini-batch-wheel.XXXXXX")
 [ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
 echo "In $work"
@@ -20,6 +20,6 @@ export HOME="$work/home" XDG_CACHE_HOME="$work/cache"
 cd "$work/empty"
 echo '$ gemini-batch demo'
 "$work/venv/bin/gemini-batch" demo
-cp "$root/.ci/wheel_test.py" "$work/empty/test_user.py"
-echo '$ pytest test_user.py'
-"$work/venv/bin/python" -m pytest -q -p no:cacheprovider test_user.py
+cp -r "$root/.ci/wheel_test/test_user_dag.py" "$root/.ci/wheel_test/dags" .
+echo '$ pytest test_user_dag.py'
+"$work/venv/bin/python" -m pytest -q -p no:cacheprovider test_user_dag.py
