@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator import errors
-from airflow_gemini_batch.emulator.errors import Violation
-from airflow_gemini_batch.emulator.job_clock import Pace
-from airflow_gemini_batch.emulator.schema import snake_case
+from airflow_gemini_batch.emulator.protocol import errors
+from airflow_gemini_batch.emulator.protocol.errors import Violation
+from airflow_gemini_batch.emulator.protocol.schema import snake_case
+from airflow_gemini_batch.emulator.running.job_clock import Pace
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ from urllib.parse import parse_qsl, urlsplit
 from airflow_gemini_batch.emulator.routes import Call
 
 if TYPE_CHECKING:
-    from airflow_gemini_batch.emulator.server import Emulator
+    from collections.abc import Callable
+
+    from airflow_gemini_batch.emulator.faults.calls import Reply
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +26,20 @@ _PIECES = 20
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """Serves on 127.0.0.1, a thread a connection."""
+    """Serves on 127.0.0.1, with one thread per connection.
+
+    :param handle: turns a call into its reply; called from many threads at once
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], emulator: Emulator) -> None:
-        self.emulator = emulator
+    def __init__(self, port: int, handle: Callable[[Call], Reply]) -> None:
+        self.handle = handle
         self._connections: set[socket.socket] = set()
         self._reset: set[socket.socket] = set()
         self._lock = threading.Lock()
-        super().__init__(address, _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
 
     def server_bind(self) -> None:
         """Bind without looking up a name."""
@@ -99,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers={name.lower(): value for name, value in self.headers.items()},
             content=self.rfile.read(length),
         )
-        reply = self.server.emulator.handle(call)
+        reply = self.server.handle(call)
         if reply.resets:
             self.close_connection = True
             self.server.reset(self.request)

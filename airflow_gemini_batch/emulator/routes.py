@@ -10,23 +10,23 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.answers.prompt import prompt_tokens
 from airflow_gemini_batch.emulator.checks import KNOWN_MODELS, ROOT, check_job, check_model, pace_of
-from airflow_gemini_batch.emulator.errors import Violation
 from airflow_gemini_batch.emulator.faults.calls import REFUSED_TOKEN, JobPlan
 from airflow_gemini_batch.emulator.faults.plan import Route
-from airflow_gemini_batch.emulator.job_clock import IMMEDIATE
 from airflow_gemini_batch.emulator.list_filter import FilterError, compile_filter
 from airflow_gemini_batch.emulator.listing import page_size, page_token, read_mask, read_page_token
-from airflow_gemini_batch.emulator.schema import Discovery, snake_case
+from airflow_gemini_batch.emulator.protocol import errors
+from airflow_gemini_batch.emulator.protocol.errors import Violation
+from airflow_gemini_batch.emulator.protocol.schema import Discovery, snake_case
+from airflow_gemini_batch.emulator.running.job_clock import IMMEDIATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from airflow_gemini_batch.emulator.faults.plan import CallFault
-    from airflow_gemini_batch.emulator.job_clock import Pace
-    from airflow_gemini_batch.emulator.job_store import Job, JobStore
+    from airflow_gemini_batch.emulator.running.job_clock import Pace
+    from airflow_gemini_batch.emulator.running.job_store import Job, JobStore
 
 _COLLECTION = re.compile(r"/(v1|v1beta1)/(projects/[^/]+/locations/[^/]+)/batchPredictionJobs")
 _JOB = re.compile(_COLLECTION.pattern + r"/([^/:]+)(:cancel)?")

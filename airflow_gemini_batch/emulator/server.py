@@ -18,14 +18,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.checks import KNOWN_MODELS
-from airflow_gemini_batch.emulator.errors import CallError, invalid_argument, unknown_url
 from airflow_gemini_batch.emulator.faults.calls import FaultBook, Reply, disturbed
 from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS
 from airflow_gemini_batch.emulator.faults.plan_json import plan_from_json, plan_to_json
 from airflow_gemini_batch.emulator.http_server import LoopbackServer
-from airflow_gemini_batch.emulator.job_clock import IMMEDIATE
-from airflow_gemini_batch.emulator.job_store import Abandoned, JobStore
+from airflow_gemini_batch.emulator.protocol.errors import CallError, invalid_argument, unknown_url
 from airflow_gemini_batch.emulator.routes import Routes, Settings
+from airflow_gemini_batch.emulator.running.job_clock import IMMEDIATE
+from airflow_gemini_batch.emulator.running.job_store import Abandoned, JobStore
 from airflow_gemini_batch.emulator.running.rows import Habits
 from airflow_gemini_batch.emulator.running.runner import Runner
 from airflow_gemini_batch.exceptions import InvalidParameterError
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from airflow_gemini_batch.emulator.faults.plan import FaultPlan
-    from airflow_gemini_batch.emulator.job_clock import Pace
     from airflow_gemini_batch.emulator.routes import Call
+    from airflow_gemini_batch.emulator.running.job_clock import Pace
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class Emulator:
         :raises OSError: when the port is taken
         """
         if not self._server:
-            self._server = LoopbackServer(("127.0.0.1", self._port), self)
+            self._server = LoopbackServer(self._port, self._handle)
             self._thread = threading.Thread(
                 target=self._server.serve_forever, args=(0.02,), name="gemini-batch-emulator", daemon=True
             )
@@ -179,7 +179,7 @@ class Emulator:
     ) -> None:
         self.stop()
 
-    def handle(self, call: Call) -> Reply:
+    def _handle(self, call: Call) -> Reply:
         """Answer a call, disturbed as the fault plan says, and record it."""
         if call.path == FAULTS_PATH:
             return self._answered(partial(self._plan_of, call))

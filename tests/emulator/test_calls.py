@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.emulator.job_clock import Pace
+from airflow_gemini_batch.emulator.running.job_clock import Pace
 from airflow_gemini_batch.emulator.server import Emulator, RecordedRequest
 
 from .wire import PARENT, Http, job_body, violations_of_answers

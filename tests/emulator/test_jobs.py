@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
-from airflow_gemini_batch.emulator.job_clock import IMMEDIATE, Pace
-from airflow_gemini_batch.emulator.job_store import Job, Outcome
+from airflow_gemini_batch.emulator.running.job_clock import IMMEDIATE, Pace
+from airflow_gemini_batch.emulator.running.job_store import Job, Outcome
 from airflow_gemini_batch.emulator.running.rows import Habits
 from airflow_gemini_batch.emulator.server import Emulator
 

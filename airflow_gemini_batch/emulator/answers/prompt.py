@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.schema import snake_case
+from airflow_gemini_batch.emulator.protocol.schema import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

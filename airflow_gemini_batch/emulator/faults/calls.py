@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS, CallFaultKind, Route
+from airflow_gemini_batch.emulator.protocol import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

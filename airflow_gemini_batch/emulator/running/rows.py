@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.answers.prompt import elements
 from airflow_gemini_batch.emulator.answers.response import Plan, RowError, answer, check_request
-from airflow_gemini_batch.emulator.job_store import rfc3339, utc_now
-from airflow_gemini_batch.emulator.schema import Discovery
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
+from airflow_gemini_batch.emulator.running.job_store import rfc3339, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_gemini_batch.emulator.errors import Violation
+    from airflow_gemini_batch.emulator.protocol.errors import Violation
 
 # As the service writes requests and responses: members sorted, text as it is.
 _write = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import CompletionStats, JobState
-from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.faults.plan import JobFault, OutputFault, RowFaultKind
-from airflow_gemini_batch.emulator.faults.rows import disturbed_answer, disturbed_lines, order
-from airflow_gemini_batch.emulator.job_store import Abandoned, Outcome, rfc3339, utc_now
+from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.importer import check_import
+from airflow_gemini_batch.emulator.running.job_store import Abandoned, Outcome, rfc3339, utc_now
+from airflow_gemini_batch.emulator.running.row_faults import disturbed_answer, disturbed_lines, order
 from airflow_gemini_batch.emulator.running.rows import RowProcessor, copied, prediction_line
 from airflow_gemini_batch.emulator.running.storage import ObjectStorage, parse_line, read_lines
 from airflow_gemini_batch.emulator.running.tables import (
@@ -31,7 +31,7 @@ from airflow_gemini_batch.emulator.running.tables import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from airflow_gemini_batch.emulator.job_store import Job
+    from airflow_gemini_batch.emulator.running.job_store import Job
     from airflow_gemini_batch.emulator.running.rows import Habits, InputRow, OutputRow
 
 log = logging.getLogger(__name__)

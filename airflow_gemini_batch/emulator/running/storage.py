@@ -7,7 +7,7 @@ import os
 import re
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.rows import Answered, InputRow, coerced
 
 if TYPE_CHECKING:

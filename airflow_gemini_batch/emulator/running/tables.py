@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.rows import Answered, InputRow, row_line
 from airflow_gemini_batch.emulator.running.storage import stand_in_host
 

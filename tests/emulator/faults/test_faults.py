@@ -27,11 +27,10 @@ from airflow_gemini_batch.emulator.faults.plan import (
     RowFaultKind,
 )
 from airflow_gemini_batch.emulator.faults.plan_json import plan_from_json, plan_to_json
-from airflow_gemini_batch.emulator.faults.rows import disturbed_lines, order
+from airflow_gemini_batch.emulator.running.row_faults import disturbed_lines, order
 from airflow_gemini_batch.emulator.server import Emulator
 from airflow_gemini_batch.exceptions import InvalidParameterError
-
-from .wire import Http, job_body
+from tests.emulator.wire import Http, job_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -336,7 +335,7 @@ def test_clearing_brings_back_the_first_plan_and_counts_anew() -> None:
 
 
 def test_the_plan_in_the_documentation_is_one() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     assert len(plan_from_json(example).calls) == 3
     for kind in (*CallFaultKind, *RowFaultKind, *Route):

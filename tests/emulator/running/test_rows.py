@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from airflow_gemini_batch.emulator.errors import JobFailedError
+from airflow_gemini_batch.emulator.protocol.errors import JobFailedError
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.emulator.running.rows import Habits, RowProcessor, prediction_line
 from airflow_gemini_batch.emulator.running.storage import parse_line
-from airflow_gemini_batch.emulator.schema import Discovery
 
 
 def process(request: Any, habits: Habits | None = None, seed: int = 0, **siblings: Any) -> dict[str, Any]:

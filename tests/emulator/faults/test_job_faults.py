@@ -11,8 +11,7 @@ from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault, OutputFault, RowFault, RowFaultKind
 from airflow_gemini_batch.emulator.running.rows import Habits
 from airflow_gemini_batch.emulator.server import Emulator
-
-from .test_jobs import lines, put, run
+from tests.emulator.test_jobs import lines, put, run
 
 if TYPE_CHECKING:
     from google.cloud import bigquery, storage

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.errors import Violation
+from airflow_gemini_batch.emulator.protocol.errors import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,15 +14,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import CompletionStats, JobName, JobState
-from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.faults.calls import JobPlan
-from airflow_gemini_batch.emulator.job_clock import Walk
+from airflow_gemini_batch.emulator.protocol import errors
+from airflow_gemini_batch.emulator.running.job_clock import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_gemini_batch.emulator.faults.plan import CallFault
-    from airflow_gemini_batch.emulator.job_clock import Pace
+    from airflow_gemini_batch.emulator.running.job_clock import Pace
 
 NOTHING_WRONG = JobPlan()
 # How long a read of a job that is due waits for its output, when the pace promises that it does not depend

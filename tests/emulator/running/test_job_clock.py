@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.emulator.job_clock import IMMEDIATE, Pace, Walk
+from airflow_gemini_batch.emulator.running.job_clock import IMMEDIATE, Pace, Walk
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 PENDING, RUNNING, CANCELLING = JobState.PENDING, JobState.RUNNING, JobState.CANCELLING
