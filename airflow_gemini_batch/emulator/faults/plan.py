@@ -15,16 +15,15 @@ A fault without ``nth`` and ``probability`` hits every time. The same plan and s
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence  # noqa: TC003  # pydantic resolves the annotations at run time.
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, ClassVar
 
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer
+
+from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.exceptions import InvalidParameterError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from airflow_gemini_batch.batch_job import JobState
 
 STATUSES = (400, 401, 403, 404, 408, 409, 412, 429, 499, 500, 501, 502, 503, 504)
 
@@ -95,6 +94,20 @@ class OutputFault(StrEnum):
     """The job names a directory, and nothing is in it."""
 
 
+def _state_by_name(value: Any) -> JobState:
+    try:
+        return JobState[str(value).removeprefix("JOB_STATE_")]
+    except KeyError:
+        raise ValueError("give the name of a job state, such as FAILED") from None
+
+
+# JSON has the name of a state without the prefix JOB_STATE_.
+_NamedState = Annotated[
+    JobState, BeforeValidator(_state_by_name), PlainSerializer(lambda state: state.name, when_used="json")
+]
+_JSON = ConfigDict(extra="forbid", strict=True)
+
+
 @dataclass(frozen=True)
 class When:
     """Which of the calls, rows or jobs are hit.
@@ -105,6 +118,7 @@ class When:
 
     nth: tuple[int, ...] = ()
     probability: float | None = None
+    __pydantic_config__: ClassVar[ConfigDict] = _JSON
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nth", tuple(self.nth))
@@ -180,10 +194,10 @@ class JobFault(When):
     :param incremental: whether an ``incremental_predictions.jsonl`` with half of the rows lies beside it
     """
 
-    ends: JobState | None = None
+    ends: _NamedState | None = None
     after_rows: int | None = None
     exports: bool = True
-    path: tuple[JobState, ...] = ()
+    path: tuple[_NamedState, ...] = ()
     output: OutputFault = OutputFault.NONE
     shards: int = 0
     incremental: bool = False
@@ -211,6 +225,7 @@ class FaultPlan:
     rows: Sequence[RowFault] = ()
     jobs: Sequence[JobFault] = ()
     seed: int = 0
+    __pydantic_config__: ClassVar[ConfigDict] = _JSON
 
     def __post_init__(self) -> None:
         for name in ("calls", "rows", "jobs"):

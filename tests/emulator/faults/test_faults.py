@@ -111,15 +111,15 @@ def test_faults_hit_by_number_by_chance_or_always() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "faults='…': it is not JSON"),
-        ("[]", r"faults=\[\]: give a JSON object"),
-        ('{"call": []}', "faults.call=.*: give seed, calls, rows, jobs"),
-        ('{"calls": {}}', "faults.calls={}: give a list"),
+        ("{", "faults='…': invalid JSON"),
+        ("[]", r"faults=\[\]: input should be an object"),
+        ('{"call": []}', "faults.call=.*: unknown member, give calls, rows, jobs, seed"),
+        ('{"calls": {}}', "faults.calls={}: input should be a valid array"),
         (
             '{"calls": [{"route": "post", "kind": "reset"}]}',
-            r"faults.calls\[0\].route='post': give one of create",
+            r"faults.calls\[0\].route='post': input should be 'create', 'get'",
         ),
-        ('{"calls": [{"route": "get"}]}', r"faults.calls\[0\].kind=None: it must be given"),
+        ('{"calls": [{"route": "get"}]}', r"faults.calls\[0\].kind=None: add this member"),
         ('{"calls": [{"route": "get", "kind": "lag"}]}', "lag happens to list only"),
         ('{"calls": [{"route": "get", "kind": "wrong_token"}]}', "wrong_token happens to token only"),
         ('{"calls": [{"route": "get", "kind": "status", "status": 200}]}', "status=200: give one of 400"),
@@ -127,8 +127,13 @@ def test_faults_hit_by_number_by_chance_or_always() -> None:
         ('{"rows": [{"kind": "dropped", "probability": 2}]}', "probability=2.0: give a number from 0 to 1"),
         ('{"jobs": [{"ends": "RUNNING"}]}', "ends='RUNNING': give a state in which jobs end"),
         ('{"jobs": [{"path": ["FAILED"]}]}', "path=.*: give states in which jobs do not end"),
-        ('{"jobs": [{"after_rows": true}]}', "after_rows=True: give an integer"),
-        ('{"jobs": [{"exports": 1}]}', "exports=1: give true or false"),
+        ('{"jobs": [{"ends": "DONE"}]}', "ends='DONE': give the name of a job state, such as FAILED"),
+        (
+            '{"rows": [{"kind": "dropped", "nht": [1]}]}',
+            r"faults.rows\[0\].nht=\[1\]: unknown member, give nth",
+        ),
+        ('{"jobs": [{"after_rows": true}]}', "after_rows=True: input should be a valid integer"),
+        ('{"jobs": [{"exports": 1}]}', "exports=1: input should be a valid boolean"),
     ],
 )
 def test_a_bad_plan_is_explained(text: str, complaint: str) -> None:
