@@ -1,4 +1,4 @@
-"""What the service checks when a job is created, beyond the types of the fields."""
+"""What the service checks when a job is created, in addition to field names and types."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KNOWN_MODELS = frozenset(
         "gemini-3.5-flash",
     }
 )
-"""Publisher models that exist unless the emulator is told otherwise."""
+"""The default of ``Emulator(models=…)``."""
 
 _PUBLISHER_MODEL = re.compile(
     r"^(?:projects/[^/]+/locations/[^/]+/)?publishers/google/models/([^/@]+)(?:@[^/]+)?$"
@@ -57,7 +57,7 @@ _SCHEMES = {"jsonl": "gs://", "bigquery": "bq://"}
 
 
 def check_job(body: Mapping[str, Any], parent: str, models: Collection[str]) -> None:
-    """Check a create body whose fields have the right names (camelCase) and types.
+    """Check a create body whose field names (camelCase) and types are already valid.
 
     :raises CallError: 400, or 404 for the model
     """
@@ -77,7 +77,7 @@ def check_job(body: Mapping[str, Any], parent: str, models: Collection[str]) -> 
 
 
 def pace_of(body: Mapping[str, Any], default: Pace) -> Pace:
-    """Return the pace that the job asks for by its label ``emulator-pace``, or the server's.
+    """Return the pace from the job's label ``emulator-pace``, else the default.
 
     :raises CallError: 400 when the label is not a pace
     """

@@ -1,1 +1,1 @@
-"""What the service writes on the wire: its errors, and the schemas of its messages."""
+"""The wire format of the service: its errors and the schemas of its messages."""

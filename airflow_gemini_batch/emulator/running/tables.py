@@ -1,4 +1,4 @@
-"""Input and output of jobs in BigQuery, or rather in what stands in for it."""
+"""Input and output of jobs in the BigQuery stand-in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _REFUSED_TYPES = ("STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
 _RESERVED = ("response", "status")
 _PAGE_ROWS = 10_000
-# The client's own ten minutes are for a service that comes back; a stand-in that is gone does not.
+# Much less than the client's ten minutes: a stand-in that has stopped does not come back.
 _RETRY_SECONDS = 20.0
 
 
@@ -36,7 +36,7 @@ class Column:
 
 
 class Tables:
-    """BigQuery at ``BIGQUERY_EMULATOR_HOST``, and nowhere else.
+    """BigQuery at ``BIGQUERY_EMULATOR_HOST``, never the real service.
 
     :raises JobFailedError: when the variable is not set
     """
@@ -54,11 +54,11 @@ class Tables:
         self._retry = DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._client.close()  # type: ignore[no-untyped-call]
 
     def read(self, uri: str) -> tuple[list[Column], list[InputRow]]:
-        """Return the columns that an output table takes over, and the rows.
+        """Return the columns that are copied to an output table, and the rows.
 
         :param uri: ``bq://project.dataset.table``
         :raises JobFailedError: when the table does not exist, or its columns cannot be used
@@ -79,14 +79,14 @@ class Tables:
         if not any(c.name == "request" and c.type in ("JSON", "STRING") for c in columns):
             raise errors.import_failed("The table has no column `request` of type JSON or STRING.")
         records = self._client.list_rows(table, page_size=_PAGE_ROWS, retry=self._retry)
-        # Row.items() copies every value deeply, which takes longer than all the rest.
+        # Not Row.items(), which deep-copies every value and takes longer than everything else here.
         rows = [_input_row({column.name: record[column.name] for column in columns}) for record in records]
         if not rows:
             raise errors.import_failed("The input has no rows.")
         return [c for c in columns if c.name not in _RESERVED], rows
 
     def output_table(self, uri: str, at: datetime) -> str:
-        """Return ``project.dataset.table`` for an output URI, of which dataset and table may be left out."""
+        """Return ``project.dataset.table`` for an output URI, in which dataset and table are optional."""
         parts = uri.removeprefix("bq://").strip("/").split(".")
         made_up = at.strftime("predictions_%Y_%m_%dT%H_%M_%S_%fZ")
         if len(parts) == 1:
@@ -96,7 +96,7 @@ class Tables:
         return ".".join(parts if len(parts) == 3 else [*parts, made_up])
 
     def write(self, table: str, columns: Sequence[Column], rows: IO[bytes]) -> None:
-        """Make or replace a table.
+        """Create or replace a table.
 
         :param rows: lines of JSON, as ``table_line`` writes them
         :raises JobFailedError: when the dataset does not exist, or BigQuery refuses the rows
@@ -114,7 +114,7 @@ class Tables:
             self._client.get_dataset(f"{project}.{dataset}", retry=self._retry)
             self._client.load_table_from_file(rows, table, job_config=config, rewind=True).result()
         except GoogleAPICallError as error:
-            # The message alone begins with the URL of the call.
+            # error.message starts with the URL of the call; the service's own message is in the details.
             details = [
                 str(detail.get("message")) for detail in error.errors or () if isinstance(detail, dict)
             ]
@@ -122,7 +122,7 @@ class Tables:
 
 
 def columns_of_lines(rows: Iterable[InputRow]) -> list[Column]:
-    """Return the columns of an output table for rows that came from lines, one type a column."""
+    """Return the columns of an output table for rows from Cloud Storage, with one type per column."""
     kinds: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.fields.items():
@@ -137,12 +137,12 @@ def columns_of_lines(rows: Iterable[InputRow]) -> list[Column]:
 
 
 def with_answers(columns: Sequence[Column]) -> list[Column]:
-    """Return the columns of an output table: the input's, then response and status."""
+    """Return the columns of an output table: those of the input, then response and status."""
     return [*columns, Column("response", "JSON"), Column("status", "STRING")]
 
 
 def table_line(output: OutputRow, columns: Sequence[Column]) -> bytes:
-    """Write a row as a line of JSON that loads into the output table."""
+    """Return a row as a JSON line that loads into the output table."""
     column = output.row.column
     written = {
         "request": output.request if column is None else _json(column),
@@ -177,7 +177,7 @@ def _input_row(record: dict[str, Any]) -> InputRow:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of the BigQuery client as JSON has it."""
+    """Return a value of the BigQuery client as a JSON value."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, (date, time)):
@@ -188,7 +188,7 @@ def _plain(value: Any) -> Any:
 
 
 def _type_of(value: Any) -> str:
-    """Return the BigQuery type of a value in JSON; empty for null, which fits any."""
+    """Return the BigQuery type of a JSON value; empty for null, which fits any type."""
     if value is None:
         return ""
     if isinstance(value, (dict, list)):
