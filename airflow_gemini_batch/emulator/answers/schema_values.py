@@ -144,10 +144,10 @@ class SchemaValues:
 
         return make
 
-    def _branches(self, beside: Schema, branches: Sequence[Any], name: str) -> _Make:
+    def _branches(self, shared: Schema, branches: Sequence[Any], name: str) -> _Make:
         """Choose a branch of ``anyOf``: rarely null; at depth, the simplest."""
         values = [b for b in branches if not (isinstance(b, dict) and _is_null(b))]
-        makers = [self._read(_merge(beside, self._resolved(b)) if beside else b, name) for b in values]
+        makers = [self._read(_merge(shared, self._resolved(b)) if shared else b, name) for b in values]
         sizes = [len(str(b)) + 1000 * ("ref" in str(b)) for b in values]
         simplest = makers[sizes.index(min(sizes))] if makers else None
         has_null = len(values) < len(branches)
