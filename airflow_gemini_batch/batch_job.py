@@ -1,6 +1,6 @@
-"""The vocabulary of a Vertex AI batch prediction job: its name, its states, its counts.
+"""A Vertex AI batch prediction job: its name, states and counts.
 
-Field names and the list of states are those of the REST resource
+Field names and states are those of the REST resource
 ``projects.locations.batchPredictionJobs`` (discovery document ``aiplatform.v1``).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class JobState(StrEnum):
-    """The twelve states of a batch prediction job; the value is the service's name."""
+    """The twelve states of a batch prediction job; each value is the name in the REST API."""
 
     UNSPECIFIED = "JOB_STATE_UNSPECIFIED"
     QUEUED = "JOB_STATE_QUEUED"
@@ -36,9 +36,9 @@ class JobState(StrEnum):
 
     @classmethod
     def parse(cls, value: str | None) -> JobState:
-        """Read a state as the service spells it; one that does not exist yet is ``UNSPECIFIED``.
+        """Parse a state as the service sends it; an unknown one becomes ``UNSPECIFIED``.
 
-        A state added after this release must not break a job that waits; it is waited through.
+        A state that the service adds later must not break a waiting task: it keeps waiting.
         """
         try:
             return cls(value or "")
@@ -47,12 +47,12 @@ class JobState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job has ended. CANCELLING has not: it may still end in SUCCEEDED or FAILED."""
+        """Whether the job has ended. A CANCELLING job has not: it may still succeed or fail."""
         return self in _TERMINAL
 
     @property
     def is_success(self) -> bool:
-        """Whether the job ended well; single rows may have failed all the same."""
+        """Whether the job succeeded; individual rows may still have failed."""
         return self in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
 
     def __str__(self) -> str:
@@ -69,12 +69,18 @@ _TERMINAL = frozenset(
     }
 )
 
+OUTPUT_COLUMNS = ("response", "status")
+"""Columns that a job adds to its output table; an input table may not have them."""
+
+UNSUPPORTED_TYPES = ("STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
+"""BigQuery types that a job refuses in its input table; arrays are refused as well."""
+
 _JOB_NAME = re.compile(r"projects/([^/\s]+)/locations/([^/\s]+)/batchPredictionJobs/([^/\s]+)")
 
 
 @dataclass(frozen=True)
 class JobName:
-    """``projects/{project}/locations/{location}/batchPredictionJobs/{job_id}``, taken apart."""
+    """``projects/{project}/locations/{location}/batchPredictionJobs/{job_id}``, parsed."""
 
     project: str
     location: str
@@ -82,9 +88,9 @@ class JobName:
 
     @classmethod
     def parse(cls, name: str, parameter: str = "job_name") -> JobName:
-        """Take a full resource name apart.
+        """Parse a full resource name.
 
-        :raises InvalidParameterError: when it is not one
+        :raises InvalidParameterError: ``name`` is not a full resource name
         """
         match = _JOB_NAME.fullmatch(name) if isinstance(name, str) else None
         if not match:
@@ -107,7 +113,7 @@ class JobName:
 
 @dataclass(frozen=True)
 class CompletionStats:
-    """Rows done so far. ``None`` where the service does not say (it sends ``-1`` or nothing)."""
+    """Rows processed so far. ``None`` if the service does not report a count (it sends ``-1`` or nothing)."""
 
     successful: int | None = None
     failed: int | None = None
@@ -115,9 +121,9 @@ class CompletionStats:
 
     @classmethod
     def from_resource(cls, stats: Mapping[str, Any] | None) -> CompletionStats:
-        """Read ``completionStats``: its counts are strings, may be ``-1``, and it may be absent.
+        """Parse ``completionStats``, which may be absent. Its counts are strings and may be ``-1``.
 
-        A count that is left out of an object that is there is a zero: JSON of protocol buffers omits them.
+        A count missing from a present object is zero: protobuf JSON omits zeros.
         """
         if stats is None:
             return cls()
@@ -143,12 +149,12 @@ class JobError:
 
 @dataclass(frozen=True)
 class BatchJob:
-    """One batch prediction job as the service last described it.
+    """One batch prediction job as last read from the service.
 
     :param input_uris: one or more ``gs://…``, or a single ``bq://…``
-    :param output_uri: where output was asked for: a ``gs://`` prefix or ``bq://…``
-    :param output_location: where output really lies, once known: ``gs://bucket/…/prediction-model-…``
-        or ``bq://project.dataset.table``
+    :param output_uri: the requested destination: a ``gs://`` prefix or ``bq://…``
+    :param output_location: the actual location of the output, once known:
+        ``gs://bucket/…/prediction-model-…`` or ``bq://project.dataset.table``
     """
 
     name: JobName
@@ -168,12 +174,12 @@ class BatchJob:
 
     @property
     def latest_time(self) -> datetime | None:
-        """When it ended; where that is missing, as of EXPIRED jobs, when it was last known to begin."""
+        """End time; if not known, as for EXPIRED jobs, the start time or the creation time."""
         return self.end_time or self.start_time or self.create_time
 
     @classmethod
     def from_resource(cls, resource: Mapping[str, Any]) -> BatchJob:
-        """Read the JSON body of a ``batchPredictionJobs`` resource (camelCase, as REST sends it)."""
+        """Parse a ``batchPredictionJobs`` resource (REST JSON, camelCase)."""
         source = resource.get("inputConfig") or {}
         destination = resource.get("outputConfig") or {}
         error = resource.get("error")
@@ -210,10 +216,23 @@ def _output_location(info: Mapping[str, Any]) -> str | None:
     dataset, table = info.get("bigqueryOutputDataset"), info.get("bigqueryOutputTable")
     if not table:
         return None
-    # The schema says dataset and bare table name; the whole `bq://p.d.t` in one field was seen as well.
+    # Documented as a dataset and a bare table name; a full `bq://p.d.t` in one field has been seen as well.
     if str(table).startswith("bq://") or not dataset:
         return str(table)
     return f"{dataset}.{table}"
+
+
+def duration(length: timedelta, units: int = 2) -> str:
+    """Format a length of time in its largest units: ``1 d 2 h``; with three, ``1 d 2 h 3 min``."""
+    left = max(length.total_seconds(), 0.0)
+    if left < 10:
+        return f"{left:.1f} s"
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        parts.append((int(count), unit))
+    first = next(place for place, (count, _) in enumerate(parts) if count)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + units] if count)
 
 
 def _time(value: str | None) -> datetime | None:

@@ -3,44 +3,72 @@
 ::
 
     GeminiBatchError
-    ├── InvalidParameterError      a value that cannot work; raised before anything is created
-    │   └── ResponseSchemaError    a response schema that has no table columns, with the path
-    ├── ApiError                   Vertex AI answered with an error
+    ├── InvalidParameterError      a parameter has an invalid value; nothing was created
+    │   └── ResponseSchemaError    a response schema that has no equivalent table columns
+    ├── ApiError                   Vertex AI returned an error
     │   ├── ModelNotFoundError
     │   ├── JobNotFoundError
     │   └── PermissionDeniedError
-    ├── ServiceUnreachableError    no answer: connection, time-out, token endpoint
-    ├── SubmissionOutcomeUnknownError  nobody can say whether a job was created
-    ├── JobConflictError           this task run already has a job, for other input
+    ├── ServiceUnreachableError    no response: connection failed, timed out, or no access token
+    ├── SubmissionOutcomeUnknownError  it is unknown whether a job was created
+    ├── JobConflictError           this task run already has a job with a different request
     ├── CostLimitError             the job may cost more than allowed; nothing was created
     ├── RequestsError              the requests could not be built or stored; nothing was submitted
-    ├── JobEndedError              the job is over and did not succeed
-    ├── WaitTimeoutError           the job is not over and the deadline has passed
+    ├── JobEndedError              the job ended without succeeding
+    ├── WaitTimeoutError           the deadline passed before the job ended
     ├── LandingError               the results could not be landed
     │   ├── OutputNotFoundError    the job left no output to land
     │   ├── DatasetNotFoundError
     │   ├── LocationMismatchError
-    │   ├── TableMismatchError     the table that exists has other columns
-    │   ├── MediaError             images of answers could not be stored in Cloud Storage
-    │   └── RowCountError          the buckets do not add up to the rows of the input
-    ├── ReportError                the page about a landed job could not be made
-    └── QualityGateError           the results are landed, and fewer of them are good than was asked for
+    │   ├── TableMismatchError     the existing table has incompatible columns
+    │   ├── MediaError             generated media could not be stored in Cloud Storage
+    │   └── RowCountError          the row counts do not add up to the rows of the input
+    ├── ReportError                the HTML report of a landed job could not be written
+    └── QualityGateError           the results are landed but miss a quality threshold
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
-    from airflow_gemini_batch.batch_job import BatchJob
-    from airflow_gemini_batch.cost.estimate import Estimate
+
+class Job(Protocol):
+    """What an error offers of a job: a :class:`~airflow_gemini_batch.batch_job.BatchJob`."""
+
+    @property
+    def name(self) -> object:
+        """``str(job.name)`` is the full resource name."""
+
+    @property
+    def state(self) -> str:
+        """The job state, such as ``JOB_STATE_FAILED``."""
+
+    @property
+    def output_location(self) -> str | None:
+        """``gs://…`` or ``bq://…``; ``None`` if no output was written."""
+
+
+class Estimate(Protocol):
+    """What an error offers of an estimate: an :class:`~airflow_gemini_batch.cost.estimate.Estimate`."""
+
+    @property
+    def rows(self) -> int:
+        """Requests in the input."""
+
+    @property
+    def reasons(self) -> Sequence[str]:
+        """How reliable the estimate is and why, one sentence each."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tokens and cost as JSON types."""
 
 
 class GeminiBatchError(Exception):
-    """Root of every error that this package raises on purpose."""
+    """Base class of every error that this package raises on purpose."""
 
     @property
     def is_transient(self) -> bool:
@@ -49,7 +77,10 @@ class GeminiBatchError(Exception):
 
 
 class InvalidParameterError(GeminiBatchError, ValueError):
-    """A parameter has a value that cannot work."""
+    """A parameter has an invalid value.
+
+    :param fix: what to give instead
+    """
 
     def __init__(self, parameter: str, value: object, fix: str) -> None:
         self.parameter = parameter
@@ -59,7 +90,7 @@ class InvalidParameterError(GeminiBatchError, ValueError):
 
 
 class ResponseSchemaError(InvalidParameterError):
-    """A response schema cannot be turned into table columns.
+    """A response schema cannot be mapped to table columns.
 
     :param path: JSON path inside the schema, such as ``$.properties.tags``
     """
@@ -70,12 +101,12 @@ class ResponseSchemaError(InvalidParameterError):
 
 
 class ApiError(GeminiBatchError):
-    """Vertex AI answered with an error.
+    """Vertex AI returned an error.
 
     :param code: HTTP status code
-    :param status: the service's name for it, such as ``PERMISSION_DENIED``
-    :param message: the service's own words
-    :param advice: what the user can do, if we know
+    :param status: the service's error status, such as ``PERMISSION_DENIED``
+    :param message: the service's message
+    :param advice: what the user can do, if known
     """
 
     def __init__(self, code: int, status: str, message: str, advice: str = "") -> None:
@@ -83,7 +114,7 @@ class ApiError(GeminiBatchError):
         self.status = status
         self.message = message
         self.advice = advice
-        super().__init__(f"Vertex AI answered {code} {status}: {message}" + (f" {advice}" if advice else ""))
+        super().__init__(f"Vertex AI returned {code} {status}: {message}" + (f" {advice}" if advice else ""))
 
     @property
     def is_transient(self) -> bool:
@@ -92,38 +123,38 @@ class ApiError(GeminiBatchError):
 
 
 class ModelNotFoundError(ApiError):
-    """The model does not exist in that location, or the project may not use it."""
+    """The model does not exist in that location, or the project has no access to it."""
 
 
 class JobNotFoundError(ApiError):
-    """There is no job of that name."""
+    """There is no job with that name."""
 
 
 class PermissionDeniedError(ApiError):
-    """The credentials of the connection may not do that."""
+    """The connection's credentials were rejected, or lack a permission."""
 
 
 class ServiceUnreachableError(GeminiBatchError):
-    """No answer came: the connection failed, timed out, or no access token could be had.
+    """There was no response: the connection failed, timed out, or no access token was available.
 
-    :param never_sent: whether it is certain that the service has not seen the request
+    :param never_sent: whether it is certain that the request did not reach the service
     """
 
     def __init__(self, reason: str, *, never_sent: bool = False) -> None:
         self.reason = reason
         self.never_sent = never_sent
-        super().__init__(f"Vertex AI did not answer: {reason}")
+        super().__init__(f"No response from Vertex AI: {reason}")
 
     @property
     def is_transient(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
 
 class SubmissionOutcomeUnknownError(GeminiBatchError):
-    """The answer to a create was lost, and looking the job up did not settle whether it exists.
+    """The response to a create was lost, and looking the job up did not show whether it exists.
 
-    :param display_name: the display name that the job carries if it exists
+    :param display_name: the display name that the job has if it exists
     """
 
     def __init__(self, display_name: str, parent: str, reason: str) -> None:
@@ -131,25 +162,25 @@ class SubmissionOutcomeUnknownError(GeminiBatchError):
         self.parent = parent
         self.reason = reason
         super().__init__(
-            f"Whether the batch job {display_name!r} was created in {parent} is not known: {reason}. "
-            "It may be running and cost money. Retrying this task is safe: it looks the job up by that "
-            "name first, attaches to it when it is there and creates it only when it is not."
+            f"Cannot tell whether the batch job {display_name!r} was created in {parent}: {reason}. "
+            "It may be running and costing money. Retrying this task is safe: it first looks the job up by "
+            "that name, attaches to it if it exists, and creates it only if it does not."
         )
 
 
 class JobConflictError(GeminiBatchError):
-    """This task run already has a job, and that job was made for other input, output or model."""
+    """This task run already has a job, created with a different input, output or model."""
 
-    def __init__(self, job: BatchJob, reason: str) -> None:
+    def __init__(self, job: Job, reason: str) -> None:
         self.job = job
         super().__init__(reason)
 
 
 class CostLimitError(GeminiBatchError):
-    """The job may cost more than ``max_cost_usd``, or nobody can say. Nothing was created.
+    """The job may cost more than ``max_cost_usd``, or its cost cannot be estimated. Nothing was created.
 
     :param limit: in US dollars
-    :param estimate: tokens and cost, and how sure they are
+    :param estimate: tokens and cost, and how reliable they are
     """
 
     def __init__(self, limit: Decimal, estimate: Estimate, explanation: str) -> None:
@@ -163,18 +194,18 @@ class RequestsError(GeminiBatchError):
 
 
 class JobEndedError(GeminiBatchError):
-    """The job is over and did not succeed.
+    """The job ended without succeeding.
 
-    :param job: the job as last read, with its counts and the place of its output
+    :param job: the job as last read, with its counts and output location
     """
 
-    def __init__(self, job: BatchJob, explanation: str) -> None:
+    def __init__(self, job: Job, explanation: str) -> None:
         self.job = job
         super().__init__(explanation)
 
 
 class WaitTimeoutError(GeminiBatchError):
-    """The deadline has passed and the job is not over."""
+    """The deadline passed before the job ended."""
 
     def __init__(self, job_name: str, explanation: str) -> None:
         self.job_name = job_name
@@ -186,15 +217,15 @@ class LandingError(GeminiBatchError):
 
 
 class OutputNotFoundError(LandingError):
-    """The job left no output that could be landed."""
+    """The job left no output to land."""
 
-    def __init__(self, job: BatchJob, explanation: str) -> None:
+    def __init__(self, job: Job, explanation: str) -> None:
         self.job = job
         super().__init__(explanation)
 
 
 class DatasetNotFoundError(LandingError):
-    """The dataset of the destination does not exist."""
+    """The destination dataset does not exist."""
 
     def __init__(self, dataset: str, location: str) -> None:
         self.dataset = dataset
@@ -206,7 +237,7 @@ class DatasetNotFoundError(LandingError):
 
 
 class LocationMismatchError(LandingError):
-    """Two things that BigQuery must read together lie in different locations."""
+    """Two resources that BigQuery must read together are in different locations."""
 
     def __init__(self, what: str, location: str, other: str, other_location: str, fix: str) -> None:
         self.what = what
@@ -217,7 +248,7 @@ class LocationMismatchError(LandingError):
 
 
 class TableMismatchError(LandingError):
-    """The destination exists and its columns differ from what would be written.
+    """The table exists, and its columns do not match the rows to write.
 
     :param differences: a sentence per column
     """
@@ -225,15 +256,15 @@ class TableMismatchError(LandingError):
     def __init__(self, table: str, differences: Sequence[str]) -> None:
         self.table = table
         self.differences = tuple(differences)
-        super().__init__(f"Table {table} cannot take the results: " + "; ".join(self.differences))
+        super().__init__(f"Table {table} cannot store these rows: " + "; ".join(self.differences))
 
 
 class MediaError(LandingError):
-    """Media of an answer could not be stored in Cloud Storage.
+    """Media from a response could not be stored in Cloud Storage.
 
     :param uri: of the object
-    :param code: HTTP status
-    :param reason: Cloud Storage's own words
+    :param code: HTTP status code
+    :param reason: Cloud Storage's message
     """
 
     def __init__(self, uri: str, code: int, reason: str) -> None:
@@ -242,19 +273,19 @@ class MediaError(LandingError):
         self.reason = reason
         bucket = uri.removeprefix("gs://").partition("/")[0]
         fix = {
-            403: f" Give the account of the connection roles/storage.objectCreator on the bucket {bucket}.",
-            404: f" The bucket {bucket} of media_uri_prefix does not exist; make it.",
+            403: f" Grant the connection's account roles/storage.objectCreator on the bucket {bucket}.",
+            404: f" The bucket {bucket} of media_uri_prefix does not exist; create it.",
         }
         super().__init__(
-            f"An image of an answer could not be stored as {uri}: {code} {reason}{fix.get(code, '')} Nothing "
-            "was landed. A retry pays nothing, and images that are stored stay as they are."
+            f"An image from a response could not be stored as {uri}: {code} {reason}{fix.get(code, '')} "
+            "Nothing was landed. A retry costs nothing, and keeps the images that are already stored."
         )
 
 
 class RowCountError(LandingError):
-    """The buckets do not add up to the rows of the input. The good rows are in the table.
+    """The row counts do not add up to the rows of the input. The good rows are in the table.
 
-    :param manifest: the manifest that would have been returned
+    :param manifest: the manifest that the task would have returned
     """
 
     def __init__(self, explanation: str, manifest: dict[str, Any]) -> None:
@@ -263,16 +294,16 @@ class RowCountError(LandingError):
 
 
 class ReportError(GeminiBatchError):
-    """The page about a landed job could not be made. Its rows are safe."""
+    """The HTML report of a landed job could not be written. The rows are in the table."""
 
 
 class QualityGateError(GeminiBatchError):
-    """The results are landed, and the share of good or of invalid rows is beyond its limit.
+    """The results are landed, but the share of good or invalid rows misses its threshold.
 
-    :param gate: the parameter that sets the limit
+    :param gate: the parameter that sets the threshold
     :param limit: its value, between 0 and 1
-    :param ratio: what was found
-    :param manifest: the manifest that would have been returned
+    :param ratio: the actual share
+    :param manifest: the manifest that the task would have returned
     """
 
     def __init__(

@@ -1,18 +1,19 @@
-"""What Airflow learns about this package through the entry point ``apache_airflow_provider``."""
+"""The provider metadata that Airflow reads through the entry point ``apache_airflow_provider``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_INTEGRATION = "Gemini batch on Vertex AI"
+_INTEGRATION = "Gemini batch inference on Vertex AI"
+_PRODUCT = "Gemini Enterprise Agent Platform (Vertex AI)"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Answer in the shape of Airflow's ``provider_info.schema.json``."""
+    """Return the metadata, as specified by Airflow's ``provider_info.schema.json``."""
     return {
         "package-name": "airflow-provider-gemini-batch",
         "name": _INTEGRATION,
-        "description": "Run Gemini batch jobs on Vertex AI and land their results in BigQuery.",
+        "description": f"Run Gemini batch inference on {_PRODUCT} and land the results in BigQuery.",
         "integrations": [
             {
                 "integration-name": _INTEGRATION,

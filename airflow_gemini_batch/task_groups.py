@@ -1,12 +1,14 @@
-"""``gemini_batch(...)``: the steps of ``@task.gemini_batch`` as tasks to be seen, cleared and retried."""
+"""``gemini_batch(...)``: the steps of ``@task.gemini_batch`` as separate tasks, retried one by one."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import TaskGroup
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
@@ -14,14 +16,28 @@ from airflow_gemini_batch.operators.gemini_batch import (
 from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
+from airflow_gemini_batch.tasks.options import (
+    ConnectionOptions,
+    LandingOptions,
+    RequestOptions,
+    SubmitOptions,
+    WaitOptions,
+    documented,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import timedelta
+
+    from airflow_gemini_batch.cost.prices import BatchPrices
 
 _GATES = ("min_success_ratio", "max_invalid_ratio")
-_OF_BOTH = ("error_table", "include_request", "include_response", "media_uri_prefix", "prices", "usage_view")
+# A report is about one job, and `retry` must not truncate.
+_ONLY_FOR_LAND = ("report_uri", "write_mode")
+_FOR_RETRY = tuple(field.name for field in fields(LandingOptions) if field.name not in _ONLY_FOR_LAND)
 
 
+@documented(RequestOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
 def gemini_batch(
     python_callable: Callable[..., Any],
     *,
@@ -31,10 +47,34 @@ def gemini_batch(
     op_args: Collection[Any] | None = None,
     op_kwargs: Mapping[str, Any] | None = None,
     output_uri: str | None = None,
-    response_schema: Any = None,
-    results_table: str | None = None,
     location: str | None = None,
     project_id: str | None = None,
+    template: Any = None,
+    system_instruction: str | None = None,
+    generation_config: Any = None,
+    response_schema: Any = None,
+    safety_settings: Sequence[Any] | None = None,
+    tools: Sequence[Any] | None = None,
+    labels: Mapping[str, str] | None = None,
+    preflight: bool | None = None,
+    max_cost_usd: float | str | None = None,
+    prices: Mapping[str, Any] | BatchPrices | None = None,
+    estimated_output_tokens: int | None = None,
+    cancel_on_kill: bool = False,
+    cancel_on_timeout: bool = False,
+    deferrable: bool = True,
+    poll_interval: float = DEFAULT_POLL_INTERVAL,
+    wait_timeout: timedelta | float = DEFAULT_TIMEOUT,
+    results_table: str | None = None,
+    error_table: str | None = None,
+    write_mode: str = "append",
+    include_request: bool = True,
+    include_response: bool = True,
+    media_uri_prefix: str | None = None,
+    min_success_ratio: float = 0.0,
+    max_invalid_ratio: float = 1.0,
+    report_uri: str | None = None,
+    usage_view: bool = True,
     gcp_conn_id: str = "google_cloud_default",
     impersonation_chain: str | Sequence[str] | None = None,
     requests: Mapping[str, Any] | None = None,
@@ -44,26 +84,46 @@ def gemini_batch(
     max_retry_rounds: int = 0,
     retry: Mapping[str, Any] | None = None,
 ) -> TaskGroup:
-    """Make the tasks ``requests`` → ``submit`` → ``wait`` → ``land``, all but the first mapped over jobs.
+    """Create the tasks ``requests`` → ``submit`` → ``wait`` → ``land``, all but the first mapped over jobs.
 
-    As many jobs as the requests need: one for each 200,000 requests or gigabyte.
+    There is one job for every 200,000 requests or gigabyte of input.
 
-    :param python_callable: returns or yields prompts
+    :param python_callable: function that returns or yields prompts
+    :param model: model ID such as ``gemini-2.5-flash``, ``publishers/google/models/ID``, or the resource
+        name of a tuned model
     :param staging_uri: ``gs://bucket/prefix`` for requests and output
-    :param output_uri: default ``results`` in ``staging_uri``
-    :param response_schema: pydantic model or JSON Schema of an answer, asked for and made columns of;
-        ``False``: neither, though prompts may have one of their own
-    :param results_table: without it there is no task ``land``
+    :param group_id: ID of the task group
+    :param op_args: positional arguments for the function
+    :param op_kwargs: keyword arguments for the function
+    :param output_uri: where the service writes its output; default: ``results`` under ``staging_uri``
+    :param location: region such as ``us-central1``, or ``global``; default ``GOOGLE_CLOUD_LOCATION``
+    :param project_id: project of the batch jobs and of the BigQuery jobs; default: the connection's project,
+        then ``GOOGLE_CLOUD_PROJECT``
+    :param template: text with ``{field}`` placeholders, filled from each row that the function returns
+    :param response_schema: pydantic model or JSON Schema of a response, requested from the model and used
+        for typed columns; ``False`` disables both, and a schema that a prompt sets itself makes no columns
+    :param max_cost_usd: limit in US dollars for each job, and for all retry rounds of a job together
+    :param cancel_on_kill: cancel a job when a user clears ``wait`` or marks it, while it is deferred (Airflow
+        3.3 or later). Off by default: clearing a sensor usually means to wait again
+    :param results_table: BigQuery table for the results; if not set, there is no task ``land``
     :param requests: further parameters of :class:`GeminiBatchRequestsOperator`
     :param submit: further parameters of :class:`GeminiBatchSubmitOperator`
     :param wait: further parameters of :class:`GeminiBatchJobSensor`
     :param land: further parameters of :class:`GeminiBatchResultsToBigQueryOperator`
-    :param max_retry_rounds: with at least 1, a task ``retry`` asks again what failed and may succeed; the
-        gates in ``land`` are then held against what is there after its last round
-    :param retry: further parameters of :class:`GeminiBatchRetryFailedOperator`; by default it stores rows as
-        ``land`` does
+    :param max_retry_rounds: if at least 1, add a task ``retry`` that resubmits failed requests for up to this
+        many rounds; the quality gates are then checked after the last round instead of in ``land``
+    :param retry: further parameters of :class:`GeminiBatchRetryFailedOperator`; by default it uses the
+        parameters of ``submit``, ``wait`` and ``land`` that apply to it
     """
-    connection = {"gcp_conn_id": gcp_conn_id, "impersonation_chain": impersonation_chain}
+    shared = locals()
+    common = {"project_id": project_id, **ConnectionOptions.pick(shared)}
+    submitting, waiting = SubmitOptions.given(shared), WaitOptions.given(shared)
+    own, for_retry = _split_landing(
+        {**LandingOptions.given(shared), **(land or {})}, with_retries=bool(max_retry_rounds)
+    )
+    if max_retry_rounds and not results_table:
+        fix = "give results_table, which the failed requests are read from"
+        raise InvalidParameterError("max_retry_rounds", max_retry_rounds, fix)
     with TaskGroup(group_id) as group:
         built = GeminiBatchRequestsOperator(
             task_id="requests",
@@ -71,57 +131,53 @@ def gemini_batch(
             op_args=op_args,
             op_kwargs=op_kwargs,
             staging_uri=staging_uri,
-            response_schema=response_schema,
-            project_id=project_id,
-            **{**connection, **(requests or {})},
+            **{**common, "template": template, **RequestOptions.given(shared), **(requests or {})},
         )
         jobs = GeminiBatchSubmitOperator.partial(
             task_id="submit",
             model=model,
             output_uri=output_uri or f"{staging_uri.rstrip('/')}/results",
             location=location,
-            project_id=project_id,
-            **{**connection, **(submit or {})},
+            **{**common, **submitting, **(submit or {})},
         ).expand(input_uri=built.output)
-        ended = GeminiBatchJobSensor.partial(task_id="wait", **{**connection, **(wait or {})}).expand(
-            job_name=jobs.output
-        )
-        if results_table:
-            own, later = _gates_last(land or {}, with_retries=bool(max_retry_rounds))
-            landed = GeminiBatchResultsToBigQueryOperator.partial(
-                task_id="land",
-                destination_table=results_table,
-                response_schema=response_schema,
-                project_id=project_id,
-                **{**connection, **own},
-            ).expand(job_name=jobs.output)
-            ended >> landed
+        ended = GeminiBatchJobSensor.partial(
+            task_id="wait",
+            **{**ConnectionOptions.pick(shared), **_of_sensor(waiting), **(wait or {})},
+        ).expand(job_name=jobs.output)
+        if not results_table:
+            return group
+        landed = GeminiBatchResultsToBigQueryOperator.partial(
+            task_id="land", destination_table=results_table, **{**common, **own}
+        ).expand(job_name=jobs.output)
+        ended >> landed
         if max_retry_rounds:
-            if not results_table:
-                raise InvalidParameterError(
-                    "max_retry_rounds", max_retry_rounds, "failures are read off results_table; give it"
-                )
+            waiting.pop("cancel_on_kill", None)  # It is about the sensor.
             again = GeminiBatchRetryFailedOperator.partial(
                 task_id="retry",
                 results_table=results_table,
                 max_rounds=max_retry_rounds,
-                response_schema=response_schema,
-                project_id=project_id,
-                **{**connection, **later, **(retry or {})},
+                **{**common, **submitting, **waiting, **for_retry, **(retry or {})},
             ).expand(job_name=jobs.output)
             landed >> again
     return group
 
 
-def _gates_last(land: Mapping[str, Any], *, with_retries: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split the parameters of ``land``: its own, and what ``retry`` is told of them.
+def _of_sensor(waiting: Mapping[str, Any]) -> dict[str, Any]:
+    """Return wait options under the names that a sensor gives them."""
+    return {"timeout" if name == "wait_timeout" else name: value for name, value in waiting.items()}
 
-    Gates are for what the last task leaves; where rows are stored, and what of them, both must agree on.
+
+def _split_landing(
+    landing: Mapping[str, Any], *, with_retries: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parameters of ``land``, and those of them that ``retry`` takes over.
+
+    The last task checks the quality gates. Both tasks must agree on where and how rows are stored.
     """
     if not with_retries:
-        return dict(land), {}
-    own = {name: value for name, value in land.items() if name not in _GATES}
-    later = {name: land[name] for name in (*_GATES, *_OF_BOTH) if name in land}
-    if land.get("write_mode") == "merge":  # Not `truncate`: a retry would delete what it does not ask.
-        later["write_mode"] = "merge"
-    return own, later
+        return dict(landing), {}
+    own = {name: value for name, value in landing.items() if name not in _GATES}
+    for_retry = {name: landing[name] for name in _FOR_RETRY if name in landing}
+    if landing.get("write_mode") == "merge":
+        for_retry["write_mode"] = "merge"
+    return own, for_retry

@@ -1,4 +1,4 @@
-"""A function returns prompts, a table holds the answers: as one task, and as a group of tasks."""
+"""A function returns prompts and the answers land in a table: as a single task, and as a task group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DATASET = os.environ.get("GEMINI_BATCH_DATASET", "my_dataset")
 LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "us-central1")
 
 REVIEWS = {
-    "review-1": "Arrived two days late, but the colours are lovely.",
+    "review-1": "Arrived two days late, but the colors are lovely.",
     "review-2": "Broke on the first day. I want my money back!",
     "review-3": "Does what it says. {{ nothing }} to add.",
 }
@@ -38,7 +38,7 @@ def gemini_batch_decorator():
         model="gemini-2.5-flash",
         location=LOCATION,
         staging_uri=f"gs://{BUCKET}/decorator",
-        system_instruction="You read reviews of customers.",
+        system_instruction="You read customer reviews.",
         response_schema=ANSWER,
         results_table=f"{DATASET}.reviews",
     )

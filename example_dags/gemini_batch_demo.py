@@ -1,4 +1,4 @@
-"""Classify every Python distribution installed here: real text, one batch job, one typed table."""
+"""Classify every installed Python distribution: real text, one batch job, one typed table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ANSWER = {
 def gemini_batch_demo():
     @task
     def write_requests(run_id: str | None = None) -> str:
-        """One line of JSON a distribution: its name, summary and description, and what to answer."""
+        """Write one request per distribution: its name, summary and description, and the response schema."""
         from airflow.providers.google.cloud.hooks.gcs import GCSHook
 
         lines = StringIO()
@@ -71,7 +71,7 @@ def gemini_batch_demo():
 
 
 def installed_distributions() -> dict[str, str]:
-    """Name → name, summary and the beginning of the description, as each distribution states them."""
+    """Map each distribution's name to its name, summary and the first 2,000 characters of its description."""
     texts = {}
     for distribution in metadata.distributions():
         about = distribution.metadata

@@ -1,4 +1,4 @@
-"""A query gives prompts, a table holds the answers, and a nightly run asks only what is new."""
+"""A query returns prompts and the answers land in a table; a nightly run submits only new rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ with DAG(
         sql=SQL,
         destination_table=f"{DATASET}.ticket_requests_{{{{ ts_nodash | lower }}}}",
         location=LOCATION,
-        system_instruction="You sort tickets of customers.",
+        system_instruction="You route customer support tickets.",
         response_schema=ANSWER,
         only_new_against=f"{DATASET}.tickets",
     )

@@ -1,4 +1,4 @@
-"""One job a file: the list of files is made at run time, every step is mapped over it."""
+"""One job per file: the files are listed at run time, and every step is mapped over them."""
 
 from __future__ import annotations
 

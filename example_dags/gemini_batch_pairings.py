@@ -1,4 +1,4 @@
-"""The four pairings of input and output, one DAG each: Cloud Storage or BigQuery in, either one out."""
+"""Input and output in Cloud Storage or BigQuery: one DAG for each of the four combinations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What failed and may succeed is asked again: in the end every request has one row, and most an answer."""
+"""Resubmit failed requests that may succeed: at the end, every request has one row, most with an answer."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobName, JobState
+from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobName, JobState, duration
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 NAME = "projects/p/locations/us-central1/batchPredictionJobs/42"
@@ -22,12 +22,12 @@ def test_five_states_are_terminal() -> None:
 
 
 @pytest.mark.parametrize("unknown", [None, "", "JOB_STATE_DREAMING"])
-def test_a_state_from_the_future_is_waited_through(unknown: str | None) -> None:
+def test_an_unknown_state_is_not_terminal(unknown: str | None) -> None:
     assert JobState.parse(unknown) is JobState.UNSPECIFIED
     assert not JobState.parse(unknown).is_terminal
 
 
-def test_a_job_name_is_taken_apart_and_put_together() -> None:
+def test_a_job_name_round_trips() -> None:
     assert str(JobName.parse(NAME)) == NAME
     assert JobName.parse(NAME).parent == "projects/p/locations/us-central1"
 
@@ -35,12 +35,12 @@ def test_a_job_name_is_taken_apart_and_put_together() -> None:
 @pytest.mark.parametrize(
     "bad", ["42", "", None, "projects/p/batchPredictionJobs/1", NAME + "/x", NAME + "\n"]
 )
-def test_what_is_no_job_name_is_refused(bad: str | None) -> None:
+def test_anything_but_a_full_resource_name_is_rejected(bad: str | None) -> None:
     with pytest.raises(InvalidParameterError, match="full resource name"):
         JobName.parse(bad)  # type: ignore[arg-type]
 
 
-def test_a_resource_is_read_as_the_service_sends_it() -> None:
+def test_a_resource_is_parsed_as_the_service_sends_it() -> None:
     job = BatchJob.from_resource(
         {
             "name": NAME,
@@ -68,7 +68,7 @@ def test_a_resource_is_read_as_the_service_sends_it() -> None:
     assert job.end_time.utcoffset() == timedelta(0)
 
 
-def test_nearly_everything_may_be_missing() -> None:
+def test_nearly_every_field_is_optional() -> None:
     job = BatchJob.from_resource({"name": NAME, "outputInfo": None, "completionStats": None})
     assert job.state is JobState.UNSPECIFIED
     assert job.input_uris == ()
@@ -83,5 +83,17 @@ def test_nearly_everything_may_be_missing() -> None:
         ({"bigqueryOutputTable": "bq://p.d.t"}, "bq://p.d.t"),
     ],
 )
-def test_an_output_table_is_named_whole(info: dict[str, str], location: str) -> None:
+def test_an_output_table_has_its_full_name(info: dict[str, str], location: str) -> None:
     assert BatchJob.from_resource({"name": NAME, "outputInfo": info}).output_location == location
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (9.94, "9.9 s"), (61, "1 min 1 s"), (3600, "1 h"), (90_000, "1 d 1 h"), (86_460, "1 d")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == text
+
+
+def test_a_duration_with_more_units() -> None:
+    assert duration(timedelta(seconds=93_784), units=3) == "1 d 2 h 3 min"

@@ -1,1 +1,1 @@
-"""What a job will cost, and may."""
+"""Cost of a batch job: prices, estimates from the input, and spending limits."""

@@ -1,4 +1,4 @@
-"""What may be paid for a job, and whether its input keeps to it."""
+"""Spending limits: estimate a job's cost from its input and refuse it above the limit."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_COUNTED = 20
+_COUNTED_REQUESTS = 20
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be paid, and what to reckon with. Make it with :meth:`of`, which checks the values.
+    """A spending limit and the assumptions of the estimate. Create it with :meth:`of`.
 
-    :param limit: US dollars; ``None`` for no limit
-    :param prices: negotiated; ``None`` for those of the list
-    :param output_tokens: tokens of an answer, thoughts included; ``None`` for what each request allows
+    :param limit: in US dollars; ``None`` for no limit
+    :param prices: negotiated prices; ``None`` for list prices
+    :param output_tokens: expected output tokens per response, thinking included; ``None`` for each request's
+        ``maxOutputTokens``
     """
 
     limit: Decimal | None = None
@@ -44,7 +45,7 @@ class Budget:
 
     @classmethod
     def of(cls, max_cost_usd: Any, prices: Any, output_tokens: Any) -> Budget:
-        """Check the values of an operator.
+        """Check an operator's parameters.
 
         :raises InvalidParameterError: names the parameter, its value and the fix
         """
@@ -61,17 +62,20 @@ def keep_to_budget(
     budget: Budget,
     count: Callable[[Mapping[str, Any]], int] | None = None,
 ) -> Estimate:
-    """Estimate what an input will cost, and refuse it when that may be more than allowed.
+    """Estimate the cost of an input, and refuse it if it may exceed the limit.
 
-    :param model: as a job names it
-    :param count: has the service count the tokens of a request
-    :raises CostLimitError: it may cost more than the limit, or nobody can say
+    :param model: publisher model or tuned model, in any form of its name
+    :param count: asks the service for the number of prompt tokens of a request
+    :raises CostLimitError: the cost may exceed the limit, or cannot be estimated
     """
     prices = prices_of(model, datetime.now(UTC), budget.prices)
     scale = _counted(sample, count) if count else None
     found = estimate(sample, prices, output_tokens=budget.output_tokens, scale=scale)
     log.info(
-        "Estimate: %s requests, %s; %s", f"{found.rows:,}", found.cost_usd or "?", " ".join(found.reasons)
+        "Estimate: %s requests, %s; %s",
+        f"{found.rows:,}",
+        found.cost_usd or "cost unknown",
+        " ".join(found.reasons),
     )
     if budget.limit is not None:
         found.check(budget.limit)
@@ -79,12 +83,12 @@ def keep_to_budget(
 
 
 def _counted(sample: Sample, count: Callable[[Mapping[str, Any]], int]) -> TokenScale | None:
-    """Have some requests counted that are spread over the sample."""
+    """Let the service count the tokens of some requests, spread over the sample."""
     rows = (row_of(line) for lines in sample.chunks for line in lines)
     requests = [request for row in rows if (request := request_of(row))]
-    step = -(-len(requests) // _COUNTED) or 1
+    step = -(-len(requests) // _COUNTED_REQUESTS) or 1
     try:
         return counted_scale([(count(request), row_size(request)) for request in requests[::step]])
     except GeminiBatchError as error:
-        log.info("The service does not count the tokens of the prompts, so they are reckoned: %s", error)
+        log.info("Prompt tokens are estimated because the service could not count them: %s", error)
         return None

@@ -1,4 +1,4 @@
-"""What a job will cost, before it is paid: a range, and how sure it is."""
+"""Estimate a job's cost before it runs: a range, and what the range is based on."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.cost.prices import BatchPrices
     from airflow_gemini_batch.cost.sample import Sample
 
-# Text of natural languages has between two and six bytes a token.
-_FEWEST, _MOST = 2 / 3, 2.0
-# A picture costs from a quarter of a tile, at low resolution, to ten tiles.
-_IMAGE_FEWEST, _IMAGE_MOST = 1 / 4, 10.0
-_LEAST_MARGIN = 0.02
-_OF_OUTPUT = (
-    "The input is the output of an earlier job, of which the service is said to ask only what failed. What "
-    "it charges for the rest is not known, so all rows are reckoned."
+# Factors on the tokens that RowSize assumes. Natural-language text has two to six bytes per token.
+_TEXT_LOW, _TEXT_HIGH = 2 / 3, 2.0
+# An image is billed as a quarter of a tile, at low resolution, up to ten tiles.
+_IMAGE_LOW, _IMAGE_HIGH = 1 / 4, 10.0
+_MIN_MARGIN = 0.02
+_EARLIER_OUTPUT = (
+    "The input is the output of an earlier job. According to Google's documentation the service only reruns "
+    "failed rows; what it charges for the others is unknown, so the estimate includes all rows."
 )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job will cost.
+    """The estimated tokens and cost of a job.
 
-    :param rows: requests; about, when only a part of the input was read
-    :param sampled_rows: requests that were read
-    :param cost_usd: ``None`` when the prices of the model are not known
-    :param reasons: how sure it is, and why, a sentence each
+    :param rows: number of requests; approximate when only part of the input was read
+    :param sampled_rows: number of requests that were read
+    :param cost_usd: ``None`` when the model's prices are unknown
+    :param reasons: sentences on what the ranges are based on
     """
 
     rows: int
@@ -48,35 +48,36 @@ class Estimate:
     reasons: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return it as JSON-serializable values."""
         return {**asdict(self), "cost_usd": self.cost_usd.to_dict() if self.cost_usd else None}
 
     def check(self, limit: Decimal) -> None:
-        """Refuse a job that may cost more than the limit, in US dollars.
+        """Refuse a job that may cost more than the limit.
 
-        :raises CostLimitError: it may, or nobody can say
+        :param limit: in US dollars
+        :raises CostLimitError: the cost may exceed the limit, or cannot be estimated
         """
         if self.cost_usd is None or self.cost_usd.high is None or self.cost_usd.high > limit:
             raise CostLimitError(limit, self, self._over(limit))
 
     def _over(self, limit: Decimal) -> str:
+        requests = f"{self.rows:,} requests"
         if self.cost_usd is None:
-            found, fix = "nobody can say what", "give prices="
+            problem, fix = f"the cost of {requests} cannot be estimated", "give prices="
         elif self.cost_usd.high is None:
-            found, fix = f"{self.cost_usd} and nothing limits what", "see below"
+            problem, fix = f"{requests} may cost {self.cost_usd}, without an upper bound", "see below"
         else:
-            found, fix = f"{self.cost_usd} is what", "raise the limit, ask less, or allow shorter answers"
-        return (
-            f"max_cost_usd={limit}: {found} {self.rows:,} requests cost; {fix}. No batch job was created. "
-            f"{' '.join(self.reasons)}"
-        )
+            problem = f"{requests} may cost {self.cost_usd}"
+            fix = "raise the limit, send fewer requests, or lower maxOutputTokens"
+        reasons = " ".join(self.reasons)
+        return f"max_cost_usd={limit}: {problem}; {fix}. No batch job was created. {reasons}"
 
 
 @dataclass(frozen=True)
 class TokenScale:
-    """How many tokens there are for each that was reckoned from bytes and pictures.
+    """Ratio of actual prompt tokens to the tokens that :class:`RowSize` assumes.
 
-    :param counted: requests that the service has counted; 0 when none
+    :param counted: number of requests whose tokens the service counted
     """
 
     low: float
@@ -85,14 +86,15 @@ class TokenScale:
 
 
 def counted_scale(pairs: Sequence[tuple[int, RowSize]]) -> TokenScale | None:
-    """Compare tokens that the service has counted with those reckoned for the same requests.
+    """Compare token counts of the service with those assumed for the same requests.
 
+    :param pairs: the service's token count and the size of each request
     :return: ``None`` when there is nothing to compare
     """
-    reckoned = sum(size.tokens for _, size in pairs)
-    if not reckoned:
+    assumed = sum(size.tokens for _, size in pairs)
+    if not assumed:
         return None
-    ratio = sum(tokens for tokens, _ in pairs) / reckoned
+    ratio = sum(tokens for tokens, _ in pairs) / assumed
     margin = _margin([(tokens, size.tokens) for tokens, size in pairs], ratio)
     return TokenScale(ratio * (1 - margin), ratio * (1 + margin), len(pairs))
 
@@ -104,23 +106,17 @@ def estimate(
     output_tokens: int | None = None,
     scale: TokenScale | None = None,
 ) -> Estimate:
-    """Estimate what the input will cost.
+    """Estimate the cost of an input.
 
-    :param output_tokens: reckon with at most so many tokens an answer, thoughts included; else with what
-        each request limits its answer to
-    :param scale: from tokens that the service has counted
+    :param prices: ``None`` when unknown; only tokens are estimated then
+    :param output_tokens: upper bound of output tokens per response, thinking included; ``None`` for each
+        request's ``maxOutputTokens``
+    :param scale: from tokens that the service counted
     """
-    sums, chunks = _Sums(), []
-    for lines in sample.chunks:
-        chunk = _Sums()
-        for line in lines:
-            row = row_of(line)
-            chunk.outputs += is_output(row)
-            request = request_of(row)
-            size = None if request is None else row_size(request)
-            chunk.add(len(line), size, scale, output_tokens, prices)
+    chunks = [_sum_rows(lines, scale, output_tokens, prices) for lines in sample.chunks]
+    sums = _Sums()
+    for chunk in chunks:
         sums.merge(chunk)
-        chunks.append(chunk)
     whole = sample.whole_bytes
     share = whole / sums.bytes if whole and sums.bytes else 1.0
     margin = 0.0
@@ -145,13 +141,13 @@ def estimate(
         cost_usd=cost,
         reasons=(
             *_reasons(sums, scale, margin if whole else None, output_tokens, prices),
-            *((_OF_OUTPUT,) if sample.is_output or sums.outputs else ()),
+            *((_EARLIER_OUTPUT,) if sample.is_output or sums.outputs else ()),
         ),
     )
 
 
 class _Sums:
-    """What was added up over rows."""
+    """Totals over rows."""
 
     def __init__(self) -> None:
         self.rows = self.bytes = self.outputs = self.unbounded_inputs = self.unbounded_outputs = 0
@@ -169,7 +165,7 @@ class _Sums:
         output_tokens: int | None,
         prices: BatchPrices | None,
     ) -> None:
-        """Add a row; ``None`` for the size of a line that is no request, which fails and costs nothing."""
+        """Add a row; its size is ``None`` when it has no request, fails and costs nothing."""
         self.rows += 1
         self.bytes += length
         if size is None:
@@ -183,21 +179,34 @@ class _Sums:
         self.input_high += high
         self.output_high += written
         if prices:
-            self.cost_low += _cost(low, 0, prices, hears=False)
-            self.cost_high += _cost(high, written, prices, hears=size.hears)
+            self.cost_low += _cost(low, 0, prices, has_audio=False)
+            self.cost_high += _cost(high, written, prices, has_audio=size.has_audio)
+
+
+def _sum_rows(
+    lines: Iterable[bytes], scale: TokenScale | None, output_tokens: int | None, prices: BatchPrices | None
+) -> _Sums:
+    sums = _Sums()
+    for line in lines:
+        row = row_of(line)
+        sums.outputs += is_output(row)
+        request = request_of(row)
+        size = None if request is None else row_size(request)
+        sums.add(len(line), size, scale, output_tokens, prices)
+    return sums
 
 
 def _input_span(size: RowSize, scale: TokenScale | None) -> tuple[float, float]:
     if scale:
         return size.tokens * scale.low, size.tokens * scale.high
     text = RowSize(text_bytes=size.text_bytes).tokens
-    pictures = size.tokens - text
-    return text * _FEWEST + pictures * _IMAGE_FEWEST, text * _MOST + pictures * _IMAGE_MOST
+    images = size.tokens - text
+    return text * _TEXT_LOW + images * _IMAGE_LOW, text * _TEXT_HIGH + images * _IMAGE_HIGH
 
 
-def _cost(prompt: float, output: float, prices: BatchPrices, *, hears: bool) -> float:
+def _cost(prompt: float, output: float, prices: BatchPrices, *, has_audio: bool) -> float:
     tier = prices.long if prompt > LONG_PROMPT_TOKENS else prices.short
-    given = max(tier.input, tier.audio) if hears else tier.input
+    given = max(tier.input, tier.audio) if has_audio else tier.input
     written = max(tier.output, tier.image_output)
     return (prompt * float(given) + output * float(written)) / 1_000_000
 
@@ -206,9 +215,9 @@ def _margin(pairs: Sequence[tuple[float, float]], ratio: float) -> float:
     """Twice the relative standard error of a ratio of sums, from pairs of numerator and denominator."""
     count, whole = len(pairs), sum(weight for _, weight in pairs)
     if count < 2 or not ratio or not whole:
-        return _LEAST_MARGIN
+        return _MIN_MARGIN
     spread = math.sqrt(sum((value - ratio * weight) ** 2 for value, weight in pairs) / (count - 1))
-    return min(max(2 * spread * math.sqrt(count) / (ratio * whole), _LEAST_MARGIN), 1.0)
+    return min(max(2 * spread * math.sqrt(count) / (ratio * whole), _MIN_MARGIN), 1.0)
 
 
 def _reasons(
@@ -221,35 +230,35 @@ def _reasons(
     if margin is None:
         yield f"All {sums.rows:,} rows were read."
     else:
-        yield f"{sums.rows:,} rows were read, spread over the input; the rest may differ by {margin:.0%}."
+        yield f"{sums.rows:,} rows were sampled across the input; the other rows may differ by {margin:.0%}."
     if scale:
         yield f"The service counted the tokens of {scale.counted:,} prompts."
     else:
-        yield "Prompts are reckoned with 2 to 6 bytes of text a token, and pictures with 64 to 2,580 tokens."
+        yield "Prompts are estimated at 2 to 6 bytes of text per token and 64 to 2,580 tokens per image."
     if sums.unbounded_inputs:
         yield (
-            f"{sums.unbounded_inputs:,} of the rows read hold sound, films or documents: their tokens are "
-            "known when the service has counted them."
+            f"{sums.unbounded_inputs:,} of the rows read contain audio, video or documents: their tokens are "
+            "unknown until the service counts them."
         )
     if output_tokens is not None:
-        yield f"Answers are reckoned with at most {output_tokens:,} tokens each, as told."
+        yield f"Output is estimated at up to {output_tokens:,} tokens per response, as configured."
     elif sums.unbounded_outputs:
         yield (
-            f"{sums.unbounded_outputs:,} of the rows read set no generationConfig.maxOutputTokens, so "
-            "nothing limits what their answers cost; set it, or say what to reckon with."
+            f"{sums.unbounded_outputs:,} of the rows read set no generationConfig.maxOutputTokens, so their "
+            "output cost has no upper bound; set it, or give the expected output tokens per response."
         )
     else:
-        yield "Answers are reckoned with none to all of the tokens that their requests allow."
+        yield "Output is estimated between 0 and each request's maxOutputTokens."
     if prices is None:
-        yield "The prices of this model are not known; give them."
+        yield "The prices of this model are unknown; give them."
     else:
-        yield "What the service caches makes it cheaper."
+        yield "Cached input tokens would lower the cost."
 
 
 def check_limit(value: object, parameter: str = "max_cost_usd") -> Decimal:
-    """Read a limit in US dollars.
+    """Parse a limit in US dollars.
 
-    :raises InvalidParameterError: it is no positive number
+    :raises InvalidParameterError: it is not a positive number
     """
     try:
         limit = Decimal(str(value))
@@ -257,22 +266,22 @@ def check_limit(value: object, parameter: str = "max_cost_usd") -> Decimal:
     except ArithmeticError:
         usable = False
     if not usable:
-        raise InvalidParameterError(parameter, value, "give US dollars, a number above 0")
+        raise InvalidParameterError(parameter, value, "give US dollars, a number greater than 0")
     return limit
 
 
 def check_output_tokens(value: object, parameter: str) -> int | None:
-    """Read how many tokens an answer is to be reckoned with, if any were given.
+    """Check the expected output tokens per response; ``None`` stays ``None``.
 
-    :raises InvalidParameterError: it is no positive integer
+    :raises InvalidParameterError: it is not a positive integer
     """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidParameterError(parameter, value, "give tokens, an integer of at least 1")
+        raise InvalidParameterError(parameter, value, "give tokens, an integer of 1 or more")
     return value
 
 
 def _usd(value: float, rounding: str) -> Decimal:
-    # What floats are off by is no money.
+    # Rounds off floating-point noise, which would otherwise be rounded up to a micro-dollar.
     return Decimal(f"{value:.9f}").quantize(MICRO, rounding)

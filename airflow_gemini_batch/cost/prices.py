@@ -1,26 +1,25 @@
-"""What tokens cost in a batch job: dated list prices, or negotiated ones. Never a guess."""
+"""Prices of tokens in batch jobs: list prices on a date, or negotiated prices. Never a guess."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.models import ModelName
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 LONG_PROMPT_TOKENS = 200_000
-"""A request with a prompt beyond it is priced by the higher tier, where the model has one."""
+"""Requests with longer prompts are billed at the higher tier, for models that have one."""
 
-_PUBLISHER_MODEL = re.compile(r"(?:.*/)?publishers/google/models/([^/@]+)(?:@.*)?|([^/@]+)(?:@.*)?")
 _BATCH_SHARE = Decimal("0.5")
 _MILLION = 1_000_000
 _PLACES = Decimal("0.000001")
-# Kinds of tokens that none of our models but those for embeddings, speech and films price on their own.
+# Kinds of tokens that only embedding, speech and video models price separately.
 _UNPRICED = (
     "input_image_tokens",
     "input_video_tokens",
@@ -31,13 +30,13 @@ _UNPRICED = (
 
 @dataclass(frozen=True)
 class Prices:
-    """USD per million tokens of the batch, for prompts of one range of lengths.
+    """Batch prices of one tier, in USD per million tokens.
 
-    :param cached: of the prompt, found in a cache
-    :param audio: of the prompt
-    :param cached_audio: of the prompt, found in a cache
-    :param output: thoughts among them
-    :param image_output: of the output
+    :param cached: cached prompt tokens
+    :param audio: audio prompt tokens
+    :param cached_audio: cached audio prompt tokens
+    :param output: output tokens, thinking included
+    :param image_output: output tokens of images
     """
 
     input: Decimal
@@ -50,9 +49,9 @@ class Prices:
 
 @dataclass(frozen=True)
 class BatchPrices:
-    """The prices of a model.
+    """The batch prices of a model.
 
-    :param long: for requests with a prompt beyond :data:`LONG_PROMPT_TOKENS`
+    :param long: for requests with prompts longer than :data:`LONG_PROMPT_TOKENS`
     """
 
     short: Prices
@@ -60,13 +59,13 @@ class BatchPrices:
 
     @classmethod
     def of(cls, value: BatchPrices | Mapping[str, Any]) -> BatchPrices:
-        """Read negotiated prices, in USD per million tokens of the batch.
+        """Parse negotiated batch prices, in USD per million tokens.
 
-        ``{"input": 0.12, "output": 1.0}``, and where they differ ``cached``, ``audio`` (both default to
-        ``input``), ``cached_audio`` (to ``audio``), ``image_output`` (to ``output``), and ``long``: the
-        same again for prompts beyond 200,000 tokens.
+        ``input`` and ``output`` are required: ``{"input": 0.12, "output": 1.0}``. Optional are ``cached`` and
+        ``audio`` (default: ``input``), ``cached_audio`` (default: ``audio``), ``image_output`` (default:
+        ``output``), and ``long``, a dict of the same keys for prompts of more than 200,000 tokens.
 
-        :raises InvalidParameterError: names what is wrong
+        :raises InvalidParameterError: a price is missing, unknown or invalid
         """
         if isinstance(value, BatchPrices):
             return value
@@ -78,34 +77,34 @@ class BatchPrices:
 
     @classmethod
     def listed(cls, model: str, when: datetime) -> BatchPrices | None:
-        """Return the list prices of a day.
+        """Return the list prices on a date.
 
-        Batch is half of the list price, for input and for output, thoughts among them. A cached token
-        costs its list price: the two discounts do not stack.
+        Batch costs half the list price, for input and for output including thinking. A cached token costs its
+        list price, because the discounts do not add up.
 
-        :param model: as a job names it
-        :return: ``None`` for a tuned model, and for one whose price is not known
+        :param model: in any form of its name
+        :return: ``None`` for a tuned model and for a model whose price is unknown
         """
-        match = _PUBLISHER_MODEL.fullmatch(model)
-        if not match:
+        parsed = ModelName.parse(model)
+        if parsed is None or parsed.is_tuned or parsed.publisher not in (None, "google"):
             return None
-        name = match.group(1) or match.group(2)
+        name = parsed.id
         try:
             below = [_listed(name, size, when) for size in (1_000, LONG_PROMPT_TOKENS)]
             beyond = [_listed(name, size, when) for size in (LONG_PROMPT_TOKENS + 1, 5 * LONG_PROMPT_TOKENS)]
         except LookupError:
             return None
         if below[0] != below[1] or beyond[0] != beyond[1]:
-            return None  # The tiers of this model begin elsewhere.
+            return None  # This model's tiers begin at another length.
         return cls(below[0], beyond[0])
 
 
 def prices_of(
     model: str, when: datetime, negotiated: BatchPrices | Mapping[str, Any] | None
 ) -> BatchPrices | None:
-    """Return the negotiated prices if there are any, else those of the list.
+    """Return the negotiated prices if given, else the list prices.
 
-    :raises InvalidParameterError: they are no prices
+    :raises InvalidParameterError: the negotiated prices are invalid
     """
     return BatchPrices.listed(model, when) if negotiated is None else BatchPrices.of(negotiated)
 
@@ -115,11 +114,13 @@ def _given(value: Any, parameter: str) -> Prices:
     if not isinstance(value, Mapping):
         raise InvalidParameterError(parameter, value, "give a dict of prices")
     if unknown := sorted(set(value) - set(names)):
-        raise InvalidParameterError(parameter, unknown, f"there are {', '.join(names)} and long")
+        raise InvalidParameterError(
+            parameter, unknown, f"remove these; the keys are {', '.join(names)} and long"
+        )
     found = {name: _price(price, f"{parameter}[{name!r}]") for name, price in value.items()}
     if missing := [name for name in ("input", "output") if name not in found]:
         raise InvalidParameterError(parameter, dict(value), f"{' and '.join(missing)} must be given")
-    # What has no price of its own costs what its kind costs: too much rather than too little.
+    # Default to the more general price: an estimate that is too high is safer than one too low.
     audio = found.get("audio", found["input"])
     default = {"cached": found["input"], "audio": audio, "cached_audio": audio}
     return Prices(**{**default, "image_output": found["output"], **found})
@@ -132,14 +133,16 @@ def _price(value: Any, parameter: str) -> Decimal:
     except InvalidOperation:
         usable = False
     if not usable:
-        raise InvalidParameterError(
-            parameter, value, "give USD per million tokens of the batch, a number of at least 0"
-        )
+        raise InvalidParameterError(parameter, value, "give USD per million tokens, a number of 0 or more")
     return price.quantize(_PLACES)
 
 
 def _listed(model: str, prompt_tokens: int, when: datetime) -> Prices:
-    """:raises LookupError: the model is not known, or prices a kind of tokens that we do not."""
+    """Return the batch prices for prompts of one length.
+
+    :raises LookupError: the model is unknown, or has a separate price for a kind of tokens that
+        :class:`Prices` does not have
+    """
     from genai_prices import Usage, calc_price
 
     def cost(**tokens: int) -> tuple[Decimal, Decimal]:
@@ -157,10 +160,10 @@ def _listed(model: str, prompt_tokens: int, when: datetime) -> Prices:
     everything = prompt_tokens
     plain, written = prompt(), output()
     for kind in _UNPRICED:
-        given = prompt(**{kind: everything}) if kind.startswith("input") else None
-        made = output(**{kind: _MILLION}) if kind.startswith("output") else None
-        if given not in (None, plain) or made not in (None, written):
-            raise LookupError(f"{model} has a price of its own for {kind}")
+        input_price = prompt(**{kind: everything}) if kind.startswith("input") else None
+        output_price = output(**{kind: _MILLION}) if kind.startswith("output") else None
+        if input_price not in (None, plain) or output_price not in (None, written):
+            raise LookupError(f"{model} has a separate price for {kind}")
     audio = prompt(input_audio_tokens=everything)
     listed = Prices(
         input=plain,
@@ -179,7 +182,7 @@ def _listed(model: str, prompt_tokens: int, when: datetime) -> Prices:
 
 def _of_batch(listed: Prices) -> Prices:
     half = Prices(**{each.name: getattr(listed, each.name) * _BATCH_SHARE for each in fields(Prices)})
-    # A model without a price for cached tokens has them at the price of others.
+    # A model without a price for cached tokens bills them as other tokens.
     return replace(
         half,
         cached=min(listed.cached, half.input),

@@ -1,4 +1,4 @@
-"""Between how much and how much: of tokens, and of money."""
+"""Ranges of tokens and of US dollars."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _LABEL = re.compile(r"(\d+)-(\d*)")
 
 @dataclass(frozen=True)
 class Span:
-    """Between how much and how much.
+    """A range of tokens.
 
-    :param high: ``None`` when nothing limits it
+    :param high: ``None`` for no upper bound
     """
 
     low: int
@@ -28,9 +28,9 @@ class Span:
 
 @dataclass(frozen=True)
 class CostSpan:
-    """Between how many US dollars and how many.
+    """A range of US dollars.
 
-    :param high: ``None`` when nothing limits it
+    :param high: ``None`` for no upper bound
     """
 
     low: Decimal
@@ -44,13 +44,13 @@ class CostSpan:
         return f"about {high}" if low == high else f"{low} to {high}"
 
     def to_label(self) -> str:
-        """As a label of a job: millionths of a dollar, ``LOW-HIGH``, or ``LOW-`` when nothing limits it."""
+        """Format as a job label in millionths of a dollar: ``LOW-HIGH``, or ``LOW-`` without upper bound."""
         high = "" if self.high is None else int(self.high / MICRO)
         return f"{int(self.low / MICRO)}-{high}"
 
     @classmethod
     def from_label(cls, label: str | None) -> CostSpan | None:
-        """Read what :meth:`to_label` has written; ``None`` for anything else."""
+        """Parse the output of :meth:`to_label`; ``None`` for any other text."""
         match = _LABEL.fullmatch(label or "")
         if not match:
             return None
@@ -58,7 +58,7 @@ class CostSpan:
         return cls(int(low) * MICRO, int(high) * MICRO if high else None)
 
     def to_dict(self) -> dict[str, float | None]:
-        """As JSON has it."""
+        """Return it as JSON-serializable values."""
         return {"low": float(self.low), "high": None if self.high is None else float(self.high)}
 
 

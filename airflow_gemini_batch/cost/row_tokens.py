@@ -1,4 +1,4 @@
-"""How much a request asks for: what decides its tokens, as far as it can be read off the request."""
+"""The size of a request: everything in it that determines its number of tokens."""
 
 from __future__ import annotations
 
@@ -6,49 +6,49 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.requests.request_fields import elements, member, snake_case
+from airflow_gemini_batch.gcp.discovery import elements, member, snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-BYTES_A_TOKEN = 4
-"""Of text in UTF-8. Of characters it is about four in English and between one and two in Chinese."""
+BYTES_PER_TOKEN = 4
+"""UTF-8 bytes of text per token; English has about four characters per token, Chinese one to two."""
 
 IMAGE_TOKENS = 258
-"""Of a picture, or of one of the tiles that a large one is cut into."""
+"""Tokens of an image, or of each tile of a large image."""
 
 _DATA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
-_BESIDE_CONTENTS = ("tools", "toolConfig")
+_JSON_MEMBERS = ("tools", "toolConfig")
 _SCHEMAS = ("responseSchema", "responseJsonSchema")
 
 
 @dataclass(frozen=True)
 class RowSize:
-    """What decides the tokens of one request.
+    """What determines the tokens of one request.
 
-    :param text_bytes: of all text that the model reads, and of schemas and tools as JSON
-    :param images: pictures
-    :param files: sound, films and documents; nobody knows how long they are without reading them
-    :param hears: whether there is sound among them, which some models price on its own
-    :param max_output_tokens: what the request limits an answer to, thoughts included
-    :param candidates: answers that it asks for; 0 for an embedding
+    :param text_bytes: bytes of all text that the model reads, with schemas and tools as JSON
+    :param images: number of images
+    :param files: number of audio, video and document files, whose length is unknown without reading them
+    :param has_audio: whether some contain audio, which some models price separately
+    :param max_output_tokens: ``maxOutputTokens``, thinking included; ``None`` if not set
+    :param candidates: number of responses requested; 0 for an embedding
     """
 
     text_bytes: int = 0
     images: int = 0
     files: int = 0
-    hears: bool = False
+    has_audio: bool = False
     max_output_tokens: int | None = None
     candidates: int = 1
 
     @property
     def tokens(self) -> float:
-        """About how many tokens the prompt has, without what its files hold."""
-        return self.text_bytes / BYTES_A_TOKEN + (self.images + self.files) * IMAGE_TOKENS
+        """Approximate number of prompt tokens; each file counts as one image."""
+        return self.text_bytes / BYTES_PER_TOKEN + (self.images + self.files) * IMAGE_TOKENS
 
 
 def row_of(line: bytes) -> Mapping[str, Any]:
-    """Read an input line; empty when it is no object."""
+    """Parse an input line; empty when it is not a JSON object."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -57,31 +57,31 @@ def row_of(line: bytes) -> Mapping[str, Any]:
 
 
 def request_of(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the request of a row, or ``None`` where it has none."""
+    """Return the request of a row, or ``None`` if it has none."""
     request = row.get("request")
     return request if isinstance(request, dict) else None
 
 
 def row_size(request: Mapping[str, Any]) -> RowSize:
-    """Measure a request, in either spelling of its fields."""
+    """Measure a request, with fields in camelCase or snake_case."""
     text = images = files = 0
-    hears = False
+    has_audio = False
     for part in _parts(request):
         for name, value in part.items():
             if name in _DATA:
                 kind = str(member(value, "mimeType") or "").partition("/")[0]
                 images, files = images + (kind == "image"), files + (kind not in ("image", "text"))
-                hears = hears or kind in ("audio", "video")
+                has_audio = has_audio or kind in ("audio", "video")
             else:
                 text += len(value.encode()) if isinstance(value, str) else _json_bytes(value)
     config = member(request, "generationConfig")
-    given = [member(request, name) for name in _BESIDE_CONTENTS] + [member(config, n) for n in _SCHEMAS]
+    given = [member(request, name) for name in _JSON_MEMBERS] + [member(config, n) for n in _SCHEMAS]
     text += sum(_json_bytes(each) for each in given if each)
     return RowSize(
         text_bytes=text,
         images=images,
         files=files,
-        hears=hears,
+        has_audio=has_audio,
         max_output_tokens=_count(member(config, "maxOutputTokens")),
         candidates=0 if "content" in request else _count(member(config, "candidateCount")) or 1,
     )
@@ -98,7 +98,7 @@ def _json_bytes(value: Any) -> int:
 
 
 def _count(value: Any) -> int | None:
-    """Read a count, which may be text."""
+    """Parse a count, which may be a string."""
     try:
         return int(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""A part of an input that stands for the whole: read in a second, however large the input."""
+"""Representative samples of an input of any size, read within about a second."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from google.cloud.storage import Client
 
 WHOLE_BYTES = 16 * 1024 * 1024
-"""Smaller input is read as a whole."""
+"""Smaller inputs are read completely."""
 
 _WINDOWS = 64
 _WINDOW_BYTES = 128 * 1024
-# Lines may be long: pictures in base64 make some of 9 MB.
-_MOST_BYTES = 64 * 1024 * 1024
+# Lines may be long: base64 images make lines of up to 9 MB.
+_MAX_BYTES = 64 * 1024 * 1024
 _TABLE_ROWS = 640
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Lines of an input, in chunks that each stand for a part of it.
+    """Lines of an input, in chunks that each represent a part of it.
 
-    :param whole_bytes: bytes of the whole input; ``None`` when the chunks are the whole
-    :param rows: of the whole input, where that is known
-    :param is_output: it is known to be the output of an earlier job
+    :param whole_bytes: bytes of the whole input; ``None`` when the chunks are the whole input
+    :param rows: rows of the whole input, if known
+    :param is_output: whether it is known to be the output of an earlier job
     """
 
     chunks: Iterable[Iterable[bytes]]
@@ -40,17 +40,17 @@ class Sample:
 
 
 def sample_objects(uris: Sequence[str], storage: Client) -> Sample:
-    """Read what begins in windows that are spread over the input.
+    """Read the lines that begin in windows spread evenly over the input.
 
     :param uris: ``gs://…``, ``*`` allowed
-    :raises InvalidParameterError: a URI names no object
+    :raises InvalidParameterError: a URI matches no object
     """
     stored = StoredLines.find(uris, storage)
     if stored.size <= WHOLE_BYTES:
         return Sample((tuple(stored.read(lambda _: None)),))
     windows = [stored.size * (2 * index + 1) // (2 * _WINDOWS) for index in range(_WINDOWS)]
-    # Every fourth first: should the bytes be used up, what was read is still spread.
-    chunks, left = [], _MOST_BYTES
+    # Read every fourth window first: if the byte limit is reached, the sample is still spread out.
+    chunks, left = [], _MAX_BYTES
     for start in sorted(windows, key=lambda each: windows.index(each) % 4):
         if left > 0:
             chunks.append(tuple(_window(stored, start, _WINDOW_BYTES)))
@@ -59,10 +59,10 @@ def sample_objects(uris: Sequence[str], storage: Client) -> Sample:
 
 
 def sample_table(table: str, request_type: str, location: str | None, bigquery: bq.Client) -> Sample:
-    """Read some rows of a table, the same ones each time, and the size of all: one query.
+    """Read some rows of a table, the same rows each time, and its total size, with one query.
 
     :param table: ``project.dataset.table``
-    :param request_type: of its column ``request``: ``JSON`` or ``STRING``
+    :param request_type: type of the column ``request``: ``JSON`` or ``STRING``
     """
     rows = list(bigquery.query(table_statement(table, request_type), location=location).result())
     if not rows:
@@ -70,26 +70,25 @@ def sample_table(table: str, request_type: str, location: str | None, bigquery: 
     lines = [b'{"request": ' + str(row["request"]).encode() + b"}" for row in rows]
     size = -(-len(lines) // _WINDOWS)
     chunks = tuple(tuple(lines[first : first + size]) for first in range(0, len(lines), size))
-    around = len(b'{"request": }')
-    whole = rows[0]["all_bytes"] + around * rows[0]["all_rows"]
+    wrapper = len(b'{"request": }')
+    whole = rows[0]["all_bytes"] + wrapper * rows[0]["all_rows"]
     is_whole = rows[0]["all_rows"] == len(lines)
     return Sample(chunks, whole_bytes=None if is_whole else whole, rows=rows[0]["all_rows"])
 
 
 def table_statement(table: str, request_type: str) -> str:
-    """The query that reads some rows of a table."""
-    text = "request" if request_type == "STRING" else "TO_JSON_STRING(request)"
-    return render("cost/sample", table=f"`{table}`", request=text, limit=str(_TABLE_ROWS))
+    """Return the query that reads some rows of a table."""
+    return render("cost/sample", table=table, request_type=request_type, limit=_TABLE_ROWS)
 
 
 def _window(stored: StoredLines, start: int, size: int) -> Iterator[bytes]:
-    """Yield the lines that begin in a window over the objects laid end to end, within one object."""
+    """Yield the lines that begin in a window of the concatenated objects, in its first object."""
     for blob in stored.objects:
         length = int(blob.size or 0)
         if start < length:
             break
         start -= length
-    # A line that begins right here ends the line before it.
+    # Start one byte early: a line begins at ``start`` only if the byte before it is a newline.
     lines, at = lines_of(blob, _WINDOW_BYTES, max(start - 1, 0)), start
     if start:
         at += len(next(lines)) - 1

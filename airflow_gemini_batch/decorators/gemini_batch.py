@@ -1,4 +1,4 @@
-"""``@task.gemini_batch``: a function returns prompts, the task returns their answers."""
+"""``@task.gemini_batch``: a function returns prompts; the task returns the manifest of their results."""
 
 from __future__ import annotations
 
@@ -7,62 +7,76 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
-from airflow_gemini_batch.tasks.land import land_results, landing_values
-from airflow_gemini_batch.tasks.store_requests import staging_folder, store_requests
+from airflow_gemini_batch.tasks.land import check_landing, land_results
+from airflow_gemini_batch.tasks.options import (
+    ConnectionOptions,
+    LandingOptions,
+    RequestOptions,
+    SubmitOptions,
+    WaitOptions,
+    documented,
+    store,
+)
+from airflow_gemini_batch.tasks.store_requests import PromptFunction, staging_folder, store_requests
 from airflow_gemini_batch.tasks.wait import connect, fail_without_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 
 _SUBMIT_FIELDS = tuple(name for name in GeminiBatchSubmitOperator.template_fields if name != "input_uri")
 
 
+@documented(RequestOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
 class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator):
-    """Builds requests from what a function returns or yields, submits them, waits, and lands the answers.
+    """Builds requests from the prompts that a function returns, submits them, waits, and lands the results.
 
-    What the function gives is never rendered as a template; its arguments are, as everywhere in Airflow.
-    Takes the parameters of :class:`GeminiBatchSubmitOperator` but ``input_uri``, and these.
+    Prompts are never rendered as templates; the function's arguments are, as usual in Airflow.
 
-    :param staging_uri: ``gs://bucket/prefix`` for requests and output; default ``GEMINI_BATCH_STAGING_URI``
+    :param python_callable: function that returns or yields prompts; see :func:`build_lines` for what a
+        prompt may be
+    :param op_args: positional arguments for the function (templated)
+    :param op_kwargs: keyword arguments for the function (templated)
+    :param model: model ID such as ``gemini-2.5-flash``, ``publishers/google/models/ID``, or the resource
+        name of a tuned model (templated)
+    :param staging_uri: ``gs://bucket/prefix`` for requests and output; default: environment variable
+        ``GEMINI_BATCH_STAGING_URI`` (templated)
+    :param output_uri: where the service writes its output; default: ``results`` under ``staging_uri``
         (templated)
-    :param output_uri: default ``results`` in ``staging_uri`` (templated)
-    :param template: text with ``{fields}``, filled from each row that the function gives
-    :param system_instruction: text
-    :param generation_config: temperature, token limits, thinking …
-    :param response_schema: pydantic model or JSON Schema of an answer; its properties become columns.
-        ``False``: none is asked for, and that of the prompts' own makes no columns either
-    :param safety_settings: list of ``SafetySetting``
-    :param tools: list of ``Tool``
-    :param results_table: land the answers there; the task then returns the manifest, else the job's name
+    :param location: region such as ``us-central1``, or ``global``; default ``GOOGLE_CLOUD_LOCATION``
         (templated)
-    :param error_table: default ``results_table`` with ``_errors`` behind it (templated)
-    :param write_mode: ``append`` to what other jobs have landed, ``merge`` with it by key, or ``truncate``
-    :param include_request: store requests in the results table; the error table has them in any case
-    :param include_response: store responses in the results table
-    :param media_uri_prefix: store images that answers hold there, ``gs://bucket/prefix``, and references to
-        them in the results table; they pass through the worker, a few at a time (templated)
-    :param min_success_ratio: fail, after landing, when fewer of the rows succeeded; 0 to 1 (templated)
-    :param max_invalid_ratio: fail, after landing, when more of the answers do not fit the schema; 0 to 1
+    :param project_id: project of the batch job and of the BigQuery jobs; default: the connection's project,
+        then ``GOOGLE_CLOUD_PROJECT`` (templated)
+    :param display_name: name shown in the console; default ``dag_id.task_id`` (templated)
+    :param on_changed_input: what to do when the job of this task run is still running but its input has
+        changed: ``cancel_and_replace`` or ``fail``
+    :param force_new: create a new job even if a job of this task run has succeeded; you pay for both
+    :param template: text with ``{field}`` placeholders, filled from each row that the function returns
+    :param response_schema: pydantic model or JSON Schema of a response, requested from the model and used
+        for typed columns; ``False`` disables both, and a schema that a prompt sets itself makes no columns
+    :param results_table: BigQuery table for the results, ``project.dataset.table`` or ``dataset.table``. If
+        set, the task lands the results and returns the manifest; otherwise it returns the job's name
         (templated)
-    :param report_uri: also write a page of HTML about the job there, an object ``gs://bucket/name.html`` or a
-        folder ``gs://bucket/folder/`` (templated)
-    :param usage_view: make a view, ``results_table`` with ``_usage`` behind it, of cost by day, DAG, model
-        and labels
+    :param wait_for_completion: wait until the job has ended; required for ``results_table``
     """
 
-    template_fields: Sequence[str] = (
-        *DecoratedOperator.template_fields,
-        *_SUBMIT_FIELDS,
-        "staging_uri",
-        "results_table",
-        "error_table",
-        "media_uri_prefix",
-        "min_success_ratio",
-        "max_invalid_ratio",
-        "report_uri",
+    template_fields: Sequence[str] = tuple(
+        dict.fromkeys(
+            (
+                *DecoratedOperator.template_fields,
+                *_SUBMIT_FIELDS,
+                "staging_uri",
+                "results_table",
+                *LandingOptions.templated,
+            )
+        )
     )
     custom_operator_name = "@task.gemini_batch"
 
@@ -75,12 +89,28 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         op_kwargs: Mapping[str, Any] | None = None,
         staging_uri: str | None = None,
         output_uri: str | None = None,
+        location: str | None = None,
+        project_id: str | None = None,
+        display_name: str | None = None,
+        on_changed_input: str = "cancel_and_replace",
+        force_new: bool = False,
         template: Any = None,
         system_instruction: str | None = None,
         generation_config: Any = None,
         response_schema: Any = None,
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        preflight: bool | None = None,
+        max_cost_usd: float | str | None = None,
+        prices: Mapping[str, Any] | BatchPrices | None = None,
+        estimated_output_tokens: int | None = None,
+        wait_for_completion: bool = True,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = False,
+        deferrable: bool = True,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        wait_timeout: timedelta | float = DEFAULT_TIMEOUT,
         results_table: str | None = None,
         error_table: str | None = None,
         write_mode: str = "append",
@@ -91,9 +121,11 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         max_invalid_ratio: float = 1.0,
         report_uri: str | None = None,
         usage_view: bool = True,
-        wait_for_completion: bool = True,
+        gcp_conn_id: str = "google_cloud_default",
+        impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        shared = locals()
         super().__init__(
             python_callable=python_callable,
             op_args=op_args,
@@ -101,30 +133,25 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             model=model,
             input_uri=(),
             output_uri=output_uri,
+            location=location,
+            project_id=project_id,
+            display_name=display_name,
+            on_changed_input=on_changed_input,
+            force_new=force_new,
             wait_for_completion=wait_for_completion,
+            **SubmitOptions.pick(shared),
+            **WaitOptions.pick(shared),
+            **ConnectionOptions.pick(shared),
             **kwargs,
         )
+        store(self, shared, RequestOptions, LandingOptions)
         self.staging_uri = staging_uri
         self.template = template
-        self.system_instruction = system_instruction
-        self.generation_config = generation_config
-        self.response_schema = response_schema
-        self.safety_settings = safety_settings
-        self.tools = tools
         self.results_table = results_table
-        self.error_table = error_table
-        self.write_mode = write_mode
-        self.include_request = include_request
-        self.include_response = include_response
-        self.media_uri_prefix = media_uri_prefix
-        self.min_success_ratio = min_success_ratio
-        self.max_invalid_ratio = max_invalid_ratio
-        self.report_uri = report_uri
-        self.usage_view = usage_view
         self._has_begun = False
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Render, once: the arguments hold what upstream tasks gave by then, which is no template.
+        """Render templates once: afterwards the arguments hold values from upstream tasks.
 
         ``dag.test()`` of Airflow 2.11 resumes a deferred task with the object that was rendered before.
         """
@@ -132,29 +159,48 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             super().render_template_fields(context, jinja_env)
 
     def execute(self, context: Context) -> Any:
-        """Build, upload, submit; wait in the triggerer unless told otherwise; land."""
+        """Build, upload and submit; wait in the triggerer unless told otherwise; land."""
         self._has_begun = True
         with fail_without_retry():
-            if self.results_table and not self.wait_for_completion:
-                raise InvalidParameterError(
-                    "wait_for_completion",
-                    False,
-                    "answers can be landed only when the job has ended; leave it out",
-                )
+            hook = connect(self)
             if self.results_table:
-                landing_values(self, self.results_table, connect(self))  # Before anything is paid.
+                self._check_landing(hook)  # Before anything is paid.
             self.output_uri = self.output_uri or f"{staging_folder(self.staging_uri)}/results"
-        self.input_uri = store_requests(self, context, max_objects=1).uris
+        stored = store_requests(
+            PromptFunction(self.python_callable, self.op_args, self.op_kwargs, self.template),
+            RequestOptions.of(self),
+            context,
+            hook,
+            staging_uri=self.staging_uri,
+            project_id=self.project_id,
+            max_objects=1,
+        )
+        self.input_uri = stored.uris
         return self._land(GeminiBatchSubmitOperator.execute(self, context), context)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
-        """The job has ended: land."""
+        """Land when the job has ended."""
         return self._land(super().execute_complete(context, event), context)
+
+    def _check_landing(self, hook: GeminiBatchHook) -> None:
+        if not self.wait_for_completion:
+            raise InvalidParameterError(
+                "wait_for_completion",
+                False,
+                "results can be landed only when the job has ended; leave it out",
+            )
+        check_landing(LandingOptions.of(self), hook, self.results_table or "", self.project_id)
 
     def _land(self, job_name: str, context: Context) -> Any:
         if not self.results_table:
             return job_name
-        return land_results(self, context, job_name=job_name, destination_table=self.results_table)
+        return land_results(
+            self,
+            context,
+            job_name=job_name,
+            destination_table=self.results_table,
+            project_id=self.project_id,
+        )
 
 
 def gemini_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
@@ -163,7 +209,7 @@ def gemini_batch_task(python_callable: Callable[..., Any] | None = None, **kwarg
     :param python_callable: the function
     :param kwargs: the parameters of :class:`GeminiBatchDecoratedOperator`
     """
-    # Airflow would take a function annotated as returning a dict for one with several outputs.
+    # Airflow would infer several outputs from a function annotated as returning a dict.
     return task_decorator_factory(
         python_callable,
         multiple_outputs=False,

@@ -10,6 +10,7 @@ from airflow_gemini_batch.emulator.protocol.errors import Violation
 from airflow_gemini_batch.emulator.protocol.schema import snake_case
 from airflow_gemini_batch.emulator.running.job_clock import Pace
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.models import ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -37,10 +38,6 @@ KNOWN_MODELS = frozenset(
 )
 """The default of ``Emulator(models=…)``."""
 
-_PUBLISHER_MODEL = re.compile(
-    r"^(?:projects/[^/]+/locations/[^/]+/)?publishers/google/models/([^/@]+)(?:@[^/]+)?$"
-)
-_TUNED_MODEL = re.compile(r"^projects/[^/]+/locations/([^/]+)/(?:models|endpoints)/[^/]+$")
 _LABEL = re.compile(r"^[\w-]{0,64}$")
 _MAX_LABELS = 64
 _SIDES = {
@@ -148,15 +145,15 @@ def check_model(model: str, parent: str, models: Collection[str]) -> None:
 
     :raises CallError: 400, or 404
     """
-    if publisher := _PUBLISHER_MODEL.match(model):
-        if publisher[1] not in models:
-            raise errors.model_not_found(f"{parent}/publishers/google/models/{publisher[1]}")
+    name = ModelName.parse(model)
+    if name and name.publisher == "google":
+        if name.id not in models:
+            raise errors.model_not_found(f"{parent}/publishers/google/models/{name.id}")
         return
-    tuned = _TUNED_MODEL.match(model)
-    if not tuned:
+    if not name or not name.is_tuned:
         raise errors.bad_fields([Violation(f"{ROOT}.model", f'Invalid resource name "{model}".')])
     location = parent.rsplit("/", 1)[-1]
     if location == "global":
         raise errors.bad_fields([Violation(f"{ROOT}.model", "Tuned models are not supported on global.")])
-    if tuned[1] != location:
+    if name.location != location:
         raise errors.tuned_model_not_found(model)

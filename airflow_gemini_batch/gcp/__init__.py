@@ -1,1 +1,1 @@
-"""One edge to Google Cloud: URIs, table names, BigQuery jobs that run once, SQL files."""
+"""Google Cloud: Cloud Storage URIs, BigQuery table names, idempotent BigQuery jobs, SQL templates."""

@@ -1,12 +1,11 @@
-"""BigQuery jobs that run once, however often they are asked for.
+"""Idempotent BigQuery jobs: each runs under an ID derived from its work, so a retry does not repeat it.
 
-The id of a job is derived from what it does. One of that id that runs or has run is adopted; the id of one
-that failed cannot be used again, so the next attempt has the next number.
+A job that is running or has succeeded under that ID is reused. BigQuery never accepts an ID twice, not even
+that of a failed job, so every attempt appends its number: ``STEM-1``, ``STEM-2``, …
 """
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from dataclasses import dataclass
@@ -20,14 +19,16 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client
 
 MAX_ATTEMPTS = 100
-# BigQuery's reasons for a failure that another attempt may not meet.
+# BigQuery's reasons for failures that another attempt may not hit.
 _TRANSIENT = frozenset(
     {"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded"}
     | {"jobRateLimitExceeded", "tableUnavailable"}
 )
-# Two transactions changed the same table; this one was cancelled and may be run again.
+# Two transactions changed the same table; BigQuery cancelled this one, and it can run again.
 _CONFLICT = re.compile(r"concurrent update|transaction conflict", re.IGNORECASE)
 _RETRIES = 5
+_RETRY_SECONDS, _MAX_RETRY_SECONDS = 3.0, 48.0
+_POLL_SECONDS, _MAX_POLL_SECONDS = 0.1, 5.0
 _QUOTED = re.compile(r'"[^"]{40,}"?')
 
 
@@ -39,10 +40,10 @@ Job = TypeVar("Job", bound=Any)
 class Step(Generic[Job]):
     """One BigQuery job.
 
-    :param stem: its id without the number of the attempt
-    :param start: starts the job under the id given
-    :param is_usable: whether what a finished job of an earlier time has done is still there
-    :param loss: what a failure means
+    :param stem: job ID without the attempt number
+    :param start: starts the job under a given ID
+    :param is_usable: whether the result of a job that succeeded earlier still exists unchanged
+    :param loss: consequence of a failure, for the error message
     """
 
     stem: str
@@ -51,17 +52,21 @@ class Step(Generic[Job]):
     loss: str = "nothing was landed"
 
 
-def run(bigquery: Client, location: str | None, steps: Sequence[Step[Job]]) -> list[Job]:
-    """Run the jobs side by side and wait for all.
+class _StillRunningError(Exception):
+    pass
 
-    :raises LandingError: when one of them fails
+
+def run(bigquery: Client, location: str | None, steps: Sequence[Step[Job]]) -> list[Job]:
+    """Run the jobs in parallel and wait for all of them.
+
+    :raises LandingError: one of them failed
     """
     running = [_begin(bigquery, location, step, 1) for step in steps]
     return [_finish(bigquery, location, step, *begun) for step, begun in zip(steps, running, strict=True)]
 
 
 def find(bigquery: Client, location: str | None, step: Step[Job]) -> Job | None:
-    """Find the job that an earlier time has run, if what it has done is still there."""
+    """Find a job that succeeded earlier and whose result is still usable."""
     from google.api_core.exceptions import NotFound
 
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -76,7 +81,7 @@ def find(bigquery: Client, location: str | None, step: Step[Job]) -> Job | None:
 
 
 def _begin(bigquery: Client, location: str | None, step: Step[Job], attempt: int) -> tuple[Job, int, bool]:
-    """Return the job, the number of its attempt, and whether it is ours: started here and now."""
+    """Return the job, its attempt number, and whether this call started it."""
     from google.api_core.exceptions import Conflict, NotFound
 
     job_id = f"{step.stem}-{attempt}"
@@ -102,6 +107,9 @@ def _finish(
     attempt: int,
     is_ours: bool,
 ) -> Job:
+    from google.api_core.retry import exponential_sleep_generator
+
+    pauses = exponential_sleep_generator(_RETRY_SECONDS, _MAX_RETRY_SECONDS)
     failures = 0
     while True:
         _wait(job)
@@ -112,20 +120,30 @@ def _finish(
             failures += 1
             if not _is_transient(error) or failures > _RETRIES:
                 raise LandingError(_failure(job.job_id, error, step.loss))
-            time.sleep(random.uniform(0.5, 1) * 2**failures)  # noqa: S311
+            time.sleep(next(pauses))
         if attempt >= MAX_ATTEMPTS:
             raise LandingError(
-                f"BigQuery jobs {step.stem}-1 to -{attempt} have all failed; see the last one."
+                f"All {attempt} attempts of BigQuery job {step.stem} failed, or their results are gone; see "
+                f"the error of job {step.stem}-{attempt}."
             )
         job, attempt, is_ours = _begin(bigquery, location, step, attempt + 1)
 
 
 def _wait(job: Job) -> None:
-    pause = 0.1
-    while not job.done():
-        time.sleep(pause)
-        # The end is noticed a twentieth of the job's own time late, at most.
-        pause = min(pause * 1.05, 5.0)
+    """Poll until the job is done. Intervals grow slowly, so that a short job is not held up by long ones."""
+    from google.api_core.retry import Retry, if_exception_type
+
+    def poll() -> None:
+        if not job.done():
+            raise _StillRunningError
+
+    Retry(
+        if_exception_type(_StillRunningError),
+        initial=_POLL_SECONDS,
+        maximum=_MAX_POLL_SECONDS,
+        multiplier=1.05,
+        timeout=None,
+    )(poll)()
 
 
 def _is_transient(error: dict[str, str]) -> bool:
@@ -133,6 +151,6 @@ def _is_transient(error: dict[str, str]) -> bool:
 
 
 def _failure(job_id: str, error: dict[str, str], loss: str) -> str:
-    # BigQuery may quote the data that it stumbled over, and prompts stay out of logs.
+    # BigQuery may quote the data it failed on, and prompts must stay out of logs.
     message = _QUOTED.sub('"…"', error.get("message") or "")
     return f"BigQuery job {job_id} failed, {loss}: {error.get('reason')}: {message}"

@@ -1,4 +1,4 @@
-"""Objects in Cloud Storage, by the URIs that a job is given."""
+"""Cloud Storage URIs: checking, splitting, and listing the objects that a pattern matches."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ if TYPE_CHECKING:
     from google.cloud.storage import Blob, Client
 
 BUCKET_PATTERN = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
-# BigQuery and the service read ``*`` as any characters.
+# BigQuery and the service treat ``*`` as a wildcard.
 _FOLDER = re.compile(rf"{BUCKET_PATTERN}(/[^*\r\n]*)?")
+_OBJECT = re.compile(rf"{BUCKET_PATTERN}/.+[^/]")
 
 
 def is_folder(uri: object) -> bool:
-    """Whether it is ``gs://bucket`` or ``gs://bucket/prefix``."""
+    """Whether it is ``gs://bucket`` or ``gs://bucket/prefix``, without ``*``."""
     return isinstance(uri, str) and bool(_FOLDER.fullmatch(uri))
 
 
-def check_folder(parameter: str, uri: str) -> str:
-    """``gs://bucket/prefix`` without a slash at its end.
+def is_object(uri: object) -> bool:
+    """Whether it is ``gs://bucket/name``; the name may contain ``*``."""
+    return isinstance(uri, str) and bool(_OBJECT.fullmatch(uri))
 
-    :raises InvalidParameterError: it is something else
+
+def check_folder(parameter: str, uri: str) -> str:
+    """Return ``gs://bucket/prefix`` without a trailing slash.
+
+    :raises InvalidParameterError: it is not the URI of a bucket or folder
     """
     if not is_folder(uri):
         raise InvalidParameterError(parameter, uri, "give gs://bucket/prefix")
@@ -33,15 +39,21 @@ def check_folder(parameter: str, uri: str) -> str:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """``gs://bucket/name`` → bucket and name."""
+    """Split ``gs://bucket/name`` into bucket and name."""
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     return bucket, name
 
 
-def matching(uri: str, storage: Client, fields: str) -> Iterator[Blob]:
-    """The objects of a URI, which may hold ``*``.
+def split_folder(uri: str) -> tuple[str, str]:
+    """Split ``gs://bucket/prefix`` into bucket and ``prefix/``; the prefix of a whole bucket is empty."""
+    bucket, prefix = split_uri(uri.rstrip("/"))
+    return bucket, f"{prefix}/" if prefix else ""
 
-    :param fields: what to read of each object, such as ``bucket,name,generation``
+
+def matching(uri: str, storage: Client, fields: str) -> Iterator[Blob]:
+    """List the objects that a URI matches; ``*`` stands for any characters.
+
+    :param fields: object fields to request, such as ``bucket,name,generation``
     """
     bucket, name = split_uri(uri)
     pattern = re.compile(".*".join(re.escape(piece) for piece in name.split("*")), re.DOTALL)

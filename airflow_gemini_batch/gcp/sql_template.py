@@ -1,6 +1,6 @@
-"""SQL in files beside the modules that run it, as Jinja templates.
+"""SQL in ``.sql`` files next to the modules that run it, rendered with Jinja.
 
-Templates are given names and fragments that this package writes; values of users are query parameters.
+Templates receive names and fragments that this package writes; users' values are passed as query parameters.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def render(template: str, **values: Any) -> str:
     """Return the SQL of a template.
 
-    :param template: its path in this package without ``.sql``, such as ``results/land``
-    :raises jinja2.UndefinedError: a value that the template uses is not given
+    :param template: path in this package without ``.sql``, such as ``results/land``
+    :raises jinja2.UndefinedError: the template uses a value that was not passed
     """
     return _environment().get_template(f"{template}.sql").render(values)
 

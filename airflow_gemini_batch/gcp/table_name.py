@@ -1,20 +1,24 @@
-"""BigQuery tables: their names, taken apart, and where they lie."""
+"""BigQuery tables: parsing their names, looking them up, and the location of their dataset."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import DatasetNotFoundError, InvalidParameterError
 
 if TYPE_CHECKING:
+    from google.cloud import bigquery as bq
     from google.cloud.bigquery import Client
 
-_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]")
+_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}")
-# BigQuery takes any letter, mark and digit of Unicode, connectors, dashes and spaces.
-_TABLE = re.compile(r"[\w\- ]{1,1024}")
+_MAX_TABLE_BYTES = 1024
+# Unicode categories that BigQuery allows: letters, marks, numbers, connectors, dashes, spaces.
+_TABLE_CATEGORIES = ("L", "M", "N", "Pc", "Pd", "Zs")
+_URI_FORM = "give bq://project.dataset.table"
 _FORM = "give 'project.dataset.table', or 'dataset.table' in the project of the connection"
 
 
@@ -30,26 +34,31 @@ class TableName:
     def parse(
         cls, name: str, default_project: str | None = None, parameter: str = "destination_table"
     ) -> TableName:
-        """Take ``project.dataset.table``, ``dataset.table`` or either after ``bq://`` apart.
+        """Parse ``project.dataset.table`` or ``dataset.table``, with or without a leading ``bq://``.
 
-        :param default_project: the project of a name that has none
-        :raises InvalidParameterError: when it is no such name
+        :param default_project: used when the name has no project
+        :param parameter: named in the error
+        :raises InvalidParameterError: the name is not valid in BigQuery, or selects a partition
         """
         if not isinstance(name, str):
             raise InvalidParameterError(parameter, name, _FORM)
+        form = _URI_FORM if name.startswith("bq://") else _FORM
         parts = name.removeprefix("bq://").replace("`", "").rsplit(".", 2)
         if len(parts) == 2 and default_project:
             parts = [default_project, *parts]
         if len(parts) != 3:
-            raise InvalidParameterError(parameter, name, _FORM)
-        if "$" in parts[2]:
+            raise InvalidParameterError(parameter, name, form)
+        project, dataset, table = parts
+        base, dollar, partition = table.partition("$")
+        if dollar:
             raise InvalidParameterError(
-                parameter, name, "leave out the partition after '$'; rows go to the partition of their day"
+                parameter, name, f"remove the partition suffix '${partition}': give the whole table, {base!r}"
             )
-        for part, pattern in zip(parts, (_PROJECT, _DATASET, _TABLE), strict=True):
-            if not pattern.fullmatch(part):
-                raise InvalidParameterError(parameter, name, f"{part!r} cannot be part of a name; {_FORM}")
-        return cls(*parts)
+        valid = (_PROJECT.fullmatch(project), _DATASET.fullmatch(dataset), _is_table_id(table))
+        for part, is_valid in zip(parts, valid, strict=True):
+            if not is_valid:
+                raise InvalidParameterError(parameter, name, f"{part!r} cannot be part of a name; {form}")
+        return cls(project, dataset, table)
 
     @property
     def dataset_id(self) -> str:
@@ -58,7 +67,7 @@ class TableName:
 
     @property
     def quoted(self) -> str:
-        """The name as GoogleSQL reads it."""
+        """The name as GoogleSQL reads it, in backticks."""
         return f"`{self}`"
 
     def sibling(self, table: str) -> TableName:
@@ -69,17 +78,40 @@ class TableName:
         return f"{self.project}.{self.dataset}.{self.table}"
 
 
-def dataset_location(table: TableName, bigquery: Client, job_location: str) -> str:
-    """Return where the dataset of a table lies, in capitals.
+def is_dataset_uri(uri: str) -> bool:
+    """Whether a URI is ``bq://project.dataset``."""
+    project, _, dataset = uri.removeprefix("bq://").rpartition(".")
+    return uri.startswith("bq://") and bool(_PROJECT.fullmatch(project) and _DATASET.fullmatch(dataset))
 
-    :param job_location: named in the error as a place that would do
-    :raises DatasetNotFoundError: when there is no such dataset
+
+def get_table(bigquery: Client, table: TableName | str) -> bq.Table | None:
+    """Read a table's metadata; ``None`` when the table does not exist."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        return bigquery.get_table(str(table))
+    except NotFound:
+        return None
+
+
+def dataset_location(table: TableName, bigquery: Client, job_location: str) -> str:
+    """Return the location of a table's dataset in upper case, such as ``US`` or ``EUROPE-WEST4``.
+
+    :param job_location: suggested in the error as the location for a new dataset
+    :raises DatasetNotFoundError: the dataset does not exist
     """
     from google.api_core.exceptions import NotFound
 
     try:
         dataset = bigquery.get_dataset(table.dataset_id)
     except NotFound:
-        place = "US" if job_location == "global" else job_location
-        raise DatasetNotFoundError(table.dataset_id, place) from None
+        suggestion = "US" if job_location == "global" else job_location
+        raise DatasetNotFoundError(table.dataset_id, suggestion) from None
     return (dataset.location or "US").upper()
+
+
+def _is_table_id(text: str) -> bool:
+    categories = {unicodedata.category(character) for character in text}
+    return 0 < len(text.encode()) <= _MAX_TABLE_BYTES and all(
+        category.startswith(_TABLE_CATEGORIES) for category in categories
+    )

@@ -1,1 +1,1 @@
-"""Faces of Airflow: the hook."""
+"""The Airflow hook."""

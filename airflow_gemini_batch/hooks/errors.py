@@ -1,4 +1,4 @@
-"""What the SDK and its transports raise → our errors."""
+"""Translates exceptions of google-genai and its transports into those of this package."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from airflow_gemini_batch.exceptions import (
     ServiceUnreachableError,
 )
 
-# The SDK lets the errors of its transport through, and which transport it uses has changed before
-# (requests, httpx, aiohttp, httpx2): they are told by where they come from.
+# The SDK does not wrap errors of its transport, and its transport has changed before (requests, httpx,
+# aiohttp, httpx2), so these errors are recognized by the package that defines them.
 _TRANSPORTS = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "aiohttp", "requests", "urllib3", "ssl"})
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "NewConnectionError"})
 
 
 @dataclass(frozen=True)
 class Translated:
-    """Our error, and whether it says that the credentials are no good."""
+    """The translated error, and whether the credentials were rejected."""
 
     error: GeminiBatchError
     credentials_refused: bool = False
 
 
 def from_sdk(error: Exception, *, project: str, location: str, creating: bool) -> Translated | None:
-    """Translate, or ``None`` for an error that is neither the service's nor the network's.
+    """Translate an exception; ``None`` if it comes from neither the service nor the network.
 
-    :param creating: the request was to create a job: what is not found is then the model
+    :param creating: the request was a create, so a 404 means that the model was not found
     """
     from google.auth import exceptions as auth
     from google.genai import errors as genai_errors
@@ -41,13 +41,13 @@ def from_sdk(error: Exception, *, project: str, location: str, creating: bool) -
         return _from_api(error, project, location, creating)
     if isinstance(error, auth.GoogleAuthError):
         if isinstance(error, auth.TransportError) or error.retryable:
-            # No token, so no request.
+            # Without a token, no request was sent.
             return Translated(ServiceUnreachableError(f"no access token: {_brief(error)}", never_sent=True))
         refused = PermissionDeniedError(
             401,
             "UNAUTHENTICATED",
-            f"no access token could be had ({_brief(error)}).",
-            "Check the key, the service account or the impersonation chain of the connection.",
+            f"no access token was issued ({_brief(error)}).",
+            "Check the key, the service account and the impersonation chain of the connection.",
         )
         return Translated(refused, credentials_refused=True)
     if _is_transport_error(error):
@@ -66,8 +66,8 @@ def _from_api(error: object, project: str, location: str, creating: bool) -> Tra
                 code,
                 status,
                 message,
-                f"Check the spelling of model, that {location!r} serves it, and that project {project!r} "
-                "may use it.",
+                f"Check that model is spelled correctly and available in {location!r}, and that project "
+                f"{project!r} has access to it.",
             )
         )
     if code == 404:
@@ -76,7 +76,7 @@ def _from_api(error: object, project: str, location: str, creating: bool) -> Tra
                 code,
                 status,
                 message,
-                "The job was deleted, or the name belongs to another project or location.",
+                "The job was deleted, or it belongs to another project or location.",
             )
         )
     if code in (401, 403):
@@ -85,7 +85,7 @@ def _from_api(error: object, project: str, location: str, creating: bool) -> Tra
                 code,
                 status,
                 message,
-                f"The account of the connection needs roles/aiplatform.user on project {project!r}, "
+                f"The connection's account needs roles/aiplatform.user on project {project!r}, "
                 "and the Vertex AI API (aiplatform.googleapis.com) must be enabled there.",
             ),
             credentials_refused=True,
@@ -99,6 +99,6 @@ def _is_transport_error(error: Exception) -> bool:
 
 
 def _brief(error: Exception) -> str:
-    """Name an error without what it may carry: a token answer or a request body."""
+    """Describe an error briefly: its full text may contain a token response or a request body."""
     text = str(error.args[0]) if error.args else ""
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

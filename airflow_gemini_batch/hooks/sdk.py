@@ -1,4 +1,11 @@
-"""What the hook does with the SDK beside calling its methods: resources as the service sends them; quiet."""
+"""What the hook needs from google-genai that its public methods do not offer.
+
+The only module that uses a private attribute of the SDK, ``Client._api_client``. ``client.batches.get`` drops
+``labels``, ``partialFailures`` and ``bigqueryOutputDataset``, and raises a validation error on a job whose
+``error`` has ``details``, which is when its message matters most; ``client.models.count_tokens`` takes typed
+contents, not a request as it stands in an input line. ``tests/hooks/test_sdk.py`` fails if an SDK release
+removes what is used here.
+"""
 
 from __future__ import annotations
 
@@ -16,45 +23,52 @@ if TYPE_CHECKING:
 
     from google import genai
 
-_ours = threading.local()
-
-
-def _is_not_ours(_record: logging.LogRecord) -> bool:
-    return not getattr(_ours, "requesting", False)
+_this_thread = threading.local()
 
 
 @contextmanager
-def without_request_lines() -> Iterator[None]:
-    """Keep the transport from logging a line a request: a job of four days is looked at 5,000 times."""
+def without_request_logging() -> Iterator[None]:
+    """Suppress the transport's log line per request: a job that runs for days is polled 5,000 times."""
     for transport in ("httpx", "httpx2"):
         logging.getLogger(transport).addFilter(_is_not_ours)
-    _ours.requesting = True
+    _this_thread.is_requesting = True
     try:
         yield
     finally:
-        _ours.requesting = False
+        _this_thread.is_requesting = False
 
 
-def source(uris: Sequence[str]) -> Any:
-    """Return the ``BatchJobSource`` of a job's input."""
+def _is_not_ours(_record: logging.LogRecord) -> bool:
+    return not getattr(_this_thread, "is_requesting", False)
+
+
+def batch_job_source(uris: Sequence[str]) -> Any:
+    """Return the SDK's ``BatchJobSource`` for the input URIs of a job."""
     from google.genai import types
 
     if uris[0].startswith("bq://"):
         return types.BatchJobSource(format="bigquery", bigquery_uri=uris[0])
-    # A bare list would be taken for inlined requests.
+    # The SDK treats a plain list as inlined requests.
     return types.BatchJobSource(format="jsonl", gcs_uri=list(uris))
 
 
 def get_resource(client: genai.Client, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
-    """GET a resource as the service sends it.
+    """GET a resource, or a page of a list, as the service sends it.
 
-    ``client.batches.get`` drops ``labels``, ``partialFailures`` and ``bigqueryOutputDataset``, and raises a
-    validation error on a job whose ``error`` has ``details``: just when its message is needed most.
+    :raises JobNotFoundError: the service returned an empty resource
     """
-    if query:
-        path = f"{path}?{urlencode(query)}"
-    body = client._api_client.request("get", path, {}).body
-    resource: dict[str, Any] = json.loads(body) if body else {}
+    resource = _request(client, "get", f"{path}?{urlencode(query)}" if query else path, {})
     if not resource and not query:
-        raise JobNotFoundError(404, "NOT_FOUND", f"{path} has an empty description")
+        raise JobNotFoundError(404, "NOT_FOUND", f"{path} is empty")
+    return resource
+
+
+def count_tokens(client: genai.Client, model: str, request: Mapping[str, Any]) -> int:
+    """Count the tokens of a ``GenerateContentRequest``; ``model`` is a resource name."""
+    return int(_request(client, "post", f"{model}:countTokens", request).get("totalTokens") or 0)
+
+
+def _request(client: genai.Client, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    content = client._api_client.request(method, path, dict(body)).body
+    resource: dict[str, Any] = json.loads(content) if content else {}
     return resource

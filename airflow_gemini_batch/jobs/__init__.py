@@ -1,1 +1,1 @@
-"""The job: submit it once, wait for it."""
+"""The batch job: submit it exactly once, wait for it, describe how it ended."""

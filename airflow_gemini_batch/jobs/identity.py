@@ -1,7 +1,7 @@
-"""Who asked for a job, and what was asked: carried by the job itself, so no state store can be lost.
+"""Which task run created a job, for which request. Stored on the job itself, so no state store can lose it.
 
-Vertex AI has no idempotency key on create. The identity of the task run and a fingerprint of the request
-go into the job's display name and labels, and are looked up on the server before a job is created.
+Vertex AI has no idempotency key for creating jobs. Instead, the identity of the task run and a fingerprint of
+the request are written into the job's display name and labels, and looked up there before a job is created.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LABEL_PREFIX = "airflow-gemini-batch-"
 RUN_LABEL = f"{LABEL_PREFIX}run"
 REQUEST_LABEL = f"{LABEL_PREFIX}request"
 ESTIMATE_LABEL = f"{LABEL_PREFIX}estimate"
-"""What the job was estimated to cost, in millionths of a dollar: ``LOW-HIGH``."""
+"""Label with the estimated cost in millionths of a US dollar: ``LOW-HIGH``."""
 
 _MARK = re.compile(r"\[([0-9a-f]{24})\.([0-9a-f]{16})\]$")
 _MARK_LENGTH = 1 + 1 + 24 + 1 + 16 + 1  # " [run.request]"
@@ -30,10 +30,10 @@ _MARK_LENGTH = 1 + 1 + 24 + 1 + 16 + 1  # " [run.request]"
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """One run of one task, the same on every try.
+    """One run of one task; the same for every try.
 
     :param map_index: ``-1`` for a task that is not mapped
-    :param part: which of its jobs, where a run makes several, one after the other
+    :param part: distinguishes the jobs of a run that creates several, one after the other
     """
 
     dag_id: str
@@ -44,7 +44,7 @@ class RunIdentity:
 
     @property
     def key(self) -> str:
-        """24 hex digits that stand for this run. The try number is never part of it."""
+        """Hash of this run, 24 hex digits. The try number is not part of it."""
         parts = [self.dag_id, self.task_id, self.run_id, str(self.map_index)]
         parts += [self.part] if self.part else []
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
@@ -52,35 +52,42 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class Mark:
-    """The identity and the fingerprint that a job carries."""
+    """The run and the request that a job belongs to, as written on the job.
+
+    :param run: see :attr:`RunIdentity.key`
+    :param request: see :func:`fingerprint`
+    """
 
     run: str
     request: str
 
     @classmethod
     def of(cls, run: RunIdentity, spec: JobSpec) -> Mark:
-        """Compute the mark that the job of this run and this request carries."""
+        """Return the mark of the job for this run and request."""
         return cls(run=run.key, request=fingerprint(spec))
 
     @classmethod
     def read(cls, job: BatchJob) -> Mark | None:
-        """Read the mark off a job, or ``None`` for a job that is not ours."""
+        """Read the mark from a job's display name; ``None`` if the job was not created by this package."""
         match = _MARK.search(job.display_name)
         return cls(*match.groups()) if match else None
 
     @property
     def list_filter(self) -> str:
-        """A list filter that finds every job of this run, by label and, should labels be lost, by name."""
+        """A list filter for the jobs of this run, by label or, if labels are lost, by display name."""
         return f'labels.{RUN_LABEL}={self.run} OR display_name:"*{self.run}*"'
 
     def put_on(self, spec: JobSpec) -> JobSpec:
-        """Write the mark into the display name (behind the user's, cut if needed) and the labels."""
+        """Append the mark to the display name, truncated if needed, and add the labels.
+
+        :raises InvalidParameterError: ``spec`` has too many labels
+        """
         labels = {**spec.labels, RUN_LABEL: self.run, REQUEST_LABEL: self.request}
         if len(labels) > MAX_LABELS:
             raise InvalidParameterError(
                 "labels",
                 sorted(spec.labels),
-                f"at most {MAX_OWN_LABELS}: two more mark the job as this run's",
+                f"at most {MAX_OWN_LABELS} labels are allowed: two more identify the task run",
             )
         name = spec.display_name[: MAX_DISPLAY_NAME - _MARK_LENGTH].rstrip()
         mark = f"[{self.run}.{self.request}]"
@@ -88,7 +95,7 @@ class Mark:
 
 
 def fingerprint(spec: JobSpec) -> str:
-    """16 hex digits that stand for what is asked: place, model, input with its content, and output."""
+    """Hash of the request, 16 hex digits: project, location, model, input with its content, and output."""
     inputs = [sorted(spec.input_uris), sorted(spec.input_content)]
-    asked = [spec.project, spec.location, spec.model, inputs, spec.output_uri]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    parts = [spec.project, spec.location, spec.model, inputs, spec.output_uri]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

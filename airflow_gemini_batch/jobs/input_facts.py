@@ -1,4 +1,4 @@
-"""A look at a job's input, without reading it: is it there, has it changed, where does it lie."""
+"""Metadata of a job's input, without reading the input: whether it exists, has changed, and its location."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.gcs_uri import matching
-from airflow_gemini_batch.jobs.spec import table_of
+from airflow_gemini_batch.gcp.table_name import TableName
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq
@@ -21,30 +21,31 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InputFacts:
-    """What a look at the input tells.
+    """Metadata of the input.
 
-    :param content: the same for the same content: checksum and size of each object, or rows and bytes of a
-        table
-    :param location: where the dataset of a table lies
+    :param content: identifies the content: checksum and size of each object, or rows and bytes of the table
+    :param location: of the table's dataset
     """
 
     content: tuple[str, ...] = ()
     location: str | None = None
 
 
-def look_at_input(spec: JobSpec, *, storage: gcs.Client, bigquery: bq.Client) -> InputFacts:
-    """Look at the input. What these credentials may not see is left out.
+def inspect_input(spec: JobSpec, *, storage: gcs.Client, bigquery: bq.Client) -> InputFacts:
+    """Read the metadata of the input. Empty if the credentials have no permission to read it.
 
-    :raises InvalidParameterError: there is no such object or table
+    :raises InvalidParameterError: the object or table does not exist
     """
     from google.api_core.exceptions import Forbidden, NotFound
 
     try:
         return _table(spec, bigquery) if spec.input_table else _objects(spec, storage)
     except NotFound:
-        raise InvalidParameterError("input_uri", list(spec.input_uris), "it does not exist") from None
+        raise InvalidParameterError(
+            "input_uri", list(spec.input_uris), "the object or table does not exist; check the name"
+        ) from None
     except Forbidden:
-        log.info("The input is not checked before submitting: no permission to look at it")
+        log.info("Skipping the check of the input: the credentials have no permission to read its metadata")
         return InputFacts()
 
 
@@ -54,13 +55,13 @@ def _objects(spec: JobSpec, storage: gcs.Client) -> InputFacts:
         found = matching(uri, storage, "bucket,name,size,crc32c")
         of_uri = [f"{blob.name} {blob.size} {blob.crc32c}" for blob in found]
         if not of_uri:
-            raise InvalidParameterError("input_uri", uri, "there is no such object")
+            raise InvalidParameterError("input_uri", uri, "no object matches; check the name")
         content += of_uri
     return InputFacts(content=tuple(content))
 
 
 def _table(spec: JobSpec, bigquery: bq.Client) -> InputFacts:
-    project, dataset, table = table_of(spec.input_uris[0])
-    found = bigquery.get_table(f"{project}.{dataset}.{table}")
-    location = bigquery.get_dataset(f"{project}.{dataset}").location
+    name = TableName.parse(spec.input_uris[0], parameter="input_uri")
+    found = bigquery.get_table(str(name))
+    location = bigquery.get_dataset(name.dataset_id).location
     return InputFacts(content=(f"{found.num_rows} rows {found.num_bytes} bytes",), location=location)

@@ -1,4 +1,4 @@
-"""A job that has ended, in words and as the small dict that goes to XCom."""
+"""Describes a job that has ended: as an error message, and as the summary in XCom."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.batch_job import BatchJob
 
-# google.rpc.Code of jobs that were seen to fail, and what helped.
+# Advice by google.rpc.Code, for codes of jobs that were seen to fail.
 _ADVICE = {
-    1: "It was cancelled by somebody or by the service.",
-    3: "The input was refused as a whole: nothing ran and nothing is charged. The service infers one type "
-    "for each JSON path over the whole file, so one odd line fails all of them; the message names the path.",
-    7: "Give the service agent named in the message the role that it lacks: roles/storage.objectAdmin on the "
+    1: "The job was cancelled by a user or by the service.",
+    3: "The service rejected the whole input: no row was processed and nothing is charged. It infers one "
+    "type per JSON path for the whole file, so a single inconsistent line fails the job; the message names "
+    "the path.",
+    7: "Grant the service agent named in the message the missing role: roles/storage.objectAdmin on the "
     "bucket, or roles/bigquery.dataEditor and roles/bigquery.jobUser for BigQuery.",
-    9: "Check that the bucket or dataset exists, and that it lies in the job's region.",
-    13: "An error inside the service. Run the task again; if it stays, ask Google Cloud's support.",
+    9: "Check that the bucket or dataset exists and is located in the job's region.",
+    13: "An internal error of the service. Run the task again; if it recurs, contact Google Cloud support.",
 }
 
 
 def summarise(job: BatchJob) -> dict[str, Any]:
-    """Put the facts that the next tasks need into a small JSON-able dict."""
+    """Return what downstream tasks need as a small dict of JSON types."""
     return {
         "job_name": str(job.name),
         "state": job.state.value,
@@ -45,23 +46,23 @@ def summarise(job: BatchJob) -> dict[str, Any]:
 
 
 def explain_end(job: BatchJob) -> str:
-    """Say of a job that did not succeed: why, what was done, where it lies, and what to do now."""
+    """Explain a job that did not succeed: the cause, its row counts and output location, and what to do."""
     lines = [f"Batch job {job.name} ended {job.state.name}."]
     if job.error:
-        lines.append(f"The service says: {job.error.code} {job.error.message}".rstrip())
+        lines.append(f"Vertex AI reported: {job.error.code} {job.error.message}".rstrip())
         if advice := _ADVICE.get(job.error.code):
             lines.append(advice)
     elif job.state is JobState.EXPIRED:
-        lines.append("A job may queue for 72 hours and run for 24; this one ran out of time.")
+        lines.append("A job can queue for up to 72 hours and run for up to 24; this one exceeded a limit.")
     lines.append(f"Rows: {job.stats}.")
     if job.output_location:
         lines.append(
-            f"Completed rows are charged and kept at {job.output_location}. To land them, set "
+            f"Completed rows are charged and stored at {job.output_location}. To land them, set "
             "on_incomplete='continue' on the sensor, or run GeminiBatchResultsToBigQueryOperator on this job."
         )
     else:
         lines.append("No output was written.")
-    lines.append("Clearing the submitting task creates a new job; this one does not go on.")
+    lines.append("Clearing the submit task creates a new job; this one cannot be resumed.")
     return " ".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Wait for a job: how long until the next look, when it is done, when to give up. Time is an argument."""
+"""Polling a job: how long to wait until the next poll, and when to stop. Pure; time is an argument."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobState
+from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobState, duration
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.exceptions import GeminiBatchError
 
 DEFAULT_POLL_INTERVAL = 60.0
-# A job queues up to 72 h and runs up to 24 h.
+# A job can queue for up to 72 h and run for up to 24 h.
 DEFAULT_TIMEOUT = timedelta(hours=96)
 
 _FIRST_WAIT = 2.0
@@ -24,8 +24,8 @@ _ERROR_WAIT = 5.0
 _PERMANENT_TRIES = 3
 
 
-class Outcome(StrEnum):
-    """How waiting ended; the value travels in the trigger's event."""
+class WaitOutcome(StrEnum):
+    """How waiting ended; the value is sent in the trigger's event."""
 
     ENDED = "ended"
     TIMEOUT = "timeout"
@@ -33,86 +33,79 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Step:
-    """What to do next: sleep ``wait`` seconds and look again, or stop with ``outcome``.
+class PollStep:
+    """What to do next: sleep ``wait`` seconds and poll again, or stop with ``outcome``.
 
-    :param message: a line worth logging, or nothing
+    :param message: a line to log, or an empty string
     """
 
     wait: float = 0.0
-    outcome: Outcome | None = None
+    outcome: WaitOutcome | None = None
     message: str = ""
     is_warning: bool = False
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What is known between two looks at a job.
+class PollState:
+    """What is known between two polls of a job.
 
-    :param poll_interval: the longest wait between two looks, in seconds
+    :param poll_interval: the longest wait between two polls, in seconds
     :param deadline: an absolute time, so that it survives a restart of the triggerer
-    :param seed: makes the jitter of one watch differ from the next one's, and repeatable
+    :param seed: makes the jitter differ between jobs, but repeatable for each
+    :param polls: successful polls so far
+    :param errors: failed polls since the last successful one
     """
 
     poll_interval: float
     deadline: datetime | None
     seed: str = ""
-    looks: int = 0
+    polls: int = 0
     errors: int = 0
     errors_since: datetime | None = None
     state: JobState | None = None
 
-    def saw(self, job: BatchJob, now: datetime) -> tuple[Watch, Step]:
-        """Take in a job that was read."""
+    def after_read(self, job: BatchJob, now: datetime) -> tuple[PollState, PollStep]:
+        """Process a successful poll."""
         message = ""
         if self.errors and self.errors_since:
-            gone = _duration((now - self.errors_since).total_seconds())
-            message = f"Vertex AI answers again after {self.errors} failed looks in {gone}. "
+            outage = duration(now - self.errors_since, units=3)
+            message = f"Vertex AI is reachable again after {self.errors} failed polls in {outage}. "
         if job.state is not self.state:
             message += _state_line(job, now)
-        watch = replace(self, looks=self.looks + 1, errors=0, errors_since=None, state=job.state)
+        polled = replace(self, polls=self.polls + 1, errors=0, errors_since=None, state=job.state)
         if job.state.is_terminal:
-            return watch, Step(outcome=Outcome.ENDED, message=message)
-        return watch, watch._wait(now, watch._interval(), message)
+            return polled, PollStep(outcome=WaitOutcome.ENDED, message=message)
+        return polled, polled._wait(now, polled._interval(), message)
 
-    def failed(self, error: GeminiBatchError, now: datetime) -> tuple[Watch, Step]:
-        """Take in a look that failed. One line a streak is logged, not one a try."""
-        watch = replace(self, errors=self.errors + 1, errors_since=self.errors_since or now)
-        if not error.is_transient and watch.errors >= _PERMANENT_TRIES:
-            return watch, Step(outcome=Outcome.ERROR, message=str(error), is_warning=True)
-        message = f"{error} Looking again until the deadline." if watch.errors == 1 else ""
-        back_off = min(_ERROR_WAIT * 2 ** min(watch.errors - 1, 10), self.poll_interval)
-        return watch, replace(watch._wait(now, back_off, message), is_warning=True)
+    def after_error(self, error: GeminiBatchError, now: datetime) -> tuple[PollState, PollStep]:
+        """Process a failed poll. Consecutive failures are logged once, not each time."""
+        polled = replace(self, errors=self.errors + 1, errors_since=self.errors_since or now)
+        if not error.is_transient and polled.errors >= _PERMANENT_TRIES:
+            return polled, PollStep(outcome=WaitOutcome.ERROR, message=str(error), is_warning=True)
+        message = f"{error} Polling continues until the deadline." if polled.errors == 1 else ""
+        back_off = min(_ERROR_WAIT * 2 ** min(polled.errors - 1, 10), self.poll_interval)
+        return polled, replace(polled._wait(now, back_off, message), is_warning=True)
 
     def _interval(self) -> float:
-        # Short at first, for a job that fails on its input at once; then as long as the user said.
-        return float(min(_FIRST_WAIT * _GROWTH ** min(self.looks - 1, 50), self.poll_interval))
+        # Short at first, because a job with invalid input fails at once; then up to the user's interval.
+        return float(min(_FIRST_WAIT * _GROWTH ** min(self.polls - 1, 50), self.poll_interval))
 
-    def _wait(self, now: datetime, seconds: float, message: str) -> Step:
+    def _wait(self, now: datetime, seconds: float, message: str) -> PollStep:
         if self.deadline and now >= self.deadline:
-            return Step(outcome=Outcome.TIMEOUT, message=message)
-        spread = random.Random(f"{self.seed}{self.looks}{self.errors}").uniform(-_JITTER, _JITTER)  # noqa: S311
+            return PollStep(outcome=WaitOutcome.TIMEOUT, message=message)
+        spread = random.Random(f"{self.seed}{self.polls}{self.errors}").uniform(-_JITTER, _JITTER)  # noqa: S311
         wait = seconds * (1 + spread)
         if self.deadline:
             wait = min(wait, (self.deadline - now).total_seconds())
-        return Step(wait=max(wait, 0.0), message=message)
+        return PollStep(wait=max(wait, 0.0), message=message)
 
 
 def _state_line(job: BatchJob, now: datetime) -> str:
-    since = f" after {_duration((now - job.create_time).total_seconds())}" if job.create_time else ""
+    since = f" after {duration(now - job.create_time, units=3)}" if job.create_time else ""
     counts = f": {job.stats}" if job.stats != CompletionStats() else ""
     return f"Batch job {job.name.job_id} is {job.state.name}{since}{counts}"
 
 
-def _duration(seconds: float) -> str:
-    """``93784`` → ``1 d 2 h 3 min``; below a minute, seconds."""
-    if seconds < 60:
-        return f"{max(seconds, 0):.0f} s"
-    minutes = int(seconds // 60)
-    parts = ((minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min"))
-    return " ".join(f"{n} {unit}" for n, unit in parts if n)
-
-
 def utc_now() -> datetime:
-    """The present, with its time zone."""
+    """The current time, with time zone."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Rounds of asking failures again: what has come of them, and whether another one is worth it. Pure."""
+"""Rounds of resubmitting failed requests: their results, and whether to run another one. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class End(StrEnum):
-    """Why no further round is run; the value is ``ended`` in the manifest."""
+    """Why no further round runs; the value is ``ended`` in the manifest."""
 
     NOTHING_LEFT = "nothing_left"
     NO_PROGRESS = "no_progress"
@@ -19,21 +19,21 @@ class End(StrEnum):
     MAX_COST = "max_cost"
 
 
-_WORDS = {
-    End.NOTHING_LEFT: "Nothing is left that may succeed when it is asked again.",
-    End.NO_PROGRESS: "In the last round not one request succeeded, so no further one is paid for.",
-    End.MAX_ROUNDS: "These were all rounds; max_rounds allows no more.",
-    End.MAX_COST: "Another round may cost more than max_cost_usd leaves; it was not begun.",
+_EXPLANATIONS = {
+    End.NOTHING_LEFT: "No retryable requests are left.",
+    End.NO_PROGRESS: "No request succeeded in the last round, so no further round is run.",
+    End.MAX_ROUNDS: "max_rounds is reached.",
+    End.MAX_COST: "Another round could exceed max_cost_usd, so it was not started.",
 }
 
 
 @dataclass(frozen=True)
 class Round:
-    """One job that was asked failures again, and has been landed.
+    """One landed job that resubmitted failed requests.
 
-    :param asked: requests
-    :param succeeded: those of them that now have a good answer
-    :param cost_usd: about; ``None`` when the price is not known
+    :param asked: requests in the job
+    :param succeeded: how many of them succeeded
+    :param cost_usd: estimated; ``None`` if the price is not known
     """
 
     job_name: str
@@ -47,9 +47,9 @@ class Round:
 
 
 def ended(rounds: Sequence[Round], left: int, max_rounds: int) -> End | None:
-    """Say why there is no further round, or ``None`` when there is one.
+    """Return why no further round runs, or ``None`` if one should.
 
-    :param left: failures that may succeed when they are asked again
+    :param left: failed requests that are retryable
     """
     if not left:
         return End.NOTHING_LEFT
@@ -59,15 +59,15 @@ def ended(rounds: Sequence[Round], left: int, max_rounds: int) -> End | None:
 
 
 def spent(rounds: Sequence[Round]) -> float | None:
-    """What the rounds have cost in US dollars; ``None`` when that of one is not known."""
+    """Return the cost of the rounds in US dollars; ``None`` if that of any is not known."""
     costs = [each.cost_usd for each in rounds]
     return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 
 def explain(end: End, rounds: Sequence[Round], left: int) -> str:
-    """Say in words how it ended."""
+    """Describe the rounds and why they ended, for the task log."""
     done = sum(each.succeeded for each in rounds)
     return (
-        f"{len(rounds)} {'round' if len(rounds) == 1 else 'rounds'}: {done:,} requests that had failed "
-        f"succeeded, {left:,} that may be asked again have not. {_WORDS[end]}"
+        f"{len(rounds)} {'round' if len(rounds) == 1 else 'rounds'}: {done:,} failed requests "
+        f"succeeded, {left:,} retryable requests still failed. {_EXPLANATIONS[end]}"
     )

@@ -1,4 +1,4 @@
-"""What is asked of the service: one batch job, checked before anything is created or paid."""
+"""The specification of a batch job, validated before anything is created or charged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.gcp.gcs_uri import BUCKET_PATTERN, is_folder
+from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_object
+from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
+from airflow_gemini_batch.models import ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,26 +18,20 @@ MAX_DISPLAY_NAME = 128
 MAX_LABELS = 64
 MAX_LABEL = 64
 MAX_OWN_LABELS = MAX_LABELS - 2
-"""More would leave no room for those that mark the job as this run's."""
+"""Two labels are reserved for the mark of the task run."""
 
 _LOCATION = re.compile(r"[a-z]+(-[a-z]+)*-?[0-9]*")
-_GCS_OBJECT = re.compile(rf"{BUCKET_PATTERN}/.+[^/]")
-_BQ_TABLE = re.compile(r"bq://([a-z0-9.:-]+)\.([A-Za-z0-9_]+)\.([^.\s]+)")
-_BQ_DATASET = re.compile(r"bq://([a-z0-9:-]+)\.([A-Za-z0-9_]+)")
-_TUNED_MODEL = re.compile(r"projects/[^/]+/locations/([^/]+)/(?:models|endpoints)/[^/]+")
-_PUBLISHER_MODEL = re.compile(r"(?:projects/[^/]+/locations/[^/]+/)?(publishers/[^/]+/models/[^/]+)")
-_SHORT_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]*")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]*")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """One batch job to create. Make it with :func:`job_spec`, which checks the values.
+    """A batch job to create. Use :func:`job_spec`, which validates the values.
 
     :param model: ``publishers/…/models/…``, or the resource name of a tuned model
     :param input_uris: objects in Cloud Storage, or one ``bq://`` table
-    :param input_content: what tells the content of the input apart, once it was looked at
+    :param input_content: identifies the content of the input; see ``InputFacts.content``
     """
 
     project: str
@@ -49,7 +45,7 @@ class JobSpec:
 
     @property
     def input_table(self) -> str | None:
-        """``bq://…`` when the input is a BigQuery table."""
+        """``bq://…`` if the input is a BigQuery table, else ``None``."""
         return self.input_uris[0] if self.input_uris[0].startswith("bq://") else None
 
     @property
@@ -68,7 +64,7 @@ def job_spec(
     display_name: str | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> JobSpec:
-    """Check the values of a submission and bring them into the service's form.
+    """Validate the parameters of a job and convert them to the form that the API expects.
 
     :raises InvalidParameterError: names the parameter, its value and the fix
     """
@@ -85,10 +81,10 @@ def job_spec(
 
 
 def check_region(spec: JobSpec, dataset_location: str | None) -> None:
-    """Refuse an input table that the job cannot read.
+    """Check that the job can read its input table.
 
-    :param dataset_location: where the table's dataset lies, ``None`` when that could not be learnt
-    :raises InvalidParameterError: a multi-region, or another region than the job's
+    :param dataset_location: location of the table's dataset; ``None`` if unknown
+    :raises InvalidParameterError: the dataset is in a multi-region, or in another region than the job
     """
     if not dataset_location:
         return
@@ -96,25 +92,16 @@ def check_region(spec: JobSpec, dataset_location: str | None) -> None:
         raise InvalidParameterError(
             "input_uri",
             spec.input_table,
-            f"its dataset lies in the multi-region {dataset_location!r}, which batch jobs do not read; "
+            f"its dataset is in the multi-region {dataset_location!r}, which batch jobs cannot read; "
             f"copy the table to a dataset in a single region such as {spec.location!r}",
         )
     if spec.location != "global" and dataset_location.lower() != spec.location:
         raise InvalidParameterError(
             "location",
             spec.location,
-            f"the dataset of {spec.input_table} lies in {dataset_location.lower()!r}, and a job reads "
-            "tables of its own region only; use that location",
+            f"the dataset of {spec.input_table} is in {dataset_location.lower()!r}, and a job reads only "
+            "tables in its own region; use that location",
         )
-
-
-def table_of(uri: str) -> tuple[str, str, str]:
-    """``bq://project.dataset.table`` → the three."""
-    match = _BQ_TABLE.fullmatch(uri)
-    if not match:
-        raise InvalidParameterError("uri", uri, "give bq://project.dataset.table")
-    project, dataset, table = match.groups()
-    return project, dataset, table
 
 
 def _location(location: str | None) -> str:
@@ -122,7 +109,8 @@ def _location(location: str | None) -> str:
         raise InvalidParameterError(
             "location",
             location,
-            "no location: give a region such as 'us-central1', or 'global', or set GOOGLE_CLOUD_LOCATION",
+            "no location is set; give a region such as 'us-central1', or 'global', or set the environment "
+            "variable GOOGLE_CLOUD_LOCATION",
         )
     if not _LOCATION.fullmatch(location):
         raise InvalidParameterError("location", location, "give a region such as 'us-central1', or 'global'")
@@ -130,28 +118,27 @@ def _location(location: str | None) -> str:
 
 
 def _model(model: str, location: str) -> str:
-    if tuned := _TUNED_MODEL.fullmatch(model or ""):
-        if location == "global":
-            raise InvalidParameterError(
-                "location",
-                location,
-                f"tuned models do not run on the global endpoint; use the model's own, {tuned.group(1)!r}",
-            )
-        if tuned.group(1) != location:
-            raise InvalidParameterError(
-                "location", location, f"the tuned model {model} lives in {tuned.group(1)!r}; use that"
-            )
-        return model
-    if publisher := _PUBLISHER_MODEL.fullmatch(model or ""):
-        return publisher.group(1)
-    if not model or not _SHORT_MODEL.fullmatch(model):
+    name = ModelName.parse(model or "")
+    if name is None:
         raise InvalidParameterError(
             "model",
             model,
             "give a model id such as 'gemini-2.5-flash', 'publishers/google/models/ID', or the resource "
             "name of a tuned model, 'projects/P/locations/L/models/ID' or '…/endpoints/ID'",
         )
-    return f"publishers/google/models/{model}"
+    if not name.is_tuned:
+        return name.publisher_model
+    if location == "global":
+        raise InvalidParameterError(
+            "location",
+            location,
+            f"tuned models do not run on the global endpoint; use the model's own, {name.location!r}",
+        )
+    if name.location != location:
+        raise InvalidParameterError(
+            "location", location, f"the tuned model {model} lives in {name.location!r}; use that"
+        )
+    return model
 
 
 def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
@@ -171,9 +158,9 @@ def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
             raise InvalidParameterError(
                 "input_uri", list(uris), "a job reads either one BigQuery table or files in Cloud Storage"
             )
-        if uri.startswith("bq://") and not _BQ_TABLE.fullmatch(uri):
-            raise InvalidParameterError("input_uri", uri, "give the whole name, bq://project.dataset.table")
-        if uri.startswith("gs://") and not _GCS_OBJECT.fullmatch(uri):
+        if uri.startswith("bq://"):
+            return (f"bq://{TableName.parse(uri, parameter='input_uri')}",)
+        if not is_object(uri):
             raise InvalidParameterError(
                 "input_uri",
                 uri,
@@ -185,15 +172,17 @@ def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
 def _output_uri(output_uri: str) -> str:
     if not output_uri:
         raise InvalidParameterError(
-            "output_uri", output_uri, "say where results go: gs://bucket/prefix or bq://project.dataset.table"
+            "output_uri", output_uri, "give gs://bucket/prefix or bq://project.dataset.table"
         )
     if is_folder(output_uri):
         return output_uri
-    # A project alone would make the service invent a dataset that the job resource names nowhere.
-    if _BQ_TABLE.fullmatch(output_uri) or _BQ_DATASET.fullmatch(output_uri):
+    # With a project alone, the service creates a dataset whose name the job resource does not contain.
+    if is_dataset_uri(output_uri):
         return output_uri
+    if output_uri.startswith("bq://"):
+        return f"bq://{TableName.parse(output_uri, parameter='output_uri')}"
     raise InvalidParameterError(
-        "output_uri", output_uri, "must be gs://bucket/prefix or bq://project.dataset.table"
+        "output_uri", output_uri, "give gs://bucket/prefix or bq://project.dataset.table"
     )
 
 
@@ -212,13 +201,13 @@ def _labels(labels: Mapping[str, str]) -> dict[str, str]:
             raise InvalidParameterError(
                 "labels",
                 key,
-                f"a key has at most {MAX_LABEL} characters: a lowercase letter, then lowercase letters, "
-                "digits, '-', '_'",
+                f"a label key has at most {MAX_LABEL} characters: a lowercase letter, then lowercase "
+                "letters, digits, '-' or '_'",
             )
         if not isinstance(value, str) or len(value) > MAX_LABEL or not _LABEL_VALUE.fullmatch(value):
             raise InvalidParameterError(
                 f"labels[{key!r}]",
                 value,
-                f"a value is a string of at most {MAX_LABEL} lowercase letters, digits, '-', '_'",
+                f"a label value is a string of at most {MAX_LABEL} lowercase letters, digits, '-' or '_'",
             )
     return dict(labels)

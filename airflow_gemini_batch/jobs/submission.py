@@ -1,6 +1,6 @@
-"""Submit once: look up, decide, create, and when the answer is lost look up again.
+"""Idempotent submission: look up, decide, create; look up again if the response to the create is lost.
 
-Source of the need: ``create`` has no idempotency key, so a create whose answer is lost may have made a job.
+The API has no idempotency key for creating jobs, so a create whose response is lost may have created one.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_gemini_batch.batch_job import JobState
@@ -19,59 +18,24 @@ from airflow_gemini_batch.exceptions import (
     ServiceUnreachableError,
     SubmissionOutcomeUnknownError,
 )
+from airflow_gemini_batch.jobs.decision import Action, OnChangedInput, Policy, decide, is_active
 from airflow_gemini_batch.jobs.identity import Mark, RunIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from airflow_gemini_batch.batch_job import BatchJob, JobName
+    from airflow_gemini_batch.jobs.decision import Decision
     from airflow_gemini_batch.jobs.spec import JobSpec
 
 log = logging.getLogger(__name__)
 
-# How long a new job may take to show in the list is nowhere documented: about two minutes are waited.
+# How soon a new job is listed is not documented: look for it for about two minutes.
 LOOKUP_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-# A retry comes some time after the earlier try has died: a quarter of a minute more is waited.
+# A retry starts some time after the earlier try died: look for another quarter of a minute.
 RETRY_WAITS = (1.0, 2.0, 4.0, 8.0)
-# A create that is refused so should have made nothing; nobody has promised it, so a look is taken.
-_REFUSED = (409, 429)
-
-
-class OnChangedInput(StrEnum):
-    """What to do when this run already has a job and the request has changed since."""
-
-    CANCEL_AND_REPLACE = "cancel_and_replace"
-    FAIL = "fail"
-
-
-class Action(Enum):
-    """What to do about the jobs that were found."""
-
-    CREATE = "create"
-    ATTACH = "attach"
-    REPLACE = "replace"
-    REFUSE = "refuse"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """The user's wishes.
-
-    :param reuse_succeeded: attach to a job of this run that has already succeeded
-    """
-
-    on_changed_input: OnChangedInput = OnChangedInput.CANCEL_AND_REPLACE
-    reuse_succeeded: bool = True
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One action, the jobs that it concerns, and why."""
-
-    action: Action
-    reason: str
-    job: BatchJob | None = None
-    to_cancel: tuple[BatchJob, ...] = ()
+# A create rejected with these codes should have created nothing, but no documentation says so: look.
+_REJECTED = (409, 429)
 
 
 @dataclass(frozen=True)
@@ -83,11 +47,11 @@ class Submission:
     reason: str
 
 
-class Jobs(Protocol):
-    """What submitting needs of the service; the hook has it."""
+class JobService(Protocol):
+    """The calls that submission needs; :class:`GeminiBatchHook` implements them."""
 
     def create_job(self, spec: JobSpec) -> BatchJob:
-        """Create a job, one request."""
+        """Create a job with a single request."""
         ...
 
     def get_job(self, name: JobName) -> BatchJob:
@@ -95,49 +59,16 @@ class Jobs(Protocol):
         ...
 
     def list_jobs(self, project: str, location: str, filter_: str) -> list[BatchJob]:
-        """List jobs, to the last page."""
+        """List jobs; reads all pages."""
         ...
 
     def cancel_job(self, name: JobName) -> None:
-        """Ask for a job to be cancelled."""
+        """Request cancellation of a job."""
         ...
 
 
-def decide(found: Iterable[BatchJob], mark: Mark, policy: Policy) -> Decision:
-    """Decide about the jobs of this run that are on the server, newest first."""
-    mine = [(job, Mark.read(job)) for job in found]
-    same = [job for job, theirs in mine if theirs == mark]
-    other = [
-        job for job, theirs in mine if theirs and theirs.run == mark.run and theirs.request != mark.request
-    ]
-
-    active = [job for job in same if _goes_on(job)]
-    if active:
-        return Decision(
-            Action.ATTACH, f"it is already {active[-1].state.name} from an earlier try", active[-1]
-        )
-    succeeded = [job for job in same if job.state.is_success]
-    if succeeded and policy.reuse_succeeded:
-        return Decision(
-            Action.ATTACH, "it already succeeded in an earlier try; nothing is paid again", succeeded[0]
-        )
-    costing = tuple(job for job in other if _goes_on(job))
-    if costing and policy.on_changed_input is OnChangedInput.FAIL:
-        return Decision(Action.REFUSE, "the request has changed since", costing[0])
-    if costing:
-        return Decision(Action.REPLACE, "the request has changed since", to_cancel=costing)
-    if same:
-        return Decision(Action.CREATE, f"the job of an earlier try is {same[0].state.name}")
-    return Decision(Action.CREATE, "this run has no job yet")
-
-
-def _goes_on(job: BatchJob) -> bool:
-    """Whether a job will do its work. One that somebody has cancelled was not wanted."""
-    return not job.state.is_terminal and job.state is not JobState.CANCELLING
-
-
 def submit(
-    jobs: Jobs,
+    jobs: JobService,
     spec: JobSpec,
     run: RunIdentity,
     policy: Policy | None = None,
@@ -147,23 +78,80 @@ def submit(
     before_create: Callable[[], Mapping[str, str] | None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Submission:
-    """Make sure that exactly one job of this run and this request exists, and return it.
+    """Ensure that exactly one job exists for this run and this request, and return it.
 
-    :param remembered: the job that an earlier try noted down, if any; it saves the look-up where it still
-        fits, and is never relied on
-    :param is_retry: an earlier try may have created a job that lists do not show yet; so it is looked for
-        several times before another one is created
-    :param before_create: called when no job can be attached to; may return further labels for the job; what
-        it raises keeps one from being created
-    :param sleep: waits the given seconds
-    :raises ApiError: the service refused the job; nothing was created
-    :raises JobConflictError: the policy forbids to replace the job that is there
-    :raises SubmissionOutcomeUnknownError: it cannot be learnt whether a job was created
+    :param remembered: the job that an earlier try recorded, if any; saves a look-up if it still matches, but
+        is verified first
+    :param is_retry: an earlier try may have created a job that is not listed yet, so look several times
+        before creating one
+    :param before_create: called if there is no job to attach to; may return more labels for the job, or raise
+        to prevent its creation
+    :param sleep: waits the given number of seconds
+    :raises ApiError: the service rejected the job; nothing was created
+    :raises JobConflictError: the policy does not allow replacing the existing job
+    :raises SubmissionOutcomeUnknownError: it is unknown whether a job was created
     """
     mark = Mark.of(run, spec)
     policy = policy or Policy()
     if remembered and (job := _recall(jobs, remembered, mark, policy)):
-        return Submission(job, created=False, reason="an earlier try noted it down")
+        return Submission(job, created=False, reason="an earlier try recorded it")
+    found = _find_settled(jobs, spec, mark, policy, is_retry=is_retry, sleep=sleep)
+    decision = decide(found, mark, policy)
+    if decision.action is Action.ATTACH and decision.job:
+        return Submission(jobs.get_job(decision.job.name), created=False, reason=decision.reason)
+    if decision.action is Action.REFUSE and decision.job:
+        raise JobConflictError(
+            decision.job,
+            f"This task run already has the batch job {decision.job.name} ({decision.job.state.name}), "
+            f"created with a different model, input or output. It keeps running and costs money. Cancel it, "
+            f"or set on_changed_input='{OnChangedInput.CANCEL_AND_REPLACE.value}'.",
+        )
+    if before_create:
+        spec = replace(spec, labels={**spec.labels, **(before_create() or {})})
+    for job in decision.to_cancel:
+        log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
+        _cancel(jobs, job)
+    return _create(jobs, mark.put_on(spec), mark, decision, sleep, known={job.name for job in found})
+
+
+def find_reusable(jobs: JobService, project: str, location: str, run: RunIdentity) -> BatchJob | None:
+    """Find a job of this run that makes a new one unnecessary, whatever its request.
+
+    It is active, has succeeded, or has ended otherwise with completed rows, which are charged.
+    """
+    for job in _of_run(jobs, project, location, Mark(run.key, "")):
+        if is_active(job) or job.state.is_success or (job.output_location and job.stats.successful != 0):
+            return jobs.get_job(job.name)
+    return None
+
+
+def cancel_run(jobs: JobService, spec: JobSpec, run: RunIdentity) -> list[JobName]:
+    """Cancel every active job of this run, and return their names."""
+    live = [job for job in _find(jobs, spec, Mark.of(run, spec)) if is_active(job)]
+    for job in live:
+        _cancel(jobs, job)
+    return [job.name for job in live]
+
+
+def _recall(jobs: JobService, name: JobName, mark: Mark, policy: Policy) -> BatchJob | None:
+    try:
+        job = jobs.get_job(name)
+    except GeminiBatchError as error:
+        log.info("Cannot read the job that an earlier try recorded (%s); looking the job up instead", error)
+        return None
+    return job if decide([job], mark, policy).action is Action.ATTACH else None
+
+
+def _find_settled(
+    jobs: JobService,
+    spec: JobSpec,
+    mark: Mark,
+    policy: Policy,
+    *,
+    is_retry: bool,
+    sleep: Callable[[float], None],
+) -> Sequence[BatchJob]:
+    """Find the jobs of this run; wait for one that is not listed yet, or is still being cancelled."""
     found = _find(jobs, spec, mark)
     for wait in RETRY_WAITS if is_retry else ():
         if decide(found, mark, policy).action not in (Action.CREATE, Action.REPLACE):
@@ -175,54 +163,11 @@ def submit(
             break
         sleep(wait)
         found = _find(jobs, spec, mark)
-    decision = decide(found, mark, policy)
-    if decision.action is Action.ATTACH and decision.job:
-        return Submission(jobs.get_job(decision.job.name), created=False, reason=decision.reason)
-    if decision.action is Action.REFUSE and decision.job:
-        raise JobConflictError(
-            decision.job,
-            f"This task run already has the batch job {decision.job.name} ({decision.job.state.name}), "
-            f"made for another model, input or output. It goes on and costs money. Cancel it, or set "
-            f"on_changed_input='{OnChangedInput.CANCEL_AND_REPLACE.value}'.",
-        )
-    if before_create:
-        spec = replace(spec, labels={**spec.labels, **(before_create() or {})})
-    for job in decision.to_cancel:
-        log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
-        _cancel(jobs, job)
-    return _create(jobs, mark.put_on(spec), mark, decision, sleep, known={job.name for job in found})
-
-
-def find_done(jobs: Jobs, project: str, location: str, run: RunIdentity) -> BatchJob | None:
-    """Find the job of this run that need not be made again, whatever it was asked.
-
-    Goes on, has succeeded, or has ended otherwise and left rows that are paid for.
-    """
-    for job in _of_run(jobs, project, location, Mark(run.key, "")):
-        if _goes_on(job) or job.state.is_success or (job.output_location and job.stats.successful != 0):
-            return jobs.get_job(job.name)
-    return None
-
-
-def cancel_run(jobs: Jobs, spec: JobSpec, run: RunIdentity) -> list[JobName]:
-    """Cancel every job of this run that is under way, and name them."""
-    live = [job for job in _find(jobs, spec, Mark.of(run, spec)) if _goes_on(job)]
-    for job in live:
-        _cancel(jobs, job)
-    return [job.name for job in live]
-
-
-def _recall(jobs: Jobs, name: JobName, mark: Mark, policy: Policy) -> BatchJob | None:
-    try:
-        job = jobs.get_job(name)
-    except GeminiBatchError as error:
-        log.info("The job that an earlier try noted down cannot be read (%s); looking it up", error)
-        return None
-    return job if decide([job], mark, policy).action is Action.ATTACH else None
+    return found
 
 
 def _create(
-    jobs: Jobs,
+    jobs: JobService,
     spec: JobSpec,
     mark: Mark,
     decision: Decision,
@@ -235,63 +180,63 @@ def _create(
         waits = _waits_after(error)
         if not waits:
             raise
-        log.warning("The create was not answered well (%s). Looking whether the job is there.", error)
+        log.warning("Creating the batch job failed (%s). Checking whether it was created anyway.", error)
         if job := _wait_for(jobs, spec, mark, sleep, known, waits):
-            return Submission(job, created=True, reason="its answer was lost; it was found by its name")
-        if isinstance(error, ApiError) and error.code in _REFUSED:
+            return Submission(job, created=True, reason="the response was lost; found by its display name")
+        if isinstance(error, ApiError) and error.code in _REJECTED:
             raise
         raise SubmissionOutcomeUnknownError(spec.display_name, spec.parent, str(error)) from error
 
 
 def _may_yet_succeed(found: Sequence[BatchJob], mark: Mark, policy: Policy) -> bool:
-    """Whether what would be paid for again is just being cancelled: the cancel may come too late."""
+    """Whether the job to replace is still being cancelled: it succeeds if the cancellation is too late."""
     if decide(found, mark, policy).action is Action.ATTACH:
         return False
     return any(Mark.read(job) == mark and job.state is JobState.CANCELLING for job in found)
 
 
 def _waits_after(error: ApiError | ServiceUnreachableError) -> Sequence[float]:
-    """How long to look for a job after a create that failed so, in seconds; empty when there is none."""
+    """Seconds to wait before each look-up after a failed create; empty if no job can have been created."""
     if isinstance(error, ServiceUnreachableError):
         return () if error.never_sent else LOOKUP_WAITS
-    if error.code in _REFUSED:
+    if error.code in _REJECTED:
         return RETRY_WAITS
     return LOOKUP_WAITS if error.code == 408 or error.code >= 500 else ()
 
 
 def _wait_for(
-    jobs: Jobs,
+    jobs: JobService,
     spec: JobSpec,
     mark: Mark,
     sleep: Callable[[float], None],
     known: Collection[JobName],
     waits: Sequence[float],
 ) -> BatchJob | None:
-    """Look for a job that was not there before the create; a short one may have succeeded already."""
+    """Look for a job that did not exist before the create; a short one may have succeeded already."""
     for wait in waits:
         sleep(wait)
         try:
             found = _find(jobs, spec, mark)
         except (ApiError, ServiceUnreachableError) as error:
-            log.warning("Cannot look the job up yet: %s", error)
+            log.warning("Looking the job up failed, trying again: %s", error)
             continue
         new = [job for job in found if Mark.read(job) == mark and job.name not in known]
-        if usable := [job for job in new if job.state.is_success or _goes_on(job)]:
+        if usable := [job for job in new if job.state.is_success or is_active(job)]:
             return jobs.get_job(usable[-1].name)
     return None
 
 
-def _find(jobs: Jobs, spec: JobSpec, mark: Mark) -> Sequence[BatchJob]:
+def _find(jobs: JobService, spec: JobSpec, mark: Mark) -> Sequence[BatchJob]:
     return _of_run(jobs, spec.project, spec.location, mark)
 
 
-def _of_run(jobs: Jobs, project: str, location: str, mark: Mark) -> Sequence[BatchJob]:
-    # The filter may be looser than asked; the mark in the display name decides.
+def _of_run(jobs: JobService, project: str, location: str, mark: Mark) -> Sequence[BatchJob]:
+    # The service may return more jobs than the filter describes; the mark in the display name decides.
     found = jobs.list_jobs(project, location, mark.list_filter)
     return [job for job in found if (theirs := Mark.read(job)) and theirs.run == mark.run]
 
 
-def _cancel(jobs: Jobs, job: BatchJob) -> None:
+def _cancel(jobs: JobService, job: BatchJob) -> None:
     try:
         jobs.cancel_job(job.name)
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""The operators: submit a batch job, land its results."""
+"""The operators that submit a batch job and land its results."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError
-from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
+from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.jobs.spec import check_region
-from airflow_gemini_batch.tasks.airflow_versions import Notebook, run_identity
-from airflow_gemini_batch.tasks.before_create import budget_of, check_input
+from airflow_gemini_batch.tasks.airflow_versions import TaskState, run_identity
+from airflow_gemini_batch.tasks.before_create import check_input
 from airflow_gemini_batch.tasks.land import land_results
 from airflow_gemini_batch.tasks.links import BatchJobLink
+from airflow_gemini_batch.tasks.options import (
+    ConnectionOptions,
+    LandingOptions,
+    SubmitOptions,
+    WaitOptions,
+    documented,
+    store,
+)
 from airflow_gemini_batch.tasks.wait import (
     cancel_unwanted,
     choice,
@@ -23,7 +31,6 @@ from airflow_gemini_batch.tasks.wait import (
     ended_well,
     fail_without_retry,
     job_of_event,
-    seconds_of,
     trigger_for,
     wait_here,
 )
@@ -37,47 +44,34 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.batch_job import BatchJob, JobName
     from airflow_gemini_batch.cost.prices import BatchPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.jobs.decision import Policy
     from airflow_gemini_batch.jobs.spec import JobSpec
-    from airflow_gemini_batch.jobs.submission import Policy
 
 
+@documented(SubmitOptions, WaitOptions, ConnectionOptions)
 class GeminiBatchSubmitOperator(BaseOperator):
-    """Submits a Gemini batch job to Vertex AI, once, and returns its full resource name.
+    """Submits a Gemini batch job to Vertex AI and returns its full resource name.
 
-    A retry, a cleared task or a restarted worker finds the job that this task run has already made, on the
-    server, and attaches to it. Only a job that ended FAILED, CANCELLED or EXPIRED is followed by a new one.
+    Submission is idempotent: a retry, a cleared task or a restarted worker looks up the job that this task
+    run has already created and attaches to it. A new job is created only if the previous one ended as FAILED,
+    CANCELLED or EXPIRED.
 
-    :param model: a model id such as ``gemini-2.5-flash``, ``publishers/google/models/ID``, or the resource
-        name of a tuned model (templated)
-    :param input_uri: JSONL in Cloud Storage, ``gs://…`` (one or several, ``*`` allowed), or one BigQuery
+    :param model: model ID such as ``gemini-2.5-flash``, ``publishers/google/models/ID``, or the resource name
+        of a tuned model (templated)
+    :param input_uri: JSONL in Cloud Storage, one or more ``gs://…`` URIs (``*`` allowed), or one BigQuery
         table with a ``request`` column, ``bq://project.dataset.table`` (templated)
-    :param output_uri: ``gs://bucket/prefix`` or ``bq://project.dataset.table`` (templated)
+    :param output_uri: where the service writes its output: ``gs://bucket/prefix``,
+        ``bq://project.dataset.table`` or ``bq://project.dataset`` (templated)
     :param location: region such as ``us-central1``, or ``global``; default ``GOOGLE_CLOUD_LOCATION``
         (templated)
-    :param project_id: default the connection's project, then ``GOOGLE_CLOUD_PROJECT`` (templated)
-    :param display_name: what the console shows, default ``dag_id.task_id``; the mark of this run is put
-        behind it (templated)
-    :param labels: labels of the job, for billing reports (templated)
-    :param on_changed_input: this run has a job under way and the request has changed since:
-        ``cancel_and_replace`` it, or ``fail``
-    :param force_new: pay again on purpose: a job of this run that has succeeded is not used again
-    :param preflight: before a job is created, read the input and refuse what would fail the job; see
-        docs/validate.md. Default: files of up to 64 MB, no tables
-    :param max_cost_usd: before a job is created, estimate what it will cost, and fail when that may be more;
-        see docs/cost.md (templated)
-    :param prices: negotiated prices, in USD per million tokens of the batch, such as
-        ``{"input": 0.12, "output": 1.0}``; default those of the list (templated)
-    :param estimated_output_tokens: what to reckon with for an answer, thoughts included; default what each
-        request allows
+    :param project_id: project of the batch job; default: the connection's project, then
+        ``GOOGLE_CLOUD_PROJECT`` (templated)
+    :param display_name: name shown in the console; default ``dag_id.task_id``. The identity of the task run
+        is appended (templated)
+    :param on_changed_input: what to do when the job of this task run is still running but its input has
+        changed: ``cancel_and_replace`` or ``fail``
+    :param force_new: create a new job even if a job of this task run has succeeded; you pay for both
     :param wait_for_completion: also wait until the job has ended; see :class:`GeminiBatchJobSensor`
-    :param cancel_on_kill: cancel the job when a user marks this task, or clears it, while it runs or waits
-        in the triggerer (there, Airflow 3.3 on); a worker or triggerer that restarts cancels nothing
-    :param cancel_on_timeout: cancel the job when ``wait_timeout`` has passed
-    :param deferrable: wait in the triggerer, not on a worker
-    :param poll_interval: longest wait between two looks, in seconds
-    :param wait_timeout: how long to wait in all, in seconds or as a timedelta
-    :param gcp_conn_id: Google Cloud connection (templated)
-    :param impersonation_chain: service account to impersonate, or the chain to it (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -87,11 +81,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
         "location",
         "project_id",
         "display_name",
-        "labels",
-        "max_cost_usd",
-        "prices",
-        "gcp_conn_id",
-        "impersonation_chain",
+        *SubmitOptions.templated,
+        *ConnectionOptions.templated,
     )
     operator_extra_links = (BatchJobLink(),)
     ui_color = "#d2e3fc"
@@ -122,90 +113,80 @@ class GeminiBatchSubmitOperator(BaseOperator):
         impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        shared = locals()
         super().__init__(**kwargs)
+        store(self, shared, SubmitOptions, WaitOptions, ConnectionOptions)
         self.model = model
         self.input_uri = input_uri
         self.output_uri = output_uri
         self.location = location
         self.project_id = project_id
         self.display_name = display_name
-        self.labels = labels
         self.on_changed_input = on_changed_input
         self.force_new = force_new
-        self.preflight = preflight
-        self.max_cost_usd = max_cost_usd
-        self.prices = prices
-        self.estimated_output_tokens = estimated_output_tokens
         self.wait_for_completion = wait_for_completion
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_timeout = cancel_on_timeout
-        self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.wait_timeout = wait_timeout
-        self.gcp_conn_id = gcp_conn_id
-        self.impersonation_chain = impersonation_chain
         self._to_cancel: Callable[[], None] | None = None
 
     def execute(self, context: Context) -> str:
-        """Submit or attach; wait if asked to."""
+        """Submit a job or attach to the existing one; wait if requested."""
         from airflow_gemini_batch.jobs.submission import submit
 
         with fail_without_retry(JobConflictError, CostLimitError):
+            options, waiting = SubmitOptions.of(self), WaitOptions.of(self)
             hook = connect(self)
             spec = self._spec(hook, context)
-            policy, budget = self._policy(), budget_of(self)
-            facts = hook.look_at_input(spec)
+            policy, budget = self._policy(), options.budget()
+            facts = hook.inspect_input(spec)
             check_region(spec, facts.location)
             spec = replace(spec, input_content=facts.content)
-            run, notebook = run_identity(context), Notebook(context)
-            self._to_cancel = partial(cancel_unwanted, self, context["ti"], hook, spec, run)
+            run, task_state = run_identity(context), TaskState(context)
+            self._to_cancel = partial(cancel_unwanted, hook, waiting, context["ti"], spec, run)
             submission = submit(
                 hook,
                 spec,
                 run,
                 policy,
-                remembered=notebook.read(),
+                remembered=task_state.read(),
                 is_retry=context["ti"].try_number > 1,
-                before_create=partial(check_input, self, hook, spec, budget),
+                before_create=partial(check_input, options, hook, spec, budget),
             )
         job = submission.job
-        notebook.write(job.name)
+        task_state.write(job.name)
         BatchJobLink.persist(context, job.name)
         verb = "Created" if submission.created else "Attached to"
         self.log.info("%s batch job %s (%s): %s", verb, job.name, job.state.name, submission.reason)
         if self.wait_for_completion:
-            self._wait(hook, job)
+            self._wait(hook, waiting, job)
         return str(job.name)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
-        """Take the trigger's event, read the job once more and finish."""
+        """Resume after the trigger has fired: read the job again and finish."""
         with fail_without_retry():
-            job = job_of_event(self, connect(self), event)
+            job = job_of_event(connect(self), WaitOptions.of(self), event)
         return str(self._finish(job))
 
     def on_kill(self) -> None:
-        """The running task is told to end: cancel its job if a user wanted that, not if a worker stops."""
+        """Cancel the job if a user stopped the task; the restart of a worker leaves it running."""
         if self._to_cancel:
             self._to_cancel()
 
-    def _wait(self, hook: GeminiBatchHook, job: BatchJob) -> None:
-        deadline = utc_now() + seconds_of(self.wait_timeout)
+    def _wait(self, hook: GeminiBatchHook, options: WaitOptions, job: BatchJob) -> None:
         if job.state.is_terminal:
             self._finish(job)
-        elif self.deferrable:
-            self.defer(trigger=trigger_for(self, job.name, deadline), method_name="execute_complete")
+        elif options.deferrable:
+            self.defer(trigger=trigger_for(self, options, job.name), method_name="execute_complete")
         else:
             with fail_without_retry():
-                job = wait_here(self, hook, job.name, deadline)
+                job = wait_here(hook, options, job.name)
             self._finish(job)
 
     def _finish(self, job: BatchJob) -> JobName:
         ended_well(job)
-        self.log.info("Batch job %s ended %s: %s", job.name.job_id, job.state.name, job.stats)
+        self.log.info("Batch job %s ended as %s: %s", job.name.job_id, job.state.name, job.stats)
         return job.name
 
     def _policy(self) -> Policy:
-        from airflow_gemini_batch.jobs.submission import OnChangedInput, Policy
+        from airflow_gemini_batch.jobs.decision import OnChangedInput, Policy
 
         on_changed_input = choice(OnChangedInput, "on_changed_input", self.on_changed_input)
         return Policy(on_changed_input=on_changed_input, reuse_succeeded=not self.force_new)
@@ -221,58 +202,34 @@ class GeminiBatchSubmitOperator(BaseOperator):
             input_uri=self.input_uri,
             output_uri=self.output_uri,
             display_name=self.display_name or f"{ti.dag_id}.{ti.task_id}",
-            labels=self.labels,
+            labels=SubmitOptions.of(self).labels,
         )
 
 
+@documented(LandingOptions, ConnectionOptions)
 class GeminiBatchResultsToBigQueryOperator(BaseOperator):
-    """Lands the results of a batch job in BigQuery as typed rows, and returns a manifest.
+    """Lands the results of a batch job in BigQuery as typed rows and returns a manifest.
 
-    Works from the job's name alone, for output in Cloud Storage and in BigQuery. BigQuery does the work: no
-    row passes through the worker. Landing twice is landing once: the rows of a job replace the rows of the
-    same job. Rows that did not succeed go to the error table.
+    Needs only the job's name, for output in Cloud Storage and in BigQuery. BigQuery does the work; no row
+    passes through the worker. Landing is idempotent: the rows of a job replace earlier rows of the same job.
+    Rows that did not succeed also go to the error table.
 
-    The manifest: job, tables, rows by bucket, tokens, cost; see docs/results.md.
+    The manifest has the job, the tables, rows by status, tokens and cost; see docs/results.md.
 
-    :param job_name: what :class:`GeminiBatchSubmitOperator` returned (templated)
-    :param destination_table: ``project.dataset.table``, or ``dataset.table`` in the connection's project;
-        made if absent, in a dataset that exists (templated)
-    :param error_table: default ``destination_table`` with ``_errors`` behind it (templated)
-    :param response_schema: pydantic model or JSON Schema of an answer; its properties become columns. By
-        default the one that all requests of the job ask for; ``False`` for no typed columns
-    :param write_mode: ``append`` to what other jobs have landed, ``merge`` with it by key, or ``truncate``
-        the table first (templated)
-    :param include_request: store requests in the results table; the error table has them in any case
-    :param include_response: store responses in the results table
-    :param media_uri_prefix: store images that answers hold there, ``gs://bucket/prefix``, and references to
-        them in the results table; they pass through the worker, a few at a time (templated)
-    :param min_success_ratio: fail, after landing, when fewer of the rows succeeded; 0 to 1 (templated)
-    :param max_invalid_ratio: fail, after landing, when more of the answers do not fit the schema; 0 to 1
+    :param job_name: full resource name of the job, as returned by :class:`GeminiBatchSubmitOperator`
         (templated)
-    :param report_uri: also write a page of HTML about the job there, an object ``gs://bucket/name.html`` or a
-        folder ``gs://bucket/folder/`` (templated)
-    :param prices: negotiated prices, in USD per million tokens of the batch, such as
-        ``{"input": 0.12, "output": 1.0}``; default those of the list (templated)
-    :param usage_view: make a view, ``destination_table`` with ``_usage`` behind it, of cost by day, DAG,
-        model and labels
-    :param project_id: project that runs the BigQuery jobs; default the connection's (templated)
-    :param gcp_conn_id: Google Cloud connection (templated)
-    :param impersonation_chain: service account to impersonate, or the chain to it (templated)
+    :param destination_table: results table, ``project.dataset.table``, or ``dataset.table`` in the
+        connection's project; created if it does not exist, the dataset must exist (templated)
+    :param project_id: project that runs and pays for the BigQuery jobs; default: the connection's project,
+        then ``GOOGLE_CLOUD_PROJECT`` (templated)
     """
 
     template_fields: Sequence[str] = (
         "job_name",
         "destination_table",
-        "error_table",
-        "write_mode",
-        "media_uri_prefix",
-        "min_success_ratio",
-        "max_invalid_ratio",
-        "report_uri",
-        "prices",
+        *LandingOptions.templated,
         "project_id",
-        "gcp_conn_id",
-        "impersonation_chain",
+        *ConnectionOptions.templated,
     )
     operator_extra_links = (BatchJobLink(),)
     ui_color = "#d2e3fc"
@@ -298,24 +255,19 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        shared = locals()
         super().__init__(**kwargs)
+        store(self, shared, LandingOptions, ConnectionOptions)
         self.job_name = job_name
         self.destination_table = destination_table
-        self.error_table = error_table
-        self.response_schema = response_schema
-        self.write_mode = write_mode
-        self.include_request = include_request
-        self.include_response = include_response
-        self.media_uri_prefix = media_uri_prefix
-        self.min_success_ratio = min_success_ratio
-        self.max_invalid_ratio = max_invalid_ratio
-        self.report_uri = report_uri
-        self.prices = prices
-        self.usage_view = usage_view
         self.project_id = project_id
-        self.gcp_conn_id = gcp_conn_id
-        self.impersonation_chain = impersonation_chain
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land, and return the manifest."""
-        return land_results(self, context, job_name=self.job_name, destination_table=self.destination_table)
+        return land_results(
+            self,
+            context,
+            job_name=self.job_name,
+            destination_table=self.destination_table,
+            project_id=self.project_id,
+        )

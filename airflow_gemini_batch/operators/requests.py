@@ -1,4 +1,4 @@
-"""The operators that build requests: from what a Python function gives, or from a BigQuery query."""
+"""The operators that build requests: from a Python function, or from a BigQuery query."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 
 from airflow_gemini_batch.exceptions import DatasetNotFoundError, LocationMismatchError, TableMismatchError
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
-from airflow_gemini_batch.tasks.store_requests import store_requests
+from airflow_gemini_batch.tasks.options import ConnectionOptions, RequestOptions, documented, store
+from airflow_gemini_batch.tasks.store_requests import PromptFunction, store_requests
 from airflow_gemini_batch.tasks.wait import connect, fail_without_retry
 
 if TYPE_CHECKING:
@@ -20,26 +21,24 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.in_bigquery.from_query import BuiltRequests, TableRequest
 
 
+@documented(RequestOptions, ConnectionOptions)
 class GeminiBatchRequestsOperator(BaseOperator):
-    """Builds requests from what a function returns or yields, and returns where they lie.
+    """Builds requests from the prompts that a function returns or yields, and uploads them.
 
-    Returns ``gs://…`` of each object; each is within the limits of one job, so map the submit operator over
-    them. A function that gives nothing skips the task. What it gives is never rendered as a template.
+    Returns a list of ``gs://…`` URIs. Each object fits the limits of one job, so map the submit operator over
+    the list. If the function returns no prompts, the task is skipped. Prompts are never rendered as
+    templates.
 
-    :param python_callable: returns or yields prompts, see :func:`build_lines`
-    :param op_args: positional arguments (templated)
-    :param op_kwargs: named arguments (templated); what the function has in common with Airflow's context,
-        such as ``ds``, it gets from there
-    :param staging_uri: ``gs://bucket/prefix``; default ``GEMINI_BATCH_STAGING_URI`` (templated)
-    :param template: text with ``{fields}``, filled from each row that the function gives
-    :param system_instruction: text
-    :param generation_config: temperature, token limits, thinking …
-    :param response_schema: pydantic model or JSON Schema of an answer
-    :param safety_settings: list of ``SafetySetting``
-    :param tools: list of ``Tool``
-    :param project_id: default the connection's (templated)
-    :param gcp_conn_id: Google Cloud connection (templated)
-    :param impersonation_chain: service account to impersonate, or the chain to it (templated)
+    :param python_callable: function that returns or yields prompts; see :func:`build_lines` for what a prompt
+        may be
+    :param op_args: positional arguments for the function (templated)
+    :param op_kwargs: keyword arguments for the function (templated); parameters named like a value in the
+        Airflow context, such as ``ds``, are filled from the context
+    :param staging_uri: ``gs://bucket/prefix`` for requests; default: environment variable
+        ``GEMINI_BATCH_STAGING_URI`` (templated)
+    :param template: text with ``{field}`` placeholders, filled from each row that the function returns
+    :param project_id: project of the Cloud Storage client; default: the connection's project, then
+        ``GOOGLE_CLOUD_PROJECT`` (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -47,11 +46,10 @@ class GeminiBatchRequestsOperator(BaseOperator):
         "op_kwargs",
         "staging_uri",
         "project_id",
-        "gcp_conn_id",
-        "impersonation_chain",
+        *ConnectionOptions.templated,
     )
     ui_color = "#d2e3fc"
-    # Functions may hold what cannot be copied deeply.
+    # A function may refer to objects that cannot be deep-copied.
     shallow_copy_attrs: Sequence[str] = ("python_callable",)
 
     def __init__(
@@ -72,51 +70,49 @@ class GeminiBatchRequestsOperator(BaseOperator):
         impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        shared = locals()
         super().__init__(**kwargs)
+        store(self, shared, RequestOptions, ConnectionOptions)
         self.python_callable = python_callable
         self.op_args = op_args or ()
         self.op_kwargs = op_kwargs or {}
         self.staging_uri = staging_uri
         self.template = template
-        self.system_instruction = system_instruction
-        self.generation_config = generation_config
-        self.response_schema = response_schema
-        self.safety_settings = safety_settings
-        self.tools = tools
         self.project_id = project_id
-        self.gcp_conn_id = gcp_conn_id
-        self.impersonation_chain = impersonation_chain
 
     def execute(self, context: Context) -> list[str]:
         """Build, upload, and return the URIs."""
-        return store_requests(self, context).uris
+        return store_requests(
+            PromptFunction(self.python_callable, self.op_args, self.op_kwargs, self.template),
+            RequestOptions.of(self),
+            context,
+            connect(self),
+            staging_uri=self.staging_uri,
+            project_id=self.project_id,
+        ).uris
 
 
+@documented(RequestOptions, ConnectionOptions)
 class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
-    """Builds requests from a BigQuery query, inside BigQuery, and returns the input for the submit operator.
+    """Builds requests from a query, inside BigQuery, and returns the input for the submit operator.
 
-    The query gives ``key`` and either ``prompt`` (with ``system_instruction``, ``media_uri`` and
-    ``media_mime_type`` if wanted, each a STRING or an array) or a ready ``request`` (JSON or STRING). Other
-    columns are passed through to the output table of the job. What a job would refuse is refused here.
-    A query that gives nothing skips the task.
+    The query returns ``key`` and either ``prompt`` (optionally with ``system_instruction``, ``media_uri`` and
+    ``media_mime_type``, each a STRING or an array) or a complete ``request`` (JSON or STRING). Other columns
+    are passed through to the output table of the job. Input that would fail the job is rejected here. If the
+    query returns no rows, the task is skipped.
 
-    :param sql: the query (templated; a name ending in ``.sql`` is read from a file)
-    :param destination_table: table of requests to make or replace, in a dataset of the job's region
-        (templated)
-    :param location: the job's region, to check the dataset's against; default ``GOOGLE_CLOUD_LOCATION``
-        (templated)
-    :param system_instruction: text, for rows that have none of their own
-    :param generation_config: temperature, token limits, thinking …; what a ready request says itself wins
-    :param response_schema: pydantic model or JSON Schema of an answer
-    :param safety_settings: list of ``SafetySetting``
-    :param tools: list of ``Tool``
-    :param only_new_against: a results table; rows whose key succeeded there are left out (templated)
-    :param export_uri: also write lines below ``gs://bucket/prefix``, a job's share a pattern, and return the
-        list of patterns (templated)
-    :param force_new: run the query again although this task run has built its requests
-    :param project_id: project that runs the BigQuery jobs; default the connection's (templated)
-    :param gcp_conn_id: Google Cloud connection (templated)
-    :param impersonation_chain: service account to impersonate, or the chain to it (templated)
+    :param sql: query that returns the prompts; a value ending in ``.sql`` is read from a file (templated)
+    :param destination_table: table of requests to create or replace, in a dataset in the location of the
+        batch job (templated)
+    :param location: location of the batch job; the dataset of ``destination_table`` must be in it. Default
+        ``GOOGLE_CLOUD_LOCATION`` (templated)
+    :param system_instruction: system instruction, as text, for rows that have none of their own
+    :param only_new_against: results table; rows whose key has succeeded there are left out (templated)
+    :param export_uri: also export the requests as JSONL under ``gs://bucket/prefix``, and return a list of
+        URI patterns, one for each job (templated)
+    :param force_new: run the query again even if this task run has already built its requests
+    :param project_id: project that runs and pays for the BigQuery jobs; default: the connection's project,
+        then ``GOOGLE_CLOUD_PROJECT`` (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -126,8 +122,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         "only_new_against",
         "export_uri",
         "project_id",
-        "gcp_conn_id",
-        "impersonation_chain",
+        *ConnectionOptions.templated,
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql"}  # noqa: RUF012 - as in every operator of Airflow
@@ -152,29 +147,24 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        shared = locals()
         super().__init__(**kwargs)
+        store(self, shared, RequestOptions, ConnectionOptions)
         self.sql = sql
         self.destination_table = destination_table
         self.location = location
-        self.system_instruction = system_instruction
-        self.generation_config = generation_config
-        self.response_schema = response_schema
-        self.safety_settings = safety_settings
-        self.tools = tools
         self.only_new_against = only_new_against
         self.export_uri = export_uri
         self.force_new = force_new
         self.project_id = project_id
-        self.gcp_conn_id = gcp_conn_id
-        self.impersonation_chain = impersonation_chain
 
     def execute(self, context: Context) -> str | list[str]:
-        """Build, and return ``bq://…`` or the list of ``gs://…``."""
+        """Build the requests, and return ``bq://…`` or the list of ``gs://…`` patterns."""
         with fail_without_retry(DatasetNotFoundError, LocationMismatchError, TableMismatchError):
             built = self._build(context)
         if not built.uris:
-            raise AirflowSkipException("The query gave no rows: there is nothing new to ask")
-        self.log.info("%s requests in %s", f"{built.rows:,}", ", ".join(built.uris))
+            raise AirflowSkipException("The query returned no rows: there is nothing new to submit")
+        self.log.info("Wrote %s requests to %s", f"{built.rows:,}", ", ".join(built.uris))
         return list(built.uris) if self.export_uri else built.uris[0]
 
     def _build(self, context: Context) -> BuiltRequests:
@@ -188,7 +178,6 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
 
     def _request(self, context: Context, project: str) -> TableRequest:
         from airflow_gemini_batch.gcp.table_name import TableName
-        from airflow_gemini_batch.requests.building.build import Defaults
         from airflow_gemini_batch.requests.in_bigquery.from_query import TableRequest
 
         run = run_identity(context).key
@@ -197,13 +186,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
             run=f"{run}-{context['ti'].try_number}" if self.force_new else run,
             sql=self.sql,
             destination=TableName.parse(self.destination_table, project),
-            defaults=Defaults(
-                system_instruction=self.system_instruction,
-                generation_config=self.generation_config,
-                response_schema=self.response_schema,
-                safety_settings=self.safety_settings,
-                tools=self.tools,
-            ),
+            defaults=RequestOptions.of(self).defaults(),
             answered=TableName.parse(answered, project, "only_new_against") if answered else None,
             export_uri=self.export_uri,
             job_location=self.location or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global",

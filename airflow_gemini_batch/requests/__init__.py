@@ -1,1 +1,1 @@
-"""Before the job: what goes in."""
+"""The requests of a job: building, checking and storing them."""

@@ -1,7 +1,7 @@
-"""Where the key of a request stands, in its input line and in the output line that answers it.
+"""The two places of a request's key, in its input line and in its output line.
 
-Whether the service copies a sibling of ``request`` to the output differs between reports, and the labels
-inside the request are echoed with it, so a key is written in both places.
+Reports differ on whether the service copies fields next to ``request`` to the output. It does return the
+labels inside the request. So a key is written to both places.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import re
 
 KEY_FIELD = "key"
-"""Sibling of ``request`` in a line, or column beside ``request`` in a table."""
+"""The field next to ``request`` in a line, or the column next to ``request`` in a table."""
 
 KEY_LABEL = "gemini_batch_key"
 """Label in ``request.labels``."""
@@ -18,11 +18,14 @@ KEY_LABEL = "gemini_batch_key"
 LABEL_PATTERN = "^[a-z0-9_-]{1,63}$"
 """What the value of a label may be, for Python and for GoogleSQL."""
 
+SAME_KEY = "results of rows with the same key cannot be told apart"
+"""Why duplicate keys are a problem, for messages."""
+
 _is_label = re.compile(LABEL_PATTERN).fullmatch
 
 
 def label_of(key: str) -> str:
-    """The key as a label value: itself where labels allow it, else a hash of it."""
+    """Return the key as a label value: the key itself if it is a valid label, otherwise a hash of it."""
     if _is_label(key):
         return key
     return f"h-{hashlib.sha256(key.encode()).hexdigest()[:40]}"

@@ -1,7 +1,7 @@
-"""A response schema: what the model is asked to answer, and the table columns that hold the answer.
+"""A response schema: the shape that is requested from the model, and the table columns for it.
 
-Takes a pydantic model class, a JSON Schema or the service's own ``responseSchema`` (an OpenAPI 3.0 subset,
-``GoogleCloudAiplatformV1Schema`` of the discovery document) and brings it into the service's form.
+Reads a pydantic model class, a JSON Schema or the service's own ``responseSchema`` (an OpenAPI 3.0 subset,
+``GoogleCloudAiplatformV1Schema`` in the discovery document) and converts it to the service's form.
 """
 
 from __future__ import annotations
@@ -12,19 +12,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import ResponseSchemaError
+from airflow_gemini_batch.gcp.column_rules import COLUMN_NAME, MAX_RECORD_DEPTH
+from airflow_gemini_batch.requests.json_schema import BrokenReferenceError, follow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The import of a batch's input names a BigQuery column after every member; results are columns as well.
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 _RESERVED = re.compile(r"(_table_|_file_|_partition|_row_timestamp|__root__|_colidentifier|_change_)", re.I)
 _TYPES = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT")
 _SCALARS = {"STRING": "STRING", "NUMBER": "FLOAT64", "INTEGER": "INT64", "BOOLEAN": "BOOL"}
 _TEXT_FORMATS = {"date": "DATE", "date-time": "TIMESTAMP", "time": "TIME"}
-# BigQuery's limit; what is nested deeper stays JSON.
-_MAX_LEVELS = 15
-# Copied as they are. `default` and `example` are left out: they may hold anything, the import infers types.
+# Copied unchanged. `default` and `example` are left out: they may have any type, and the import infers types.
 _KEYWORDS = (
     *("format", "title", "description", "minimum", "maximum", "pattern", "minLength", "maxLength"),
     *("minItems", "maxItems", "minProperties", "maxProperties"),
@@ -43,10 +41,10 @@ class Column:
     :param mode: NULLABLE or REPEATED
     :param required: the answer must have the property
     :param nullable: the property may be null
-    :param enum: the values it may have, as text; empty for any
-    :param json_kind: for JSON, what it must be: ``object``, ``array``, or empty for anything
-    :param fields: of a RECORD
-    :param is_written: false for a field that a table has and the schema lacks: it is NULL
+    :param enum: the allowed values as text; empty: any value
+    :param json_kind: for JSON, the required type: ``object``, ``array`` or empty for any
+    :param fields: the fields of a RECORD
+    :param is_written: False for a field that the table has and the schema does not: it stays NULL
     """
 
     name: str
@@ -62,7 +60,7 @@ class Column:
 
     @property
     def sql_type(self) -> str:
-        """The type as GoogleSQL writes it, such as ``ARRAY<STRUCT<`a` INT64>>``."""
+        """The type in GoogleSQL, such as ``ARRAY<STRUCT<`a` INT64>>``."""
         fields = ", ".join(f"`{each.name}` {each.sql_type}" for each in self.fields)
         kind = f"STRUCT<{fields}>" if self.type == "RECORD" else self.type
         return f"ARRAY<{kind}>" if self.mode == "REPEATED" else kind
@@ -70,7 +68,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ResponseSchema:
-    """An answer's shape: for the request, and as columns. Make it with :meth:`of`."""
+    """The shape of an answer, for the request and as columns. Create it with :meth:`of`."""
 
     columns: tuple[Column, ...]
     _request: str = field(repr=False)
@@ -79,7 +77,7 @@ class ResponseSchema:
     def of(cls, schema: object) -> ResponseSchema:
         """Read a pydantic model class, a JSON Schema dict or a ``responseSchema`` dict.
 
-        :raises ResponseSchemaError: names the path of what has no place in a request or in a table
+        :raises ResponseSchemaError: a part of it fits neither a request nor a table; the error has its path
         """
         describe = getattr(schema, "model_json_schema", None)
         document = describe() if callable(describe) else schema
@@ -88,26 +86,26 @@ class ResponseSchema:
         request = _Normaliser(document).node(document, "$", ())
         if request.get("type") != "OBJECT" or not request.get("properties"):
             raise ResponseSchemaError(
-                "$", request.get("type"), "the answer must be an object with properties: each is a column"
+                "$", request.get("type"), "the answer must be an object with properties; each is a column"
             )
         return cls(_columns(request), json.dumps(request))
 
     def for_request(self) -> dict[str, Any]:
-        """Return the value of ``generationConfig.responseSchema``, a new dict each time."""
+        """Return the value for ``generationConfig.responseSchema``, a new dict on each call."""
         request: dict[str, Any] = json.loads(self._request)
         return request
 
 
 class _Normaliser:
-    """JSON Schema → the service's schema: no references, no nulls, no empty members, one type each."""
+    """Converts JSON Schema to the service's schema: one type each, no references, nulls or empty values."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
 
-    def node(self, given: object, path: str, references: tuple[str, ...]) -> dict[str, Any]:
-        """Bring one schema into the service's form."""
+    def node(self, given: object, path: str, references: tuple[object, ...]) -> dict[str, Any]:
+        """Convert one schema to the service's form."""
         if not isinstance(given, dict):
-            raise ResponseSchemaError(path, given, "a schema is an object")
+            raise ResponseSchemaError(path, given, "a schema must be an object")
         schema, references = self._resolve(_spelt(given), path, references)
         alternatives, nullable = self._alternatives(schema, path, references)
         if len(alternatives) == 1:
@@ -122,38 +120,31 @@ class _Normaliser:
         return result
 
     def _resolve(
-        self, schema: dict[str, Any], path: str, references: tuple[str, ...]
-    ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Put the target of a reference in its place; the keywords beside it win."""
-        while reference := schema.get("$ref") or schema.get("ref"):
-            if reference in references:
-                raise ResponseSchemaError(
-                    path, reference, "it contains itself, and a table has no such column; cut the recursion"
-                )
-            references = (*references, reference)
-            beside = {k: v for k, v in schema.items() if k not in ("$ref", "ref")}
-            schema = {**_spelt(self._target(reference, path)), **beside}
+        self, schema: dict[str, Any], path: str, references: tuple[object, ...]
+    ) -> tuple[dict[str, Any], tuple[object, ...]]:
+        """Replace a reference with its target. Keywords next to the reference win."""
+        try:
+            while step := follow(schema, self._document, references):
+                schema, references = {**_spelt(step.target), **step.siblings}, step.references
+        except BrokenReferenceError as error:
+            fix = "there is nothing of that name in this schema"
+            if error.is_recursive:
+                fix = "it contains itself, and a table column cannot. Remove the recursion"
+            raise ResponseSchemaError(path, error.reference, fix) from None
         parts = schema.get("allOf")
         if not parts:
             return schema, references
         if len(parts) > 1:
-            raise ResponseSchemaError(path, "allOf", "write the combined schema out; the service has none")
-        beside = {k: v for k, v in schema.items() if k != "allOf"}
-        return self._resolve({**_spelt(parts[0]), **beside}, path, references)
-
-    def _target(self, reference: object, path: str) -> dict[str, Any]:
-        target: object = self._document
-        for step in str(reference).removeprefix("#").strip("/").split("/"):
-            name = step.replace("~1", "/").replace("~0", "~")
-            target = target.get(name) if isinstance(target, dict) else None
-        if not str(reference).startswith("#") or not isinstance(target, dict):
-            raise ResponseSchemaError(path, reference, "there is nothing of that name in this schema")
-        return target
+            raise ResponseSchemaError(
+                path, "allOf", "the service does not support allOf. Write the combined schema instead"
+            )
+        siblings = {k: v for k, v in schema.items() if k != "allOf"}
+        return self._resolve({**_spelt(parts[0]), **siblings}, path, references)
 
     def _alternatives(
-        self, schema: dict[str, Any], path: str, references: tuple[str, ...]
+        self, schema: dict[str, Any], path: str, references: tuple[object, ...]
     ) -> tuple[list[dict[str, Any]], bool]:
-        """The members of a union without null, and whether null was one."""
+        """Return the members of a union without null, and whether null was a member."""
         options = schema.get("anyOf") or schema.get("oneOf") or []
         types = schema.get("type")
         if not options and isinstance(types, list):
@@ -161,7 +152,7 @@ class _Normaliser:
         kept = [option for option in options if not _is_null(option)]
         return [self.node(each, path, references) for each in kept], len(kept) < len(options)
 
-    def _typed(self, schema: dict[str, Any], path: str, references: tuple[str, ...]) -> dict[str, Any]:
+    def _typed(self, schema: dict[str, Any], path: str, references: tuple[object, ...]) -> dict[str, Any]:
         kind = _kind(schema, path)
         result: dict[str, Any] = {"type": kind} if kind else {}
         result.update(_copied(schema))
@@ -170,21 +161,27 @@ class _Normaliser:
             result["enum"] = enum
         if kind == "ARRAY":
             if schema.get("prefixItems") or isinstance(schema.get("items"), list):
-                raise ResponseSchemaError(path, "prefixItems", "use an object with a property for each place")
+                raise ResponseSchemaError(
+                    path,
+                    "prefixItems",
+                    "use an object with one property per position",
+                )
             if schema.get("items"):
                 result["items"] = self.node(schema["items"], f"{path}.items", references)
         if kind == "OBJECT":
             result.update(self._object(schema, path, references))
         return result
 
-    def _object(self, schema: dict[str, Any], path: str, references: tuple[str, ...]) -> dict[str, Any]:
+    def _object(self, schema: dict[str, Any], path: str, references: tuple[object, ...]) -> dict[str, Any]:
         given = schema.get("properties") or {}
         names = {name.lower(): name for name in given}
         for name in given:
             _check_name(name, f"{path}.properties.{name}")
             if names[name.lower()] != name:
                 raise ResponseSchemaError(
-                    f"{path}.properties.{name}", name, f"it differs from {names[name.lower()]!r} in case only"
+                    f"{path}.properties.{name}",
+                    name,
+                    f"it differs from {names[name.lower()]!r} only in case",
                 )
         properties = {
             name: self.node(each, f"{path}.properties.{name}", references) for name, each in given.items()
@@ -200,7 +197,7 @@ class _Normaliser:
 
 
 def _spelt(schema: object) -> dict[str, Any]:
-    """Keywords as REST spells them, without those that are null or empty."""
+    """Return the keywords as REST spells them, without those that are null or empty."""
     given: dict[str, Any] = schema if isinstance(schema, dict) else {}
     return {_SPELLINGS.get(k, k): v for k, v in given.items() if v is not None and v not in ([], {}, "")}
 
@@ -225,7 +222,7 @@ def _kind(schema: Mapping[str, Any], path: str) -> str:
 
 
 def _enum(schema: Mapping[str, Any], path: str) -> list[str]:
-    """The service takes the values of an enum as text, those of integers too."""
+    """Return the enum values as text, as the service requires for integers too."""
     values = [schema["const"]] if "const" in schema else schema.get("enum") or []
     for value in values:
         if isinstance(value, (dict, list, float)):
@@ -253,16 +250,18 @@ def _allows_null(schema: Mapping[str, Any]) -> bool:
 
 
 def _check_name(name: str, path: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not COLUMN_NAME.fullmatch(name):
         raise ResponseSchemaError(
-            path, name, "a name is letters, digits and _, does not start with a digit, at most 300 characters"
+            path,
+            name,
+            "use letters, digits and _ only, no digit first, and at most 300 characters",
         )
     if _RESERVED.match(name):
-        raise ResponseSchemaError(path, name, "BigQuery keeps names with that beginning for itself")
+        raise ResponseSchemaError(path, name, "BigQuery reserves this prefix; rename the property")
 
 
 def _columns(schema: Mapping[str, Any], level: int = 0) -> tuple[Column, ...]:
-    """The properties of an object, itself a RECORD of that level; 0 for the answer."""
+    """Return the columns of an object's properties. ``level`` counts the RECORDs around them."""
     required, properties = schema.get("required") or (), schema["properties"]
     names = dict.fromkeys([*(schema.get("propertyOrdering") or ()), *properties])
     return tuple(_column(name, properties[name], name in required, level) for name in names)
@@ -276,7 +275,7 @@ def _column(name: str, schema: Mapping[str, Any], required: bool, level: int) ->
     column_type = _SCALARS.get(typed.get("type", ""), "JSON")
     if column_type == "STRING":
         column_type = _TEXT_FORMATS.get(typed.get("format", ""), "STRING")
-    if typed.get("properties") and not typed.get("additionalProperties") and level < _MAX_LEVELS:
+    if typed.get("properties") and not typed.get("additionalProperties") and level < MAX_RECORD_DEPTH:
         column_type = "RECORD"
     return Column(
         name=name,

@@ -1,4 +1,4 @@
-"""Lines of JSONL in Cloud Storage, read as a stream."""
+"""Streams lines of JSONL from Cloud Storage."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _CHUNK = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class StoredLines:
-    """The objects that some URIs name.
+    """The objects that match some URIs.
 
-    :param size: of all of them, in bytes
+    :param size: total, in bytes
     """
 
     objects: tuple[Blob, ...]
@@ -28,9 +28,9 @@ class StoredLines:
 
     @classmethod
     def find(cls, uris: Sequence[str], storage: Client) -> StoredLines:
-        """Find objects by their URIs, which may hold ``*``.
+        """Find objects by URI; ``*`` is allowed.
 
-        :raises InvalidParameterError: a URI names no object
+        :raises InvalidParameterError: a URI matches no object, or may not be read
         """
         from google.api_core.exceptions import Forbidden, NotFound
 
@@ -39,18 +39,22 @@ class StoredLines:
             try:
                 objects = list(matching(uri, storage, "bucket,name,generation,size"))
             except NotFound:
-                raise InvalidParameterError("input_uri", uri, "there is no such bucket") from None
+                raise InvalidParameterError(
+                    "input_uri", uri, "there is no such bucket. Correct the URI"
+                ) from None
             except Forbidden as error:
-                raise InvalidParameterError("input_uri", uri, f"may not be read: {error.message}") from None
+                raise InvalidParameterError(
+                    "input_uri", uri, f"it may not be read: {error.message}"
+                ) from None
             if not objects:
-                raise InvalidParameterError("input_uri", uri, "there is no such object")
+                raise InvalidParameterError("input_uri", uri, "there is no such object; correct the URI")
             found.extend(sorted(objects, key=lambda blob: str(blob.name)))
         return cls(tuple(found), sum(int(blob.size or 0) for blob in found))
 
     def read(self, start_file: Callable[[str], None]) -> Iterator[bytes]:
         """Yield the lines, each with a newline at its end.
 
-        :param start_file: is told the URI of each object before its first line
+        :param start_file: called with the URI of each object before its first line
         """
         for blob in self.objects:
             start_file(f"gs://{blob.bucket.name}/{blob.name}")
@@ -58,18 +62,19 @@ class StoredLines:
 
 
 def lines_of(blob: Blob, chunk_size: int, start: int = 0) -> Iterator[bytes]:
-    """Yield the lines of an object from a byte on, each with a newline at its end.
+    """Yield the lines of an object, each with a newline at its end.
 
-    Not by the client's own file: it asks past the end, and keeps the connection of that refusal open.
+    Does not use ``Blob.open``: it reads past the end and leaves the connection of the failed request open.
 
-    :param blob: with its size
-    :param chunk_size: how many bytes to read at once
+    :param blob: must have its size
+    :param chunk_size: number of bytes to download at a time
+    :param start: the byte to start at
     """
     at, size = start, int(blob.size or 0)
     begun: list[bytes] = []
     while at < size:
         chunk: bytes = blob.download_as_bytes(start=at, end=min(at + chunk_size, size) - 1, checksum=None)
-        at += len(chunk) or size  # Never for ever.
+        at += len(chunk) or size  # An empty chunk must not loop forever.
         first, *others = chunk.split(b"\n")
         begun.append(first)
         if others:

@@ -25,55 +25,60 @@ _IDENTITY = (
     Column("run_id", "STRING"),
     Column("landed_at", "TIMESTAMP"),
 )
-_KEY = Column("key", "STRING", description="The key of the request; its SHA-256 where the input has no keys")
+_KEY = Column("key", "STRING", description="The key of the request; its SHA-256 if the input has no keys")
 
 RESULT_COLUMNS = (
     _KEY,
     Column(
         "status", "STRING", description="succeeded, failed, blocked, truncated, invalid, malformed, missing"
     ),
-    Column("text", "STRING", description="The answer: the text of all parts that are not thoughts"),
-    Column("output", "JSON", description="The answer as JSON; NULL when it is not JSON"),
+    Column("text", "STRING", description="The text of all parts of the response except thoughts"),
+    Column("output", "JSON", description="The text parsed as JSON; NULL if it is not JSON"),
     Column("finish_reason", "STRING"),
     Column("model_version", "STRING"),
-    Column("prompt_tokens", "INT64", description="Includes the cached tokens"),
+    Column("prompt_tokens", "INT64", description="Includes cached tokens"),
     Column("cached_tokens", "INT64"),
-    Column("output_tokens", "INT64", description="Without the thoughts"),
+    Column("output_tokens", "INT64", description="Excludes thought tokens"),
     Column("thought_tokens", "INT64"),
     Column("total_tokens", "INT64"),
     Column(
         "processed_at",
         "TIMESTAMP",
-        description="When the service answered; when its job ended, where the output does not say",
+        description="When the service responded; if the output does not say, when the job ended",
     ),
-    Column("request", "JSON", description="The request as the service echoes it"),
+    Column("request", "JSON", description="The request as repeated in the output"),
     Column("response", "JSON", description="The whole GenerateContentResponse"),
-    Column("embedding", "FLOAT64", "REPEATED", description="The vector, of an embedding model; else empty"),
-    Column("cost_usd", "NUMERIC", description="NULL when the price or the tokens are not known"),
-    Column("usage_metadata", "JSON", description="Tokens as the service counts them, by modality"),
-    Column("job_labels", "JSON", description="The labels that the user gave the job"),
+    Column(
+        "embedding",
+        "FLOAT64",
+        "REPEATED",
+        description="The vector, from an embedding model; else empty",
+    ),
+    Column("cost_usd", "NUMERIC", description="NULL if the price or the token counts are unknown"),
+    Column("usage_metadata", "JSON", description="The service's token counts, by modality"),
+    Column("job_labels", "JSON", description="The user's labels of the job"),
     *_IDENTITY,
 )
-"""One row a request. The columns of the response schema follow."""
+"""One row per request. The typed columns of the response schema follow."""
 
 ERROR_COLUMNS = (
     _KEY,
     Column("status", "STRING", description="failed, blocked, truncated, invalid, malformed, missing"),
     *_IDENTITY,
-    Column("error_code", "INT64", description="The service's code, an HTTP status"),
-    Column("error_status", "STRING", description="The service's name of the error, or the finish reason"),
+    Column("error_code", "INT64", description="HTTP status from the service"),
+    Column("error_status", "STRING", description="Error name from the service, or the finish reason"),
     Column("error_message", "STRING"),
-    Column("retryable", "BOOL", description="Whether the same request may succeed when sent again"),
+    Column("retryable", "BOOL", description="Whether the request may succeed if resubmitted"),
     Column(
         "request",
         "JSON",
-        description="The request as asked; if that is lost, as the service echoes it",
+        description="The request from the input; if that no longer exists, as repeated in the output",
     ),
-    Column("raw_line", "STRING", description="The output line, when it is not JSON"),
+    Column("raw_line", "STRING", description="The output line, if it is not JSON"),
 )
-"""One row for every request that has no good answer."""
+"""One row per request that did not succeed."""
 
-# tables.get answers with the names of legacy SQL.
+# tables.get returns the type names of legacy SQL.
 _LEGACY = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 _STANDARD = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "STRUCT": "RECORD"}
 
@@ -81,7 +86,7 @@ _STANDARD = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "STRUCT"
 def result_columns(schema: ResponseSchema | None) -> tuple[Column, ...]:
     """Return the columns of the results table: the fixed ones, then those of the response schema.
 
-    :raises ResponseSchemaError: when a property has the name of a fixed column
+    :raises ResponseSchemaError: a property has the name of a fixed column
     """
     fixed = {column.name for column in RESULT_COLUMNS}
     for column in schema.columns if schema else ():
@@ -89,13 +94,13 @@ def result_columns(schema: ResponseSchema | None) -> tuple[Column, ...]:
             raise ResponseSchemaError(
                 f"$.properties.{column.name}",
                 column.name,
-                f"the results table has a column {column.name.lower()!r} of its own; rename the property",
+                f"the results table already has a column {column.name.lower()!r}; rename the property",
             )
     return (*RESULT_COLUMNS, *(schema.columns if schema else ()))
 
 
 def schema_fields(columns: Iterable[Column]) -> list[SchemaField]:
-    """Return the columns as BigQuery takes them. None is REQUIRED: a row that failed has no answer."""
+    """Convert columns to BigQuery's fields. No field is REQUIRED: failed rows have no response."""
     from google.cloud.bigquery import SchemaField
 
     return [
@@ -109,9 +114,9 @@ def _described(column: Column) -> dict[str, Any]:
 
 
 def widened(columns: Sequence[Column], existing: Sequence[SchemaField]) -> list[SchemaField]:
-    """Return the schema of a table of ours with the columns that it lacks, those of its RECORDs among them.
+    """Return the table's schema plus the columns that it lacks, including fields of its RECORDs.
 
-    That of somebody else's table is returned as it is.
+    The schema is unchanged if this package did not create the table.
     """
     names = {each.name.lower() for each in existing}
     ours = {_KEY.name, *(each.name for each in _IDENTITY)} <= names
@@ -137,9 +142,11 @@ def _with_fields(field: SchemaField, fields: Sequence[SchemaField]) -> SchemaFie
 
 
 def differences(columns: Sequence[Column], existing: Sequence[SchemaField], above: str = "") -> list[str]:
-    """Say what keeps rows of these columns out of a table with those; empty when nothing does.
+    """Describe why a table cannot store rows with these columns; empty if it can.
 
-    :param above: the path of the RECORD whose fields they are, with a dot behind it
+    :param columns: the columns of the rows
+    :param existing: the table's schema
+    :param above: path of the RECORD whose fields are compared, with a trailing dot
     """
     by_name = {each.name.lower(): each for each in existing}
     found = []
@@ -148,14 +155,14 @@ def differences(columns: Sequence[Column], existing: Sequence[SchemaField], abov
         there = by_name.pop(column.name.lower(), None)
         wanted = f"{_legacy(column.type)} {column.mode}"
         if there is None:
-            found.append(f"column {name} ({column.type} {column.mode}) is not there; add it")
-        # A REQUIRED column of ours would refuse rows that failed.
+            found.append(f"column {name} ({column.type} {column.mode}) is missing; add it")
+        # If a column of ours were REQUIRED, failed rows could not be written.
         elif (has := f"{_legacy(there.field_type)} {there.mode or 'NULLABLE'}") != wanted:
             found.append(f"column {name} is {has}, not {wanted}")
         else:
             found += differences(column.fields, there.fields, f"{name}.")
     found += [
-        f"column {above}{each.name} is REQUIRED and nothing would be written to it"
+        f"column {above}{each.name} is REQUIRED, but the landing writes no value to it; make it NULLABLE"
         for each in by_name.values()
         if each.mode == "REQUIRED"
     ]
@@ -163,9 +170,9 @@ def differences(columns: Sequence[Column], existing: Sequence[SchemaField], abov
 
 
 def arranged(columns: Sequence[Column], existing: Sequence[SchemaField]) -> tuple[Column, ...]:
-    """Return columns with the fields of each RECORD in the order that the table has them in.
+    """Return the columns with the fields of each RECORD in the table's order.
 
-    A STRUCT is written to a RECORD by position, so a field that only the table has is there too, unwritten.
+    BigQuery writes a STRUCT to a RECORD by position, so fields that only the table has are included.
     """
     by_name = {each.name.lower(): each.fields for each in existing}
     return tuple(

@@ -1,4 +1,4 @@
-"""Tokens and cost of a landing: the parameters of ``cost.sql``, the view that sums them up."""
+"""Tokens and cost of a landing: the parameters of ``cost.sql``, and the view ``…_usage`` over them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.cost.prices import Prices
 from airflow_gemini_batch.gcp.sql_template import render
+from airflow_gemini_batch.gcp.table_name import get_table
 from airflow_gemini_batch.jobs.identity import LABEL_PREFIX
 
 if TYPE_CHECKING:
@@ -23,19 +24,19 @@ log = logging.getLogger(__name__)
 
 KINDS = ("prompt", "cached", "output")
 MODALITIES = ("AUDIO", "IMAGE", "VIDEO", "DOCUMENT")
-"""What is not text."""
+"""All modalities except text."""
 
-MEDIA = "r'\"(" + "|".join(MODALITIES) + ")\"'"
-"""A pattern, in SQL, of usage metadata that has any."""
+MEDIA_COLUMNS = tuple((kind, each, f"{kind}_{each.lower()}_tokens") for kind in KINDS for each in MODALITIES)
+"""Kind and modality of tokens that are not text, and the column that counts them."""
 
 _MICRO = 1_000_000
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens by kind. The prompt includes what was cached; the output is without the thoughts.
+    """Tokens by kind. Prompt tokens include cached tokens; output tokens exclude thought tokens.
 
-    :param media: those that are not text, by kind and modality: ``{"prompt": {"AUDIO": 1920}}``
+    :param media: tokens that are not text, by kind and modality: ``{"prompt": {"AUDIO": 1920}}``
     """
 
     prompt: int = 0
@@ -47,34 +48,21 @@ class Tokens:
 
     @classmethod
     def of(cls, counts: Mapping[str, Any]) -> Tokens:
-        """Read the row of counts that the script of landing ends with."""
+        """Read the row of counts that the landing script returns."""
         totals = {kind: int(counts[f"{kind}_tokens"]) for kind in (*KINDS, "thought", "total")}
         media: dict[str, dict[str, int]] = {}
-        for kind, modality, column in _media_columns():
+        for kind, modality, column in MEDIA_COLUMNS:
             if counts[column]:
                 media.setdefault(kind, {})[modality] = int(counts[column])
         return cls(**totals, media=media)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; ``media`` only where there are any."""
+        """Return it as JSON types; ``media`` only if there are any."""
         return {name: value for name, value in asdict(self).items() if name != "media" or value}
 
 
-def media_counts() -> str:
-    """Return columns, in SQL, that count the tokens that are not text."""
-    return ",\n  ".join(
-        f"IFNULL(SUM(IF(media.kind = '{kind}' AND media.modality = '{modality}', media.tokens, 0)), 0) "
-        f"AS {column}"
-        for kind, modality, column in _media_columns()
-    )
-
-
-def _media_columns() -> list[tuple[str, str, str]]:
-    return [(kind, each, f"{kind}_{each.lower()}_tokens") for kind in KINDS for each in MODALITIES]
-
-
 def price_parameters(prices: BatchPrices | None) -> dict[str, int | None]:
-    """Return the prices in millionths of a dollar for a million tokens; ``None`` for those not known."""
+    """Return the prices in millionths of a dollar per million tokens; ``None`` where unknown."""
     return {
         f"{prefix}price_{each.name}": int(getattr(tier, each.name) * _MICRO) if tier else None
         for prefix, tier in (("", prices and prices.short), ("long_", prices and prices.long))
@@ -83,31 +71,29 @@ def price_parameters(prices: BatchPrices | None) -> dict[str, int | None]:
 
 
 def users_labels(labels: Mapping[str, str]) -> str:
-    """Return a job's labels as JSON, without those that we put on it."""
+    """Return a job's labels as JSON, without those that this package adds."""
     own = {name: value for name, value in labels.items() if not name.startswith(LABEL_PREFIX)}
     return json.dumps(own, sort_keys=True)
 
 
 def usage_query(table: TableName) -> str:
     """Return the query of the view ``…_usage``."""
-    return render("results/usage", table=table.quoted)
+    return render("results/usage", table=table)
 
 
 def ensure_usage_view(table: TableName, bigquery: Client) -> None:
-    """Make the view ``…_usage`` of a results table unless there is something of that name.
+    """Create the view ``…_usage`` of a results table unless something of that name exists.
 
-    The rows are landed by then: that it cannot be made is only said.
+    The rows are landed by then, so a failure is only logged.
     """
-    from google.api_core.exceptions import GoogleAPICallError, NotFound
+    from google.api_core.exceptions import GoogleAPICallError
     from google.cloud.bigquery import Table
 
     name = str(table.sibling(f"{table.table}_usage"))
     try:
-        try:
-            bigquery.get_table(name)
-        except NotFound:
+        if not get_table(bigquery, name):
             view = Table(name)
             view.view_query = usage_query(table)
             bigquery.create_table(view, exists_ok=True)
     except GoogleAPICallError as error:
-        log.warning("The view %s cannot be made; usage_view=False asks for none: %s", name, error.message)
+        log.warning("Could not create view %s; usage_view=False turns it off: %s", name, error.message)

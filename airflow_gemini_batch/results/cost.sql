@@ -1,34 +1,32 @@
--- Tokens that are not text. Few answers have any, and only those are taken apart.
+-- Tokens that are not text. Few responses have any, and only those are parsed.
 CREATE TEMP TABLE media_tokens AS
 SELECT
-  answer_id,
+  response_id,
   kind,
   JSON_VALUE(item, '$.modality') AS modality,
   SAFE_CAST(JSON_VALUE(item, '$.tokenCount') AS INT64) AS tokens
 FROM (
-  SELECT answer_id, kind, item
+  SELECT response_id, kind, item
   FROM (
-    SELECT answer_id, 'prompt' AS kind, JSON_QUERY(usage_metadata, '$.promptTokensDetails') AS details
-    FROM answers
-    WHERE REGEXP_CONTAINS(TO_JSON_STRING(usage_metadata), {{media}})
-    UNION ALL
-    SELECT answer_id, 'cached', JSON_QUERY(usage_metadata, '$.cacheTokensDetails')
-    FROM answers
-    WHERE REGEXP_CONTAINS(TO_JSON_STRING(usage_metadata), {{media}})
-    UNION ALL
-    SELECT answer_id, 'output', JSON_QUERY(usage_metadata, '$.candidatesTokensDetails')
-    FROM answers
-    WHERE REGEXP_CONTAINS(TO_JSON_STRING(usage_metadata), {{media}})
+{% for kind, details in (("prompt", "prompt"), ("cached", "cache"), ("output", "candidates")) %}
+    SELECT
+      response_id,
+      '{{ kind }}' AS kind,
+      JSON_QUERY(usage_metadata, '$.{{ details }}TokensDetails') AS details
+    FROM responses
+    WHERE REGEXP_CONTAINS(TO_JSON_STRING(usage_metadata), r'"({{ modalities | join("|") }})"')
+    {{ "UNION ALL" if not loop.last }}
+{% endfor %}
   )
   CROSS JOIN UNNEST(JSON_QUERY_ARRAY(details)) AS item
 )
 WHERE JSON_VALUE(item, '$.modality') != 'TEXT';
 
--- Prices are in millionths of a dollar for a million tokens, so that all but the last step is exact. Without
--- prices the cost is NULL, as it is without tokens; a row that failed is not charged.
+-- Prices are in millionths of a dollar per million tokens, so that every step but the last is exact. The cost
+-- is NULL if prices or tokens are unknown. Failed rows are not charged.
 CREATE TEMP TABLE costs AS
 SELECT
-  used.answer_id,
+  used.response_id,
   IF(
     used.row_status != '',
     IF(prices.input IS NULL, NULL, CAST(0 AS NUMERIC)),
@@ -46,25 +44,25 @@ SELECT
   ) AS cost_usd
 FROM (
   SELECT
-    answers.answer_id,
-    answers.row_status,
-    answers.prompt_tokens AS prompt,
-    IFNULL(answers.cached_tokens, 0) AS cached,
-    IFNULL(answers.output_tokens, 0) + IFNULL(answers.thought_tokens, 0) AS output,
+    responses.response_id,
+    responses.row_status,
+    responses.prompt_tokens AS prompt,
+    IFNULL(responses.cached_tokens, 0) AS cached,
+    IFNULL(responses.output_tokens, 0) + IFNULL(responses.thought_tokens, 0) AS output,
     IFNULL(media.audio, 0) AS audio,
     IFNULL(media.cached_audio, 0) AS cached_audio,
     IFNULL(media.image_output, 0) AS image_output
-  FROM answers
+  FROM responses
   LEFT JOIN (
     SELECT
-      answer_id,
+      response_id,
       SUM(IF(kind = 'prompt' AND modality = 'AUDIO', tokens, 0)) AS audio,
       SUM(IF(kind = 'cached' AND modality = 'AUDIO', tokens, 0)) AS cached_audio,
       SUM(IF(kind = 'output' AND modality = 'IMAGE', tokens, 0)) AS image_output
     FROM media_tokens
-    GROUP BY answer_id
-  ) AS media ON media.answer_id = answers.answer_id
-  WHERE answers.raw_line IS NULL
+    GROUP BY response_id
+  ) AS media ON media.response_id = responses.response_id
+  WHERE responses.raw_line IS NULL
 ) AS used
 CROSS JOIN (
   SELECT

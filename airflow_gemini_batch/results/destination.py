@@ -1,11 +1,11 @@
-"""The tables that rows are landed in: their dataset, its location, their columns."""
+"""The destination tables: the location of their dataset, and their columns."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import LocationMismatchError, TableMismatchError
-from airflow_gemini_batch.gcp.table_name import dataset_location
+from airflow_gemini_batch.gcp.table_name import dataset_location, get_table
 from airflow_gemini_batch.results.columns import (
     CLUSTER_COLUMNS,
     PARTITION_COLUMN,
@@ -32,9 +32,9 @@ _MULTI_REGIONS = {"US": ("US-", "NORTHAMERICA-"), "EU": ("EUROPE-",), "ASIA": ("
 def check_locations(
     table: TableName, location: str, output: Objects | JobTable, bigquery: Client, storage: StorageClient
 ) -> None:
-    """Refuse an output that BigQuery could not read from the dataset's location.
+    """Check that BigQuery can read the job's output from the dataset's location.
 
-    :raises LocationMismatchError: names both places
+    :raises LocationMismatchError: it cannot; names both locations
     """
     from google.api_core.exceptions import Forbidden
 
@@ -43,7 +43,7 @@ def check_locations(
         try:
             there = (storage.get_bucket(output.bucket).location or "").upper()
         except Forbidden:
-            return  # Reading objects does not imply reading the bucket; BigQuery will tell.
+            return  # Access to objects does not include access to the bucket. BigQuery decides.
         if not can_load(location, there):
             fix = f"Land in a dataset in {there}, or let the job write to a bucket in {location}."
             raise LocationMismatchError(what, location, f"bucket {output.bucket}", there, fix)
@@ -53,9 +53,12 @@ def check_locations(
 
 
 def can_load(dataset: str, bucket: str) -> bool:
-    """Say whether BigQuery loads into a dataset from a bucket; locations in capitals.
+    """Whether BigQuery can load into a dataset from a bucket.
 
-    The US multi-region loads from anywhere. Where we are not sure, such as for dual regions, we let it try.
+    The US multi-region loads from anywhere. If unsure, as for dual regions, return true: BigQuery decides.
+
+    :param dataset: location of the dataset, in upper case
+    :param bucket: location of the bucket, in upper case; empty if unknown
     """
     if dataset in ("US", bucket) or not bucket:
         return True
@@ -69,19 +72,18 @@ _ATTEMPTS = 10
 
 
 def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -> Table:
-    """Make the table, partitioned and clustered, or add the columns that it lacks; return it.
+    """Create the table, partitioned and clustered, or add missing columns to it; return it.
 
-    All else of a table that exists stays as it is.
+    Nothing else of an existing table changes.
 
-    :raises TableMismatchError: when it exists and its columns cannot take the rows; then nothing is changed
+    :raises TableMismatchError: its columns are incompatible; then nothing was changed
     """
-    from google.api_core.exceptions import NotFound, PreconditionFailed
+    from google.api_core.exceptions import PreconditionFailed
     from google.cloud.bigquery import Table, TimePartitioning
 
     for _ in range(_ATTEMPTS):
-        try:
-            table = bigquery.get_table(str(name))
-        except NotFound:
+        table = get_table(bigquery, name)
+        if table is None:
             wanted = Table(str(name), schema_fields(columns))
             wanted.time_partitioning = TimePartitioning(field=PARTITION_COLUMN)
             wanted.clustering_fields = list(CLUSTER_COLUMNS)
@@ -95,5 +97,5 @@ def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -
         try:
             return bigquery.update_table(table, ["schema"])
         except PreconditionFailed:
-            continue  # Another landing has just changed it.
+            continue  # Another landing changed it at the same time.
     raise TableMismatchError(str(name), [f"it changed {_ATTEMPTS} times while columns were being added"])

@@ -1,10 +1,10 @@
--- For what carries no usable key: the canonical request.
-INSERT INTO digests (answer_id, digest)
-SELECT answer_id, TO_HEX(SHA256(request_digest(TO_JSON_STRING(request))))
-FROM answers
-WHERE request IS NOT NULL AND answer_id NOT IN (SELECT answer_id FROM settled);
+-- Digests of canonical requests, for rows without a usable key.
+INSERT INTO digests (response_id, digest)
+SELECT response_id, TO_HEX(SHA256(canonical_request(TO_JSON_STRING(request))))
+FROM responses
+WHERE request IS NOT NULL AND response_id NOT IN (SELECT response_id FROM matches);
 
 INSERT INTO digests (request_id, digest)
-SELECT request_id, TO_HEX(SHA256(request_digest({{asked_request}})))
+SELECT request_id, TO_HEX(SHA256(canonical_request({{ input_request }})))
 FROM requests
 WHERE source IS NOT NULL AND (name IS NULL OR EXISTS (SELECT 1 FROM digests));

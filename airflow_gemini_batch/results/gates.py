@@ -1,4 +1,4 @@
-"""Gates: limits on what was landed. They are looked at after landing, so no row depends on them."""
+"""Quality gates: limits on the shares of succeeded and invalid rows, checked after all rows are landed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gates:
-    """What share of the rows must be good, and how many may be invalid; by default both only report.
+    """Limits on the shares of succeeded and invalid rows. The defaults never fail.
 
-    :param min_success_ratio: rows that succeeded, of all rows of the input
-    :param max_invalid_ratio: rows whose answer does not fit the response schema, of all rows of the input
+    :param min_success_ratio: share of input rows that must succeed, from 0 to 1
+    :param max_invalid_ratio: share of input rows that may not match the response schema, from 0 to 1
     """
 
     min_success_ratio: float = 0.0
@@ -26,18 +26,18 @@ class Gates:
 
     @classmethod
     def of(cls, min_success_ratio: object, max_invalid_ratio: object) -> Gates:
-        """Take them as a user gives them: numbers, or the text that a template renders to.
+        """Parse a user's values: numbers, or text rendered from a template.
 
-        :raises InvalidParameterError: one is no number from 0 to 1
+        :raises InvalidParameterError: a value is not a number from 0 to 1
         """
         return cls(
             _ratio("min_success_ratio", min_success_ratio), _ratio("max_invalid_ratio", max_invalid_ratio)
         )
 
     def check(self, landed: Manifest | RetryManifest) -> None:
-        """Pass, or say what is wrong. Where nothing was landed, nothing has succeeded.
+        """Check the ratios. If no row was landed, the share of succeeded rows is 0.
 
-        :raises QualityGateError: a ratio is beyond its limit
+        :raises QualityGateError: a ratio is outside its limit
         """
         succeeded = _share(landed, RowStatus.SUCCEEDED)
         if succeeded < self.min_success_ratio:
@@ -47,17 +47,17 @@ class Gates:
             raise self._error(landed, RowStatus.INVALID, "max_invalid_ratio", invalid)
 
     def _error(
-        self, landed: Manifest | RetryManifest, bucket: RowStatus, gate: str, ratio: float
+        self, landed: Manifest | RetryManifest, status: RowStatus, gate: str, ratio: float
     ) -> QualityGateError:
         limit = getattr(self, gate)
         counts = ", ".join(f"{count:,} {each}" for each, count in landed.counts.items() if count)
         return QualityGateError(
-            f"{landed.counts[bucket]:,} of {landed.rows:,} rows of "
-            f"{landed.job_name or landed.destination_table} are {bucket}, a ratio of {ratio:.6g}, and {gate} "
-            f"is {limit:.6g}. All rows are safe: {counts or 'none'}, each with its status in "
-            f"{landed.destination_table}, the reasons in {landed.error_table}. A retry of this task pays "
-            "nothing and changes nothing: it finds the same rows. Look at the reasons, then move "
-            f"{gate} and clear this task, or submit a new job.",
+            f"{landed.counts[status]:,} of {landed.rows:,} rows of "
+            f"{landed.job_name or landed.destination_table} are {status}, a ratio of {ratio:.6g}, but {gate} "
+            f"is {limit:.6g}. All rows are landed in {landed.destination_table} with their status: "
+            f"{counts or 'none'}. The reasons are in {landed.error_table}. Retrying this task costs nothing "
+            f"and changes nothing: it finds the same rows. Check the reasons, then change {gate} and clear "
+            "this task, or submit a new job.",
             gate=gate,
             limit=limit,
             ratio=ratio,
@@ -65,8 +65,8 @@ class Gates:
         )
 
 
-def _share(landed: Manifest | RetryManifest, bucket: RowStatus) -> float:
-    return landed.counts[bucket] / landed.rows if landed.rows else 0.0
+def _share(landed: Manifest | RetryManifest, status: RowStatus) -> float:
+    return landed.counts[status] / landed.rows if landed.rows else 0.0
 
 
 def _ratio(parameter: str, value: object) -> float:
@@ -77,6 +77,6 @@ def _ratio(parameter: str, value: object) -> float:
         ratio = float(value)
     except ValueError:
         raise InvalidParameterError(parameter, value, fix) from None
-    if not 0 <= ratio <= 1:  # Not a number is on neither side.
+    if not 0 <= ratio <= 1:  # Also true for NaN.
         raise InvalidParameterError(parameter, value, fix)
     return ratio

@@ -1,42 +1,78 @@
--- Joins open answers to open requests by {{way}}. An answer whose request is known but has its answer already
--- is a duplicate: it is settled without a request. Of several, the best and then the latest is kept.
-INSERT INTO settled (answer_id, request_id, way)
+-- Matches open responses with open requests by {{ joined_by }}. A response whose request already has one is a
+-- duplicate: it is matched with no request. Of several, the best is kept, then the latest.
+INSERT INTO matches (response_id, request_id, joined_by)
 WITH
-  unanswered AS (
-    SELECT answer_id, {{answered}} AS identity
-    FROM {{answered_from}}
-    WHERE answer_id NOT IN (SELECT answer_id FROM settled)
+  unmatched AS (
+{% if joined_by == "key" %}
+    SELECT response_id, key AS identity
+    FROM responses
+{% elif joined_by == "label" %}
+    -- A line that is not JSON has no request, but its label may have been found in its text.
+    SELECT
+      response_id,
+      IFNULL(
+        JSON_VALUE(request, '$.labels.{{ key_label }}'),
+        IF(raw_line IS NULL, NULL, JSON_VALUE(key, '$'))
+      ) AS identity
+    FROM responses
+{% elif joined_by == "number" %}
+    SELECT response_id, IF(STARTS_WITH(key, '"'), NULL, SAFE_CAST(key AS NUMERIC)) AS identity
+    FROM responses
+{% else %}
+    SELECT response_id, digest AS identity
+    FROM (SELECT response_id, digest FROM digests WHERE response_id IS NOT NULL)
+{% endif %}
+    WHERE response_id NOT IN (SELECT response_id FROM matches)
   ),
-  -- Empty, and so for nothing, when every answer is settled.
-  asked AS (
+  -- Empty, and therefore free, if every response is matched.
+  identified AS (
     SELECT request_id, identity, COUNT(*) OVER (PARTITION BY identity) AS peers
     FROM (
-      SELECT request_id, {{asked}} AS identity
-      FROM {{asked_from}}
-      WHERE EXISTS (SELECT 1 FROM unanswered)
+{% if joined_by == "key" %}
+      SELECT request_id, key AS identity
+      FROM requests
+{% elif joined_by == "label" %}
+      SELECT request_id, JSON_VALUE({{ input_request }}, '$.labels.{{ key_label }}') AS identity
+      FROM requests
+{% elif joined_by == "number" %}
+      SELECT request_id, number AS identity
+      FROM requests
+{% else %}
+      SELECT request_id, digest AS identity
+      FROM (SELECT request_id, digest FROM digests WHERE request_id IS NOT NULL)
+{% endif %}
+      WHERE EXISTS (SELECT 1 FROM unmatched)
     )
     WHERE identity IS NOT NULL
   ),
   open_requests AS (
     SELECT request_id, identity, ROW_NUMBER() OVER (PARTITION BY identity ORDER BY request_id) AS turn
-    FROM asked
-    WHERE request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL)
+    FROM identified
+    WHERE request_id NOT IN (SELECT request_id FROM matches WHERE request_id IS NOT NULL)
   ),
-  open_answers AS (
+  open_responses AS (
     SELECT
-      unanswered.answer_id,
-      unanswered.identity,
+      unmatched.response_id,
+      unmatched.identity,
       ROW_NUMBER() OVER (
-        PARTITION BY unanswered.identity
-        ORDER BY judged.bucket = 'succeeded' DESC, judged.bucket = 'malformed', judged.processed_at DESC,
-          unanswered.answer_id
+        PARTITION BY unmatched.identity
+        ORDER BY classified.status = 'succeeded' DESC, classified.status = 'malformed',
+          classified.processed_at DESC, unmatched.response_id
       ) AS turn
-    FROM unanswered
-    JOIN judged ON judged.answer_id = unanswered.answer_id
-    WHERE unanswered.identity IS NOT NULL
+    FROM unmatched
+    JOIN classified ON classified.response_id = unmatched.response_id
+    WHERE unmatched.identity IS NOT NULL
   )
-SELECT open_answers.answer_id, open_requests.request_id, '{{way}}'
-FROM open_answers
+SELECT open_responses.response_id, open_requests.request_id, '{{ joined_by }}'
+FROM open_responses
 LEFT JOIN open_requests
-  ON open_requests.identity = open_answers.identity AND open_requests.turn = open_answers.turn
-WHERE open_answers.identity IN (SELECT identity FROM asked WHERE {{condition}});
+  ON open_requests.identity = open_responses.identity AND open_requests.turn = open_responses.turn
+WHERE
+  open_responses.identity IN (
+    SELECT identity
+    FROM identified
+{% if joined_by == "number" %}
+    -- A number-like key comes back as a number, and then 007 and 7 look the same.
+    WHERE peers = 1
+{% endif %}
+  );

@@ -1,23 +1,36 @@
--- One row for every row of the input, and for every answer to nothing that was asked.
+{% set results = landing.results.quoted %}
+{% set errors = landing.errors.quoted %}
+-- One row for every row of the input, and for every response without a matching request.
 CREATE TEMP TABLE outcomes AS
-SELECT *, {{is_best}} AS is_best
+SELECT
+  *,
+{% if landing.merges %}
+  -- Rows without a key are never duplicates of each other.
+  key IS NULL
+  OR ROW_NUMBER() OVER (
+    PARTITION BY key
+    ORDER BY status = 'succeeded' DESC, processed_at DESC, response_id
+  ) = 1 AS is_best
+{% else %}
+  TRUE AS is_best
+{% endif %}
 FROM (
   SELECT
-    judged.answer_id,
-    settled.request_id,
-    settled.way,
-    judged.bucket,
-    judged.processed_at,
+    classified.response_id,
+    matches.request_id,
+    matches.joined_by,
+    classified.status,
+    classified.processed_at,
     COALESCE(
-      IF(settled.way = 'count' AND judged.bucket != 'malformed', NULL, requests.name),
-      judged.name,
+      IF(matches.joined_by = 'count' AND classified.status != 'malformed', NULL, requests.name),
+      classified.name,
       digests.digest
     ) AS key
-  FROM judged
-  LEFT JOIN settled ON settled.answer_id = judged.answer_id
-  LEFT JOIN (SELECT request_id, name FROM requests) AS requests ON requests.request_id = settled.request_id
-  LEFT JOIN digests ON digests.answer_id = judged.answer_id
-  WHERE settled.answer_id IS NULL OR settled.request_id IS NOT NULL
+  FROM classified
+  LEFT JOIN matches ON matches.response_id = classified.response_id
+  LEFT JOIN (SELECT request_id, name FROM requests) AS requests ON requests.request_id = matches.request_id
+  LEFT JOIN digests ON digests.response_id = classified.response_id
+  WHERE matches.response_id IS NULL OR matches.request_id IS NOT NULL
   UNION ALL
   SELECT
     CAST(NULL AS STRING),
@@ -28,7 +41,7 @@ FROM (
     IFNULL(requests.name, digests.digest)
   FROM (SELECT request_id, name FROM requests) AS requests
   LEFT JOIN digests ON digests.request_id = requests.request_id
-  WHERE requests.request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL)
+  WHERE requests.request_id NOT IN (SELECT request_id FROM matches WHERE request_id IS NOT NULL)
 );
 
 -- Failed rows are not charged.
@@ -36,20 +49,14 @@ CREATE TEMP TABLE counts AS
 SELECT
   @landed_at AS landed_at,
   (SELECT COUNT(*) FROM requests) AS input_rows,
-  (SELECT COUNT(*) FROM answers) AS output_rows,
-  (SELECT COUNT(*) FROM settled WHERE request_id IS NULL) AS duplicates,
-  COUNTIF(outcomes.bucket = 'succeeded') AS succeeded,
-  COUNTIF(outcomes.bucket = 'failed') AS failed,
-  COUNTIF(outcomes.bucket = 'blocked') AS blocked,
-  COUNTIF(outcomes.bucket = 'truncated') AS truncated,
-  COUNTIF(outcomes.bucket = 'invalid') AS invalid,
-  COUNTIF(outcomes.bucket = 'malformed') AS malformed,
-  COUNTIF(outcomes.bucket = 'missing') AS missing,
-  COUNTIF(outcomes.way = 'key') AS joined_by_key,
-  COUNTIF(outcomes.way = 'label') AS joined_by_label,
-  COUNTIF(outcomes.way = 'number') AS joined_by_number,
-  COUNTIF(outcomes.way = 'request') AS joined_by_request,
-  COUNTIF(outcomes.way = 'count') AS joined_by_count,
+  (SELECT COUNT(*) FROM responses) AS output_rows,
+  (SELECT COUNT(*) FROM matches WHERE request_id IS NULL) AS duplicates,
+{% for status in statuses %}
+  COUNTIF(outcomes.status = '{{ status }}') AS {{ status }},
+{% endfor %}
+{% for way in ways %}
+  COUNTIF(outcomes.joined_by = '{{ way }}') AS joined_by_{{ way }},
+{% endfor %}
   COUNTIF(outcomes.request_id IS NULL) AS unmatched,
   IFNULL(SUM(usage.prompt_tokens), 0) AS prompt_tokens,
   IFNULL(SUM(usage.cached_tokens), 0) AS cached_tokens,
@@ -59,90 +66,122 @@ SELECT
   SUM(costs.cost_usd) AS cost_usd
 FROM outcomes
 LEFT JOIN (
-  SELECT answer_id, prompt_tokens, cached_tokens, output_tokens, thought_tokens, total_tokens
-  FROM answers
+  SELECT response_id, prompt_tokens, cached_tokens, output_tokens, thought_tokens, total_tokens
+  FROM responses
   WHERE IFNULL(row_status, '') = ''
-) AS usage ON usage.answer_id = outcomes.answer_id
-LEFT JOIN costs ON costs.answer_id = outcomes.answer_id;
+) AS usage ON usage.response_id = outcomes.response_id
+LEFT JOIN costs ON costs.response_id = outcomes.response_id;
 
 CREATE TEMP TABLE media_counts AS
 SELECT
-  {{media_counts}}
+{% for kind, modality, column in media_columns %}
+  IFNULL(SUM(IF(media.kind = '{{ kind }}' AND media.modality = '{{ modality }}', media.tokens, 0)), 0)
+    AS {{ column }}{{ "," if not loop.last }}
+{% endfor %}
 FROM media_tokens AS media
-JOIN outcomes ON outcomes.answer_id = media.answer_id;
+JOIN outcomes ON outcomes.response_id = media.response_id;
 
 BEGIN TRANSACTION;
 
--- Asked first, because transactions that delete from the same table cancel each other, and most have nothing
--- to delete: several jobs may land in one table at once.
+-- Check first: concurrent transactions that delete from the same table cancel each other. Most landings have
+-- nothing to delete, so several jobs can land in one table at the same time.
 IF
   @truncate
-  OR EXISTS (SELECT 1 FROM {{results}} WHERE job_name = @job_name)
-  OR EXISTS (SELECT 1 FROM {{errors}} WHERE job_name = @job_name)
+  OR EXISTS (SELECT 1 FROM {{ results }} WHERE job_name = @job_name)
+  OR EXISTS (SELECT 1 FROM {{ errors }} WHERE job_name = @job_name)
 THEN
-  DELETE FROM {{results}} WHERE @truncate OR job_name = @job_name;
-  DELETE FROM {{errors}} WHERE @truncate OR job_name = @job_name;
+  DELETE FROM {{ results }} WHERE @truncate OR job_name = @job_name;
+  DELETE FROM {{ errors }} WHERE @truncate OR job_name = @job_name;
 END IF;
 
--- What was asked again is answered by this job, well or not.
+-- This job replaces the rows of the requests that it resubmitted, whether they succeeded or not.
 IF
-  EXISTS (SELECT 1 FROM {{errors}} WHERE retryable AND job_name IN UNNEST(@replaces))
+  EXISTS (SELECT 1 FROM {{ errors }} WHERE retryable AND job_name IN UNNEST(@replaces))
 THEN
-  DELETE FROM {{results}}
+  DELETE FROM {{ results }}
   WHERE
     job_name IN UNNEST(@replaces)
     AND status != 'succeeded'
     AND key IN (SELECT key FROM outcomes)
-    AND key IN (SELECT key FROM {{errors}} WHERE retryable AND job_name IN UNNEST(@replaces));
-  DELETE FROM {{errors}}
+    AND key IN (SELECT key FROM {{ errors }} WHERE retryable AND job_name IN UNNEST(@replaces));
+  DELETE FROM {{ errors }}
   WHERE job_name IN UNNEST(@replaces) AND retryable AND key IN (SELECT key FROM outcomes);
 END IF;
 
-{{merge}}
-INSERT INTO {{results}} (
+{% if landing.merges %}
+{% include "results/merge.sql" %}
+
+{% endif %}
+INSERT INTO {{ results }} (
   key, status, text, output, finish_reason, model_version, prompt_tokens, cached_tokens, output_tokens,
-  thought_tokens, total_tokens, processed_at, request, response, embedding, {{schema_columns}}
+  thought_tokens, total_tokens, processed_at, request, response, embedding,
+{% for column in landing.columns %}
+  `{{ column.name }}`,
+{% endfor %}
   cost_usd, usage_metadata, job_labels, job_name, dag_id, task_id, run_id, landed_at
 )
 SELECT
-  outcomes.key, outcomes.bucket, answers.text, answers.output, answers.finish_reason, answers.model_version,
-  answers.prompt_tokens, answers.cached_tokens, answers.output_tokens, answers.thought_tokens,
-  answers.total_tokens, answers.processed_at, {{request}}, {{response}}, IFNULL(embeddings.embedding, []),
-  {{typed_columns}}
-  costs.cost_usd, answers.usage_metadata, PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id, @landed_at
+  outcomes.key, outcomes.status, responses.text, responses.output, responses.finish_reason,
+  responses.model_version, responses.prompt_tokens, responses.cached_tokens, responses.output_tokens,
+  responses.thought_tokens, responses.total_tokens, responses.processed_at,
+  {{ "responses.request" if landing.stores_requests else "CAST(NULL AS JSON)" }},
+  {{ "responses.response" if landing.stores_responses else "CAST(NULL AS JSON)" }},
+  IFNULL(embeddings.embedding, []),
+{% for column in landing.columns %}
+  classified.column_{{ loop.index0 }},
+{% endfor %}
+  costs.cost_usd, responses.usage_metadata, PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id,
+  @landed_at
 FROM outcomes
-JOIN answers ON answers.answer_id = outcomes.answer_id
-JOIN judged ON judged.answer_id = outcomes.answer_id
-LEFT JOIN embeddings ON embeddings.answer_id = outcomes.answer_id
-LEFT JOIN costs ON costs.answer_id = outcomes.answer_id
-WHERE outcomes.bucket != 'malformed' AND {{is_wanted}};
+JOIN responses ON responses.response_id = outcomes.response_id
+JOIN classified ON classified.response_id = outcomes.response_id
+LEFT JOIN embeddings ON embeddings.response_id = outcomes.response_id
+LEFT JOIN costs ON costs.response_id = outcomes.response_id
+WHERE
+  outcomes.status != 'malformed'
+{% if landing.merges %}
+  AND outcomes.is_best
+  AND (outcomes.key IS NULL OR outcomes.key NOT IN (SELECT key FROM {{ results }} WHERE key IS NOT NULL))
+{% endif %}
+;
 
 IF
-  EXISTS (SELECT 1 FROM outcomes WHERE bucket != 'succeeded')
+  EXISTS (SELECT 1 FROM outcomes WHERE status != 'succeeded')
 THEN
 
--- No readable answer: the request, where it is known, is that of the input.
-INSERT INTO {{results}} (key, status, request, job_labels, job_name, dag_id, task_id, run_id, landed_at)
+-- Rows without a readable response: the request is the one from the input, if known.
+INSERT INTO {{ results }} (key, status, request, job_labels, job_name, dag_id, task_id, run_id, landed_at)
 SELECT
-  outcomes.key, outcomes.bucket, {{missing_request}},
+  outcomes.key, outcomes.status,
+{% if landing.stores_requests %}
+  SAFE.PARSE_JSON({{ input_request }}, wide_number_mode => 'round'),
+{% else %}
+  CAST(NULL AS JSON),
+{% endif %}
   PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id, @landed_at
 FROM outcomes
 LEFT JOIN requests ON requests.request_id = outcomes.request_id
-WHERE outcomes.bucket IN ('malformed', 'missing') AND {{is_wanted}};
+WHERE
+  outcomes.status IN ('malformed', 'missing')
+{% if landing.merges %}
+  AND outcomes.is_best
+  AND (outcomes.key IS NULL OR outcomes.key NOT IN (SELECT key FROM {{ results }} WHERE key IS NOT NULL))
+{% endif %}
+;
 
-INSERT INTO {{errors}} (
+INSERT INTO {{ errors }} (
   key, status, job_name, dag_id, task_id, run_id, landed_at,
   error_code, error_status, error_message, retryable, request, raw_line
 )
 SELECT
-  key, bucket, @job_name, @dag_id, @task_id, @run_id, @landed_at,
+  key, status, @job_name, @dag_id, @task_id, @run_id, @landed_at,
   error_code,
   error_status,
   error_message,
   CASE
-    WHEN bucket IN ('missing', 'malformed') THEN TRUE
-    WHEN bucket != 'failed' THEN FALSE
-    -- 4, 8, 13 and 14 are the gRPC codes of a deadline, of exhausted resources and of the service's own faults.
+    WHEN status IN ('missing', 'malformed') THEN TRUE
+    WHEN status != 'failed' THEN FALSE
+    -- 4, 8, 13 and 14 are gRPC's DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL and UNAVAILABLE.
     WHEN error_code IS NOT NULL THEN error_code IN (4, 8, 13, 14, 408, 429) OR error_code BETWEEN 500 AND 599
     ELSE REGEXP_CONTAINS(
       LOWER(error_message),
@@ -154,32 +193,32 @@ SELECT
 FROM (
   SELECT
     key,
-    bucket,
+    status,
     request,
     raw_line,
     SAFE_CAST(JSON_VALUE(error, '$.code') AS INT64) AS error_code,
-    CASE bucket
+    CASE status
       WHEN 'failed' THEN IFNULL(JSON_VALUE(error, '$.status'), finish_reason)
       WHEN 'blocked' THEN IFNULL(block_reason, finish_reason)
       WHEN 'truncated' THEN finish_reason
     END AS error_status,
-    CASE bucket
+    CASE status
       WHEN 'failed' THEN COALESCE(
         JSON_VALUE(error, '$.message'),
         NULLIF(row_status, ''),
-        'The answer ended with ' || finish_reason,
-        'The output row holds neither an answer nor an error'
+        'The response ended with finish reason ' || finish_reason,
+        'The output row contains neither a response nor an error'
       )
       WHEN 'blocked' THEN IF(
         block_reason IS NOT NULL,
         'The prompt was blocked: ' || block_reason,
-        'The answer was blocked: ' || finish_reason
+        'The response was blocked: ' || finish_reason
       )
-      WHEN 'truncated' THEN 'The answer stops in the middle: ' || finish_reason
-      WHEN 'invalid' THEN 'The answer does not fit the response schema: ' || misfit
+      WHEN 'truncated' THEN 'The response was cut off: ' || finish_reason
+      WHEN 'invalid' THEN 'The response does not match the response schema: ' || misfit
       WHEN 'malformed' THEN IF(
-        way = 'count',
-        'The output line is not JSON. The key is that of a request without an answer, perhaps not of this line',
+        joined_by = 'count',
+        'The output line is not JSON. Its key is a guess: one of a request that has no response',
         'The output line is not JSON'
       )
       WHEN 'missing' THEN 'The output has no line for this request'
@@ -187,34 +226,46 @@ FROM (
   FROM (
     SELECT
       outcomes.key,
-      outcomes.bucket,
-      outcomes.way,
-      answers.raw_line,
-      answers.row_status,
-      answers.finish_reason,
-      answers.block_reason,
-      judged.misfit,
-      -- The echo has members that nobody asked for; by count alone the request is not known.
+      outcomes.status,
+      outcomes.joined_by,
+      responses.raw_line,
+      responses.row_status,
+      responses.finish_reason,
+      responses.block_reason,
+      classified.misfit,
+      -- The request in the output has members that the input lacks. A match by count does not identify it.
       COALESCE(
         IF(
-          outcomes.way = 'count' AND outcomes.bucket != 'malformed',
+          outcomes.joined_by = 'count' AND outcomes.status != 'malformed',
           NULL,
-          SAFE.PARSE_JSON({{asked_request}}, wide_number_mode => 'round')
+          SAFE.PARSE_JSON({{ input_request }}, wide_number_mode => 'round')
         ),
-        answers.request
+        responses.request
       ) AS request,
       -- "Bad Request: {"error": {"code": 400, …}}": words, then JSON.
-      JSON_QUERY(SAFE.PARSE_JSON(REGEXP_EXTRACT(answers.row_status, r'(?s)\{.*\}')), '$.error') AS error
+      JSON_QUERY(SAFE.PARSE_JSON(REGEXP_EXTRACT(responses.row_status, r'(?s)\{.*\}')), '$.error') AS error
     FROM outcomes
-    LEFT JOIN answers ON answers.answer_id = outcomes.answer_id
-    LEFT JOIN judged ON judged.answer_id = outcomes.answer_id
+    LEFT JOIN responses ON responses.response_id = outcomes.response_id
+    LEFT JOIN classified ON classified.response_id = outcomes.response_id
     LEFT JOIN requests ON requests.request_id = outcomes.request_id
-    WHERE outcomes.bucket != 'succeeded' AND {{is_landed}}
+    WHERE
+      outcomes.status != 'succeeded'
+{% if landing.merges %}
+      AND outcomes.is_best
+      AND (outcomes.key IS NULL OR outcomes.key IN (SELECT key FROM {{ results }} WHERE job_name = @job_name))
+{% endif %}
   )
 );
 END IF;
 
 COMMIT TRANSACTION;
 
--- The last result is what the worker reads.
-SELECT {{written}} FROM counts CROSS JOIN media_counts;
+-- The worker reads this last result.
+SELECT
+{% if landing.merges %}
+  (SELECT COUNT(*) FROM {{ results }} WHERE job_name = @job_name) AS result_rows,
+  (SELECT COUNT(*) FROM {{ errors }} WHERE job_name = @job_name) AS error_rows,
+{% endif %}
+  *
+FROM counts
+CROSS JOIN media_counts;

@@ -1,4 +1,4 @@
-"""Landing: raw lines → staging → typed rows, all inside BigQuery. No row passes through the worker."""
+"""Landing: raw lines → staging tables → typed rows, all inside BigQuery. No row passes through the worker."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
 from airflow_gemini_batch.results.cost import ensure_usage_view, price_parameters, users_labels
 from airflow_gemini_batch.results.destination import check_locations, ensure_table
-from airflow_gemini_batch.results.found_schema import MAX_SPELLINGS, find_schema
+from airflow_gemini_batch.results.inferred_schema import MAX_SPELLINGS, infer_schema
 from airflow_gemini_batch.results.media import MediaFolder, find_media
 from airflow_gemini_batch.results.outputs import Objects, find_input, find_output
+from airflow_gemini_batch.results.row_counts import count_not_replaced, count_rows
 from airflow_gemini_batch.results.row_status import RowStatus
 from airflow_gemini_batch.results.staging import Sources, drop, stage
 from airflow_gemini_batch.results.statements import (
     Landing,
-    count_script,
     landing_script,
     list_parameters,
     media_script,
-    replaced_script,
     schemas_script,
 )
 from airflow_gemini_batch.results.summary import Manifest, manifest
@@ -48,32 +47,32 @@ log = logging.getLogger(__name__)
 
 
 class WriteMode(StrEnum):
-    """What happens to the rows that are in the tables already."""
+    """What happens to rows that are already in the tables."""
 
     APPEND = "append"
-    """Rows of this job are replaced, those of other jobs stay."""
+    """Rows of this job are replaced, rows of other jobs are kept."""
     TRUNCATE = "truncate"
     """All rows are replaced."""
     MERGE = "merge"
-    """A key has one row, over all jobs: the newest success, or what came last where there is none."""
+    """Each key has one row across all jobs: the newest success, or the newest row if there is no success."""
 
 
 @dataclass(frozen=True)
 class LandingRequest:
     """What to land, and where.
 
-    :param job: one that has ended, as just read from the service
-    :param find_schema: without a ``response_schema``, take the one that all requests of the job ask for
-    :param key_field: member of an input line, or column of an input table, that holds a row's key
-    :param include_request: whether to store requests in the results table; the error table has them anyway,
-        since what failed may be asked again
+    :param job: a job that has ended, as just read from the service
+    :param infer_schema: without a ``response_schema``, use the one that all requests of the job contain
+    :param key_field: member of an input line, or column of an input table, that contains the row's key
+    :param include_request: whether to store requests in the results table; the error table always stores
+        them, so that failed requests can be resubmitted
     :param include_response: whether to store responses
-    :param media: where to store what responses hold inline; ``None`` leaves it there
-    :param replaces: names of jobs whose retryable failures this one was asked again: where it has a row of
-        their key, theirs go
-    :param prices: negotiated; ``None`` for those of the list
-    :param usage_view: make the view ``…_usage`` beside the destination unless it is there
-    :param replaced_by: names of jobs that were landed since, and were asked failures of this one again
+    :param media: where to store inline media of responses; ``None`` leaves it in the responses
+    :param replaces: names of jobs whose retryable failures this job resubmitted; its rows replace those of
+        the same key
+    :param replaced_by: names of jobs that resubmitted failures of this job and were landed since
+    :param prices: negotiated prices; ``None`` for list prices
+    :param usage_view: create the view ``…_usage`` next to the destination if it does not exist
     """
 
     job: BatchJob
@@ -81,7 +80,7 @@ class LandingRequest:
     error_table: TableName
     run: RunIdentity
     response_schema: ResponseSchema | None = None
-    find_schema: bool = True
+    infer_schema: bool = True
     write_mode: WriteMode = WriteMode.APPEND
     key_field: str = KEY_FIELD
     include_request: bool = True
@@ -94,21 +93,21 @@ class LandingRequest:
 
 
 def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -> Manifest:
-    """Land the output of a job as typed rows. Landing twice is landing once.
+    """Land the output of a job as typed rows. Idempotent: landing again changes nothing.
 
-    Whether the rows add up is to be asked of the manifest, :meth:`Manifest.check_rows`.
+    Call :meth:`Manifest.check_rows` on the result to check that every input row is accounted for.
 
-    :raises InvalidParameterError: ``key_field`` is no name
-    :raises OutputNotFoundError: the job has not ended, or left nothing
-    :raises ResponseSchemaError: a property has the name of a column that the table has anyway
+    :raises InvalidParameterError: ``key_field`` is not a valid name
+    :raises OutputNotFoundError: the job has not ended, or has no output
+    :raises ResponseSchemaError: a property has the name of a fixed column of the results table
     :raises DatasetNotFoundError: the dataset of the destination does not exist
-    :raises LocationMismatchError: it cannot read the job's output from where it lies
-    :raises TableMismatchError: the destination exists with other columns
-    :raises MediaError: Cloud Storage refused
-    :raises LandingError: BigQuery refused
+    :raises LocationMismatchError: the dataset cannot read the job's output from where it is stored
+    :raises TableMismatchError: the destination exists with incompatible columns
+    :raises MediaError: Cloud Storage refused a request
+    :raises LandingError: BigQuery refused a request
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", request.key_field):
-        raise InvalidParameterError("key_field", request.key_field, "give letters, digits and _ only")
+        raise InvalidParameterError("key_field", request.key_field, "use only letters, digits and _")
     result_columns(request.response_schema)
     output = find_output(request.job, storage, bigquery)
     given = find_input(request.job, storage, bigquery)
@@ -119,7 +118,7 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     sources = Sources.of(output, given, request.destination, digest)
     results, columns = _results_table(request, sources, location, bigquery)
     errors = ensure_table(request.error_table, ERROR_COLUMNS, bigquery)
-    # A table that was dropped and made again is another table: what was landed in the old one is not in it.
+    # A table that was dropped and created again is another table: rows landed in the old one are not in it.
     plan = _plan(request, sources, arranged(columns, results.schema), (results.created, errors.created))
     counts = _run(plan, request, location, bigquery, storage)
     result = manifest(
@@ -137,31 +136,31 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
 def _results_table(
     request: LandingRequest, sources: Sources, location: str, bigquery: bq.Client
 ) -> tuple[bq.Table, tuple[Column, ...]]:
-    """Return the results table and the typed columns to fill."""
+    """Return the results table and its typed columns."""
     schema = request.response_schema
-    found = None
-    if schema is None and request.find_schema:
-        source, echoed = sources.requests or sources.answers, sources.requests is None
-        script = schemas_script(source, MAX_SPELLINGS, echoed=echoed)
+    inferred = None
+    if schema is None and request.infer_schema:
+        source, is_output = sources.requests or sources.responses, sources.requests is None
+        script = schemas_script(source, MAX_SPELLINGS, is_output=is_output)
         load = partial(stage, bigquery, location, sources.staged)
         stem = f"gemini-batch-schemas-{_digest(sources.digest, script)}"
-        found = find_schema(script, stem, load, location, bigquery)
-    columns = result_columns(schema or found)
+        inferred = infer_schema(script, stem, load, location, bigquery)
+    columns = result_columns(schema or inferred)
     try:
         return ensure_table(request.destination, columns, bigquery), columns[len(RESULT_COLUMNS) :]
     except TableMismatchError as error:
-        if not found:
+        if not inferred:
             raise
-        # Nobody has asked for these columns, so they must not be what a landing fails of.
-        log.warning("No typed columns, although the requests ask for a schema: %s", error)
+        # The user did not ask for these columns, so they must not fail the landing.
+        log.warning("No typed columns from the inferred schema: %s", error)
     return ensure_table(request.destination, RESULT_COLUMNS, bigquery), ()
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What one landing does.
+    """One landing.
 
-    :param digest: stands for all that decides what is landed: equal plans are one landing
+    :param digest: of everything that decides what is landed: equal plans are the same landing
     """
 
     landing: Landing
@@ -173,41 +172,40 @@ def _plan(
     request: LandingRequest,
     sources: Sources,
     columns: tuple[Column, ...],
-    tables_made: tuple[datetime | None, ...],
+    tables_created: tuple[datetime | None, ...],
 ) -> _Plan:
     job = request.job
     landing = Landing(
-        answers=sources.answers,
+        responses=sources.responses,
         requests=sources.requests,
         results=request.destination,
         errors=request.error_table,
         columns=columns,
         key_field=request.key_field,
         merges=request.write_mode is WriteMode.MERGE,
-        request=request.include_request,
-        response=request.include_response,
+        stores_requests=request.include_request,
+        stores_responses=request.include_response,
         prices=request.prices or BatchPrices.listed(job.model, job.latest_time or datetime.now(UTC)),
         media=request.destination.sibling(f"gemini_batch_staging_{sources.digest}_media")
         if request.media
         else None,
     )
     rates = price_parameters(landing.prices)
-    digest = _digest(sources.digest, columns, tables_made, rates, landing_script(landing), request.media)
+    digest = _digest(sources.digest, columns, tables_created, rates, landing_script(landing), request.media)
     return _Plan(landing, sources.staged, digest)
 
 
 def _run(
     plan: _Plan, request: LandingRequest, location: str, bigquery: bq.Client, storage: gcs.Client
 ) -> dict[str, Any]:
-    """Run the script, once, and return the counts that it ends with."""
+    """Run the script, unless this landing has run before, and return the counts it ends with."""
     media = plan.landing.media
 
-    @cache  # Once, also when the script runs into another's transaction and is started again.
+    @cache  # After a conflict with another transaction the script starts again; its sources are still there.
     def prepare() -> None:
         stage(bigquery, location, plan.staged)
         if media and request.media:
-            script = media_script(plan.landing.answers, request.key_field, media)
-            find_media(script, media, location, bigquery)
+            find_media(media_script(plan.landing), media, location, bigquery)
             request.media.store(media, bigquery, storage)
 
     def start(job_id: str) -> bq.QueryJob:
@@ -262,46 +260,30 @@ def _counts(job: bq.QueryJob) -> dict[str, Any]:
 
 
 def _is_landed(bigquery: bq.Client, request: LandingRequest, job: bq.QueryJob) -> bool:
-    """Whether the rows of an earlier landing are all still there, and its counts too (kept for a day)."""
+    """Whether the rows of an earlier landing are all still there; its counts are kept for a day."""
     from google.api_core.exceptions import GoogleAPICallError
 
     try:
         counts = _counts(job)
     except GoogleAPICallError:
         return False
+    name = str(request.job.name)
     rows = sum(counts[status.value] for status in RowStatus)
-    # Where a later job was asked a failure again, its row stands for the one that was here.
+    # If a later job resubmitted a failure, its row has replaced the one that was here.
     later = 0
     if request.replaced_by:
         later = count_rows(bigquery, request.destination, request.replaced_by)
-    # Merging leaves out what is there already; then the script has counted what it wrote.
+    # A merge does not write all rows; the script then ends with the numbers of rows written.
     expected = {
         request.destination: counts.get("result_rows", rows),
         request.error_table: counts.get("error_rows", rows - counts[RowStatus.SUCCEEDED.value]),
     }
     for table, number in expected.items():
-        if count_rows(bigquery, table, (str(request.job.name),)) + later != number:
+        if count_rows(bigquery, table, (name,)) + later != number:
             return False
-    return not request.replaces or not _count(
-        bigquery,
-        replaced_script(request.destination, request.error_table),
-        job_names=(str(request.job.name),),
-        replaces=request.replaces,
+    return not request.replaces or not count_not_replaced(
+        bigquery, request.destination, request.error_table, job_name=name, replaces=request.replaces
     )
-
-
-def count_rows(bigquery: bq.Client, table: TableName, job_names: tuple[str, ...]) -> int:
-    """Count the rows that a table has of some jobs."""
-    return _count(bigquery, count_script(table), job_names=job_names)
-
-
-def _count(bigquery: bq.Client, statement: str, **names: tuple[str, ...]) -> int:
-    from google.cloud import bigquery as bq
-
-    given = [bq.ArrayQueryParameter(name, "STRING", values) for name, values in names.items()]
-    config = bq.QueryJobConfig(query_parameters=given)
-    ((found,),) = bigquery.query(statement, job_config=config).result()
-    return int(found)
 
 
 def _digest(*parts: object) -> str:

@@ -1,44 +1,52 @@
--- Every answer has found its request by its key, or the other ways are tried. Names may be wanting, too.
+-- Usually every response is matched by its key, and all keys are known. Otherwise, try the other ways.
 IF
-  EXISTS (SELECT 1 FROM answers WHERE answer_id NOT IN (SELECT answer_id FROM settled))
+  EXISTS (SELECT 1 FROM responses WHERE response_id NOT IN (SELECT response_id FROM matches))
   OR EXISTS (SELECT 1 FROM requests WHERE name IS NULL)
 THEN
 
-{{join_by_label}}
-{{join_by_number}}
-{{digests}}
-{{join_by_request}}
--- What has no key at all is accounted for by count: which request it answers cannot be known.
-INSERT INTO settled (answer_id, request_id, way)
-SELECT open_answers.answer_id, open_requests.request_id, 'count'
+{% for joined_by in ("label", "number") %}
+{% include "results/join.sql" %}
+
+{% endfor %}
+{% include "results/digests.sql" %}
+
+{% with joined_by = "request" %}
+{% include "results/join.sql" %}
+{% endwith %}
+
+-- Responses without any key are only counted: their requests cannot be identified.
+INSERT INTO matches (response_id, request_id, joined_by)
+SELECT open_responses.response_id, open_requests.request_id, 'count'
 FROM (
-  SELECT answers.answer_id, ROW_NUMBER() OVER (ORDER BY judged.bucket = 'malformed', answers.answer_id) AS turn
-  FROM answers
-  JOIN judged ON judged.answer_id = answers.answer_id
+  SELECT
+    responses.response_id,
+    ROW_NUMBER() OVER (ORDER BY classified.status = 'malformed', responses.response_id) AS turn
+  FROM responses
+  JOIN classified ON classified.response_id = responses.response_id
   WHERE
     (
-      judged.bucket = 'malformed'
-      OR answers.key IS NULL AND JSON_VALUE(answers.request, '$.labels.{{key_label}}') IS NULL
+      classified.status = 'malformed'
+      OR responses.key IS NULL AND JSON_VALUE(responses.request, '$.labels.{{ key_label }}') IS NULL
     )
-    AND answers.answer_id NOT IN (SELECT answer_id FROM settled)
-) AS open_answers
+    AND responses.response_id NOT IN (SELECT response_id FROM matches)
+) AS open_responses
 JOIN (
   SELECT request_id, ROW_NUMBER() OVER (ORDER BY request_id) AS turn
   FROM requests
-  WHERE request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL)
-) AS open_requests ON open_requests.turn = open_answers.turn;
+  WHERE request_id NOT IN (SELECT request_id FROM matches WHERE request_id IS NOT NULL)
+) AS open_requests ON open_requests.turn = open_responses.turn;
 
--- When every request has its answer, a line that cannot be read is one more copy of something.
-INSERT INTO settled (answer_id, request_id, way)
-SELECT judged.answer_id, CAST(NULL AS STRING), 'count'
-FROM judged
+-- If every request has its response, an unreadable line is a duplicate.
+INSERT INTO matches (response_id, request_id, joined_by)
+SELECT classified.response_id, CAST(NULL AS STRING), 'count'
+FROM classified
 WHERE
-  judged.bucket = 'malformed'
-  AND judged.answer_id NOT IN (SELECT answer_id FROM settled)
+  classified.status = 'malformed'
+  AND classified.response_id NOT IN (SELECT response_id FROM matches)
   AND NOT EXISTS (
     SELECT 1
     FROM requests
-    WHERE request_id NOT IN (SELECT request_id FROM settled WHERE request_id IS NOT NULL)
+    WHERE request_id NOT IN (SELECT request_id FROM matches WHERE request_id IS NOT NULL)
   );
 
 END IF;

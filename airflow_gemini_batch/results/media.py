@@ -1,4 +1,4 @@
-"""Media in answers, such as images: stored as objects in Cloud Storage, which the results table refers to."""
+"""Media in responses, such as images: stored as Cloud Storage objects that the results table refers to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import MediaError
 from airflow_gemini_batch.gcp import bigquery_job
-from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_uri
+from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_folder
+from airflow_gemini_batch.gcp.table_name import get_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,82 +24,77 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.gcp.table_name import TableName
 
-# So many are on their way to Cloud Storage side by side, and as many come with a page.
+# How many uploads run in parallel, and how many rows a page has.
 _AT_ONCE = 4
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class MediaFolder:
-    """``gs://bucket/prefix``, without a slash at its end."""
+    """``gs://bucket/prefix``, without a trailing slash."""
 
     uri: str
 
     @classmethod
     def parse(cls, uri: str, parameter: str = "media_uri_prefix") -> MediaFolder:
-        """Take a URI.
+        """Parse a URI.
 
-        :raises InvalidParameterError: it is not that of a bucket or of a folder in one
+        :raises InvalidParameterError: it is not the URI of a bucket or folder
         """
         return cls(check_folder(parameter, uri))
 
     def store(self, found: TableName, bigquery: BigQuery, storage: Client) -> None:
-        """Make an object of each row of a table; one that is there is left as it is.
+        """Store each row of a table as an object. Objects that already exist are left unchanged.
 
-        :param found: see ``media_found.sql``
-        :raises MediaError: Cloud Storage refused
+        :param found: the table that ``media_found.sql`` fills
+        :raises MediaError: Cloud Storage refused an upload
         """
-        name, prefix = split_uri(self.uri)
-        put = partial(_put, storage.bucket(name), f"{prefix}/" if prefix else "")
-        # Paged by tokens, which hold on to one state of the table; a row may have 100 MB.
+        name, prefix = split_folder(self.uri)
+        put = partial(_put, storage.bucket(name), prefix)
+        # Page tokens keep reading one snapshot of the table; a single row may have 100 MB.
         rows = bigquery.list_rows(bigquery.get_table(str(found)), page_size=_AT_ONCE)
-        done = Counter(_side_by_side(put, rows))
+        done = Counter(_in_parallel(put, rows))
         if done[True]:
-            log.info("Media of answers stored in %s: %s", self.uri, f"{done[True]:,}")
+            log.info("Stored media of responses in %s: %s objects", self.uri, f"{done[True]:,}")
         if done[False]:
             log.warning(
-                "Media of answers that are not base64, left in their responses: %s", f"{done[False]:,}"
+                "Left media that are not valid base64 in their responses: %s parts",
+                f"{done[False]:,}",
             )
 
 
 def find_media(script: str, found: TableName, location: str, bigquery: BigQuery) -> None:
-    """Make the table of the media of a job's answers, once.
+    """Fill the staging table of media, unless an earlier try has.
 
     :param script: see :func:`~airflow_gemini_batch.results.statements.media_script`
-    :raises LandingError: BigQuery refused
+    :raises LandingError: BigQuery refused a request
     """
 
     def start(job_id: str) -> QueryJob:
         return bigquery.query(script, job_id=job_id, location=location, job_retry=None)
 
-    def is_there(_job: QueryJob) -> bool:
-        from google.api_core.exceptions import NotFound
-
-        try:
-            bigquery.get_table(str(found))
-        except NotFound:
-            return False
-        return True
+    def exists(_job: QueryJob) -> bool:
+        return get_table(bigquery, found) is not None
 
     bigquery_job.run(
-        bigquery, location, [bigquery_job.Step(f"gemini-batch-media-{found.table}", start, is_there)]
+        bigquery, location, [bigquery_job.Step(f"gemini-batch-media-{found.table}", start, exists)]
     )
 
 
-def _side_by_side(put: Callable[[Row], bool], rows: Iterable[Row]) -> Iterator[bool]:
-    """Put a few at a time, while the next are fetched."""
-    under_way: deque[Future[bool]] = deque()
+def _in_parallel(put: Callable[[Row], bool], rows: Iterable[Row]) -> Iterator[bool]:
+    """Upload a few at a time while the next rows are fetched."""
+    running: deque[Future[bool]] = deque()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for row in rows:
-            under_way.append(pool.submit(put, row))
-            if len(under_way) == _AT_ONCE:
-                yield under_way.popleft().result()
-        for each in under_way:
+            running.append(pool.submit(put, row))
+            if len(running) == _AT_ONCE:
+                yield running.popleft().result()
+        for each in running:
             yield each.result()
 
 
 def _put(bucket: Bucket, prefix: str, row: Row) -> bool:
-    """Store one; return whether it could be read."""
+    """Upload one; return whether its base64 was valid."""
     from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed
 
     if row["name"] is None:
@@ -107,7 +103,7 @@ def _put(bucket: Bucket, prefix: str, row: Row) -> bool:
     try:
         blob.upload_from_string(row["content"], content_type=row["mime_type"], if_generation_match=0)
     except PreconditionFailed:
-        pass  # The name says that the content is the same.
+        pass  # It exists; the same name means the same content.
     except GoogleAPICallError as error:
         reason = " ".join(error.message.split())
         raise MediaError(f"gs://{bucket.name}/{blob.name}", int(error.code or 0), reason) from error

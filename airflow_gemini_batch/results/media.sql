@@ -1,6 +1,6 @@
--- Media in answers, such as images. The name of an object follows from the bytes that it holds.
+-- Media in responses, such as images. The name of an object is derived from its bytes.
 
--- Base64 is taken in both its alphabets, padded or not; what is none is NULL.
+-- Accepts both alphabets of base64, with or without padding; NULL if the data is not base64.
 CREATE TEMP FUNCTION bytes_of(data STRING) RETURNS BYTES AS (
   IFNULL(
     SAFE.FROM_BASE64(data),
@@ -15,13 +15,13 @@ CREATE TEMP FUNCTION media_bytes(part JSON) RETURNS BYTES AS (
   bytes_of(NULLIF(JSON_VALUE(part, '$.inlineData.data'), ''))
 );
 
--- "image/png" makes "….png", "audio/L16;rate=24000" makes "….l16".
+-- "image/png" becomes "….png", "audio/L16;rate=24000" becomes "….l16".
 CREATE TEMP FUNCTION media_name(content BYTES, mime_type STRING) RETURNS STRING AS (
   TO_HEX(SHA256(content))
   || IFNULL('.' || REGEXP_EXTRACT(LOWER(mime_type), r'^[a-z]+/(?:x-)?([a-z0-9]+)'), '')
 );
 
--- `inlineData` becomes `fileData`, which is how Gemini writes what lies in Cloud Storage.
+-- `inlineData` becomes `fileData`, Gemini's form for objects in Cloud Storage.
 CREATE TEMP FUNCTION with_reference(part JSON, uri STRING) RETURNS JSON AS (
   IF(
     uri IS NULL,

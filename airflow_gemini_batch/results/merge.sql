@@ -1,9 +1,10 @@
--- A key has one row. A success goes before any other row, and of two alike the later answer. A request without
--- a readable answer is as late as its job; of two such, the one that lands now stays.
+-- Each key has one row. A success wins over any other row; of two alike, the later response wins. A request
+-- without a readable response counts as processed at the end of its job; of two such rows, the one that lands
+-- now wins.
 IF
-  EXISTS (SELECT 1 FROM {{results}} WHERE key IN (SELECT key FROM outcomes))
+  EXISTS (SELECT 1 FROM {{ landing.results.quoted }} WHERE key IN (SELECT key FROM outcomes))
 THEN
-  DELETE FROM {{results}} AS landed
+  DELETE FROM {{ landing.results.quoted }} AS landed
   WHERE EXISTS (
     SELECT 1
     FROM outcomes
@@ -11,12 +12,15 @@ THEN
       outcomes.key = landed.key
       AND outcomes.is_best
       AND CASE
-        WHEN (outcomes.bucket = 'succeeded') != (landed.status = 'succeeded') THEN outcomes.bucket = 'succeeded'
+        WHEN (outcomes.status = 'succeeded') != (landed.status = 'succeeded')
+          THEN outcomes.status = 'succeeded'
         ELSE IFNULL(landed.processed_at <= IFNULL(outcomes.processed_at, @job_time), TRUE)
       END
   );
-  DELETE FROM {{errors}}
+  DELETE FROM {{ landing.errors.quoted }}
   WHERE
     key IN (SELECT key FROM outcomes)
-    AND key NOT IN (SELECT key FROM {{results}} WHERE status != 'succeeded' AND key IS NOT NULL);
+    AND key NOT IN (
+      SELECT key FROM {{ landing.results.quoted }} WHERE status != 'succeeded' AND key IS NOT NULL
+    );
 END IF;

@@ -1,4 +1,4 @@
-"""Where the output of a job lies, and its input: objects in Cloud Storage, or a BigQuery table."""
+"""Where a job's output and input are stored: Cloud Storage objects, or a BigQuery table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import OutputNotFoundError
 from airflow_gemini_batch.gcp.gcs_uri import matching, split_uri
-from airflow_gemini_batch.gcp.table_name import TableName
+from airflow_gemini_batch.gcp.table_name import TableName, get_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # `predictions.jsonl`, shards such as `predictions.jsonl-00000-of-00002`, `incremental_predictions.jsonl`.
 _PREDICTIONS = re.compile(r"(?:.*/)?(?:incremental_)?predictions[^/]*")
-
-
 _FIELDS = "bucket,name,generation,updated"
 
 
@@ -34,7 +32,7 @@ class Objects:
 
     @property
     def uris(self) -> list[str]:
-        """``gs://…`` of each object."""
+        """``gs://bucket/name`` of each object."""
         return [uri for uri, _ in self.versions]
 
     @property
@@ -47,24 +45,30 @@ class Objects:
 class JobTable:
     """A table that the job read or wrote.
 
-    :param column_types: type by column name, such as ``{"request": "JSON", "key": "STRING"}``
+    :param column_types: types by column name, such as ``{"request": "JSON", "key": "STRING"}``
+    :param modified: when it was last changed
     """
 
     name: TableName
     column_types: Mapping[str, str]
     modified: datetime | None
 
+    @property
+    def quoted(self) -> str:
+        """The table's name in GoogleSQL."""
+        return self.name.quoted
+
 
 def find_output(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects | JobTable:
-    """Find what the job has written.
+    """Find the job's output.
 
-    :raises OutputNotFoundError: when there is nothing to land
+    :raises OutputNotFoundError: there is nothing to land
     """
     if not job.state.is_terminal:
         raise OutputNotFoundError(
             job,
-            f"Batch job {job.name} is {job.state.name} and still writes its output. Wait for it with "
-            "GeminiBatchJobSensor, then land.",
+            f"Batch job {job.name} is {job.state.name} and is still writing its output. Wait for it with "
+            "GeminiBatchJobSensor, then land it.",
         )
     location = job.output_location or ""
     if not location.startswith("gs://"):
@@ -75,15 +79,15 @@ def find_output(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects 
     if not found.versions:
         raise OutputNotFoundError(
             job,
-            f"Batch job {job.name} ended {job.state.name} ({job.stats}) and left no predictions in "
-            f"{location}. Nothing was landed. If it should have output, look there for objects of "
-            "other names; else submit again.",
+            f"Batch job {job.name} ended as {job.state.name} ({job.stats}) and left no predictions in "
+            f"{location}. Nothing was landed. If it should have output, look for objects with other names "
+            "there; otherwise submit a new job.",
         )
     return found
 
 
 def find_input(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects | JobTable | None:
-    """Find what the job was asked, or ``None`` when it is gone or has changed since the job read it."""
+    """Find the job's input; ``None`` if it no longer exists or has changed since the job read it."""
     started = job.start_time
     if not job.input_uris:
         return None
@@ -104,22 +108,19 @@ def _output_table(job: BatchJob, bigquery: bq.Client) -> JobTable:
                 return table
             raise OutputNotFoundError(
                 job,
-                f"Batch job {job.name} ended {job.state.name} and its output table {place} does not exist. "
-                f"Rows: {job.stats}. Nothing was landed.",
+                f"Batch job {job.name} ended as {job.state.name}, but its output table {place} does not "
+                f"exist. Rows: {job.stats}. Nothing was landed.",
             )
     raise OutputNotFoundError(
         job,
-        f"Batch job {job.name} ended {job.state.name} and does not say where its output lies, so it has "
-        f"written none. Rows: {job.stats}. Nothing was landed; see the job's error, then submit again.",
+        f"Batch job {job.name} ended as {job.state.name} and names no output location, so it has written no "
+        f"output. Rows: {job.stats}. Nothing was landed. Check the job's error, then submit a new job.",
     )
 
 
 def _table(name: TableName, bigquery: bq.Client) -> JobTable | None:
-    from google.api_core.exceptions import NotFound
-
-    try:
-        table = bigquery.get_table(str(name))
-    except NotFound:
+    table = get_table(bigquery, name)
+    if table is None:
         return None
     return JobTable(name, {field.name: field.field_type for field in table.schema}, table.modified)
 

@@ -1,7 +1,7 @@
--- Reads the job's output and input into temporary tables and judges every answer.
+-- Reads the job's output and input into temporary tables and gives every response its status.
 
-CREATE TEMP FUNCTION request_digest(request STRING) RETURNS STRING LANGUAGE js AS r"""
-  // Equal for requests that differ in the order of members, in nulls or in white space only.
+CREATE TEMP FUNCTION canonical_request(request STRING) RETURNS STRING LANGUAGE js AS r"""
+  // Requests that differ only in member order, nulls or white space have the same canonical form.
   const canonical = (value) => {
     if (Array.isArray(value)) return value.map(canonical);
     if (value === null || typeof value !== 'object') return value;
@@ -11,9 +11,9 @@ CREATE TEMP FUNCTION request_digest(request STRING) RETURNS STRING LANGUAGE js A
   return request === null ? null : JSON.stringify(canonical(JSON.parse(request)));
 """;
 
--- Everything of a line that is needed is taken out of it here, once. An answer has one part as a rule: only
--- others are gone through, for their parts that are no thoughts.
-CREATE TEMP TABLE answers AS
+-- Each line is parsed once, here. Most responses have one part; only the others need all their parts read and
+-- joined, without thoughts.
+CREATE TEMP TABLE responses AS
 SELECT *, SAFE.PARSE_JSON(text, wide_number_mode => 'round') AS output
 FROM (
   SELECT
@@ -24,11 +24,11 @@ FROM (
     END AS text
   FROM (
     SELECT
-      GENERATE_UUID() AS answer_id,
+      GENERATE_UUID() AS response_id,
       raw_line,
       key,
       row_status,
-      -- Output in BigQuery does not say; of two jobs the one that ended later is then the later answer.
+      -- Output in BigQuery has no processed_time: the end of the job takes its place.
       IFNULL(SAFE_CAST(processed_time AS TIMESTAMP), IF(raw_line IS NULL, @job_time, NULL)) AS processed_at,
       request,
       response,
@@ -73,15 +73,25 @@ FROM (
         JSON_VALUE(response, '$.usageMetadata.candidatesTokenCount') AS output_tokens,
         JSON_VALUE(response, '$.usageMetadata.thoughtsTokenCount') AS thought_tokens,
         JSON_VALUE(response, '$.usageMetadata.totalTokenCount') AS total_tokens
-      FROM ({{answers_source}})
+      FROM (
+{% if landing.media %}
+        -- The worker has stored the media; the responses get references to it.
+        SELECT * REPLACE (response_with_references(response, @media_uri_prefix) AS response)
+        FROM (
+{% endif %}
+{% include "results/responses_in_" ~ ("lines" if landing.responses_are_lines else "table") ~ ".sql" %}
+{% if landing.media %}
+        )
+{% endif %}
+      )
     )
   )
 );
 
--- A vector with a hole is none.
+-- A vector with a NULL in it is dropped as a whole.
 CREATE TEMP TABLE embeddings AS
 SELECT
-  answer_id,
+  response_id,
   (
     SELECT IF(COUNTIF(number IS NULL) = 0, ARRAY_AGG(number IGNORE NULLS ORDER BY position), NULL)
     FROM (
@@ -89,42 +99,52 @@ SELECT
       FROM UNNEST(JSON_QUERY_ARRAY(response, '$.embedding.values')) AS item WITH OFFSET AS position
     )
   ) AS embedding
-FROM answers
+FROM responses
 WHERE is_embedding;
 
--- `misfit` says where an answer does not fit the response schema.
-CREATE TEMP TABLE judged AS
+-- `misfit` says where a response does not match the response schema.
+CREATE TEMP TABLE classified AS
 SELECT
-  answer_id,
+  response_id,
   name,
   processed_at,
   misfit,
-  {{typed_columns}}
+{% for column in landing.columns %}
+  column_{{ loop.index0 }},
+{% endfor %}
   CASE
     WHEN is_malformed THEN 'malformed'
     WHEN row_status != '' THEN 'failed'
     WHEN block_reason IS NOT NULL THEN 'blocked'
-    WHEN finish_reason IN ({{blocked_reasons}}) THEN 'blocked'
-    WHEN finish_reason IN ({{truncated_reasons}}) THEN 'truncated'
-    WHEN finish_reason NOT IN ({{good_reasons}}) THEN 'failed'
+    WHEN finish_reason IN ('{{ finish_reasons.blocked | join("', '") }}') THEN 'blocked'
+    WHEN finish_reason IN ('{{ finish_reasons.truncated | join("', '") }}') THEN 'truncated'
+    WHEN finish_reason NOT IN ('{{ finish_reasons.succeeded | join("', '") }}') THEN 'failed'
     WHEN is_embedding THEN 'succeeded'
-    WHEN finish_reason IS NULL AND is_mute THEN 'failed'
+    WHEN finish_reason IS NULL AND has_no_text THEN 'failed'
     WHEN misfit IS NOT NULL THEN 'invalid'
     ELSE 'succeeded'
-  END AS bucket
-FROM ({{typed}});
+  END AS status
+FROM ({{ typed_query }});
 
--- `key` is JSON text, so that the text "7" and the number 7 differ; `name` is what people see. `source` holds
--- the request, and is not taken apart unless it must be.
+-- `key` is JSON text, so that the string "7" and the number 7 differ; `name` is the key as users see it.
+-- `source` contains the request and is parsed only if needed.
 CREATE TEMP TABLE requests AS
 SELECT
   GENERATE_UUID() AS request_id,
   key,
-  IFNULL(JSON_VALUE(key, '$'), JSON_VALUE({{asked_request}}, '$.labels.{{key_label}}')) AS name,
+  IFNULL(JSON_VALUE(key, '$'), JSON_VALUE({{ input_request }}, '$.labels.{{ key_label }}')) AS name,
   IF(STARTS_WITH(key, '"'), SAFE_CAST(JSON_VALUE(key, '$') AS NUMERIC), NULL) AS number,
   source
-FROM ({{requests_source}});
+FROM (
+{% if landing.requests is none %}
+{% include "results/requests_unknown.sql" %}
+{% elif landing.requests_are_lines %}
+{% include "results/requests_in_lines.sql" %}
+{% else %}
+{% include "results/requests_in_table.sql" %}
+{% endif %}
+);
 
-CREATE TEMP TABLE settled (answer_id STRING, request_id STRING, way STRING);
+CREATE TEMP TABLE matches (response_id STRING, request_id STRING, joined_by STRING);
 
-CREATE TEMP TABLE digests (answer_id STRING, request_id STRING, digest STRING);
+CREATE TEMP TABLE digests (response_id STRING, request_id STRING, digest STRING);

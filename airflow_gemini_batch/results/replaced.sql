@@ -1,7 +1,7 @@
--- How many failures of earlier jobs a table still has, although @job_names have been asked them again.
+-- How many failures of earlier jobs are still in the table although @job_names resubmitted them.
 SELECT COUNT(*)
-FROM {{errors}}
+FROM {{ errors.quoted }}
 WHERE
   retryable
   AND job_name IN UNNEST(@replaces)
-  AND key IN (SELECT key FROM {{results}} WHERE job_name IN UNNEST(@job_names))
+  AND key IN (SELECT key FROM {{ results.quoted }} WHERE job_name IN UNNEST(@job_names))

@@ -1,9 +1,9 @@
--- The input is gone: the answers themselves tell what was asked.
+-- The input no longer exists: the requests are those that the output repeats.
 SELECT key, ANY_VALUE(TO_JSON_STRING(request)) AS source
-FROM answers
+FROM responses
 WHERE key IS NOT NULL
 GROUP BY key
 UNION ALL
 SELECT CAST(NULL AS STRING), TO_JSON_STRING(request)
-FROM answers
+FROM responses
 WHERE key IS NULL

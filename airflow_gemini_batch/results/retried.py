@@ -1,4 +1,4 @@
-"""What has come of asking failures again, and how the rows stand after it."""
+"""The result of resubmitting failed requests: rounds, and rows by status afterwards."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RetryManifest:
-    """What the rounds of a task run came to.
+    """The result of all rounds of a task run.
 
-    :param job_name: the job whose failures were meant; empty for all of the table
-    :param left: failures that may still succeed when they are asked again
-    :param buckets: all rows that were meant, good ones too, as they stand after the last round
+    :param job_name: the job whose failures were resubmitted; empty for those of the whole table
+    :param left: retryable failures that remain
+    :param counts: rows by status after the last round, including rows that were not resubmitted
     """
 
     job_name: str
@@ -38,7 +38,7 @@ class RetryManifest:
 
     @property
     def rows(self) -> int:
-        """Rows in all buckets."""
+        """Rows of every status."""
         return sum(self.counts.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class RetryManifest:
 
 
 def round_of(landed: Manifest) -> Round:
-    """Read a round off its landing."""
+    """Summarize a round from its landing."""
     return Round(
         job_name=landed.job_name,
         asked=landed.rows if landed.input_rows is None else landed.input_rows,
@@ -68,17 +68,16 @@ def round_of(landed: Manifest) -> Round:
 def standing_script(results: TableName, *, of_jobs: bool) -> str:
     """Return the query that counts rows by status.
 
-    :param of_jobs: only those of the jobs ``@job_names``. Their rows have taken the place of each other, so
-        there is one for each request, and all count
+    :param of_jobs: count only rows of the jobs ``@job_names``. These have replaced each other's rows, so each
+        request has one row, and all rows count
     """
-    is_meant = "job_name IN UNNEST(@job_names)" if of_jobs else "TRUE"
-    return render("results/standing", results=results.quoted, is_meant=is_meant, is_one=str(of_jobs).upper())
+    return render("results/standing", results=results, of_jobs=of_jobs)
 
 
 def count_standing(results: TableName, jobs: tuple[str, ...], bigquery: bq.Client) -> dict[RowStatus, int]:
-    """Count the rows of a table by bucket.
+    """Count the rows of a table by status.
 
-    :param jobs: a job and those that were asked its failures again; empty for all
+    :param jobs: a job and the jobs that resubmitted its failures; empty for all jobs
     """
     from google.cloud import bigquery as bq
 

@@ -1,4 +1,4 @@
-"""What became of a row: every row of a job's input ends in exactly one status."""
+"""Row status: every input row of a job ends in exactly one."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from enum import StrEnum
 
 
 class RowStatus(StrEnum):
-    """What became of one row of the input; the value is ``status`` in the tables."""
+    """The outcome of one input row; the column ``status`` of the tables."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """The service answered with an error, or with no answer at all."""
+    """The service returned an error, or nothing."""
     BLOCKED = "blocked"
-    """A filter stopped the prompt or the answer."""
+    """A filter blocked the prompt or the response."""
     TRUNCATED = "truncated"
-    """The answer stops in the middle, at a limit of tokens."""
+    """The response was cut off at a token limit."""
     INVALID = "invalid"
-    """The answer does not fit the response schema."""
+    """The response does not match the response schema."""
     MALFORMED = "malformed"
     """The output line is not JSON."""
     MISSING = "missing"
-    """There is no output line."""
+    """The output has no line for the row."""
 
     def __str__(self) -> str:
         return self.value
@@ -38,11 +38,11 @@ FINISH_REASONS = {
         *("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"),
     ),
 }
-"""``candidates[].finishReason`` by row status. An unknown one counts as failed, never as good."""
+"""``candidates[].finishReason`` by row status. An unknown one means failed, never succeeded."""
 
 
 def status_of(finish_reason: str) -> RowStatus:
-    """Return the status of a row with this ``finishReason`` whose answer fits the schema."""
+    """Return the status of a row with this ``finishReason`` whose response matches the schema."""
     for status, reasons in FINISH_REASONS.items():
         if finish_reason in reasons:
             return status

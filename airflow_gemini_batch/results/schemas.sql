@@ -1,4 +1,5 @@
--- The different response schemas that the requests of a job ask for; NULL where one asks for none.
+{% from "results/job_table.sql" import json %}
+-- The different response schemas that the requests of a job contain; NULL for requests without one.
 SELECT schema
 FROM (
   SELECT
@@ -14,10 +15,23 @@ FROM (
         NULLIF(JSON_QUERY(request, '$.generationConfig'), 'null'),
         NULLIF(JSON_QUERY(request, '$.generation_config'), 'null')
       ) AS config
-    FROM (SELECT CAST({{request}} AS STRING) AS request FROM {{table}})
+    FROM (
+      SELECT
+        CAST(
+{% if not is_lines %}
+          TO_JSON_STRING({{ json(source, "request") }})
+{% elif is_output %}
+          TO_JSON_STRING(JSON_QUERY(SAFE.PARSE_JSON(line, wide_number_mode => 'round'), '$.request'))
+{% else %}
+          JSON_QUERY(line, '$.request')
+{% endif %}
+          AS STRING
+        ) AS request
+      FROM {{ source.quoted }}
+    )
     WHERE request != 'null'
   )
 )
 GROUP BY schema
 ORDER BY schema
-LIMIT {{limit}}
+LIMIT {{ limit }}

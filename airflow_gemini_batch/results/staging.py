@@ -1,4 +1,4 @@
-"""Output and input of a job as raw lines in BigQuery: one column, a line a row."""
+"""Staging tables: a job's output and input as raw lines in BigQuery, one column, one line per row."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.gcp import bigquery_job
+from airflow_gemini_batch.gcp.table_name import get_table
 from airflow_gemini_batch.results.outputs import JobTable, Objects
 
 if TYPE_CHECKING:
@@ -18,55 +19,56 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.gcp.table_name import TableName
 
 LIFE = timedelta(days=1)
-"""After it, a staging table that a killed worker has left is gone."""
+"""When a staging table expires, in case a killed worker has not dropped it."""
 
 
 @dataclass(frozen=True)
 class Sources:
     """What a landing reads.
 
-    :param answers: a staging table, or the job's output table
-    :param requests: the same of the input; ``None`` when it cannot be read any more
+    :param responses: a staging table, or the job's output table
+    :param requests: the same for the input; ``None`` if it has changed or no longer exists
     :param staged: the objects to load, by staging table
-    :param digest: stands for the job, what it read and wrote, and what was asked of the landing
+    :param digest: of the job, its input and output, and the settings of the landing
     """
 
-    answers: TableName | JobTable
+    responses: TableName | JobTable
     requests: TableName | JobTable | None
     staged: dict[TableName, Objects]
     digest: str
 
     @classmethod
     def of(
-        cls, output: Objects | JobTable, given: Objects | JobTable | None, beside: TableName, digest: str
+        cls, output: Objects | JobTable, given: Objects | JobTable | None, destination: TableName, digest: str
     ) -> Sources:
-        """Name the staging tables.
+        """Choose the names of the staging tables.
 
-        :param beside: the table that they lie beside
+        :param given: the job's input
+        :param destination: staging tables are created in its dataset
         """
         staged: dict[TableName, Objects] = {}
 
         def source(place: Objects | JobTable, role: str) -> TableName | JobTable:
             if isinstance(place, JobTable):
                 return place
-            table = beside.sibling(f"gemini_batch_staging_{digest}_{role}")
+            table = destination.sibling(f"gemini_batch_staging_{digest}_{role}")
             staged[table] = place
             return table
 
-        answers = source(output, "answers")
-        return cls(answers, source(given, "requests") if given else None, staged, digest)
+        responses = source(output, "responses")
+        return cls(responses, source(given, "requests") if given else None, staged, digest)
 
 
 def stage(bigquery: Client, location: str, places: Mapping[TableName, Objects]) -> None:
-    """Load the objects into their tables, side by side; what an earlier try has loaded is kept.
+    """Load the objects into their tables, in parallel. Tables that an earlier try has filled are kept.
 
-    :raises LandingError: when a load fails
+    :raises LandingError: a load failed
     """
     steps = [
         bigquery_job.Step(
             stem=f"gemini-batch-load-{table.table}",
             start=partial(_load, bigquery, location, table, objects),
-            is_usable=partial(_is_there, bigquery, table),
+            is_usable=partial(_is_loaded, bigquery, table),
         )
         for table, objects in places.items()
     ]
@@ -86,14 +88,14 @@ def _load(bigquery: Client, location: str, table: TableName, objects: Objects, j
     staging = Table(str(table), lines)
     staging.expires = datetime.now(UTC) + LIFE
     bigquery.create_table(staging, exists_ok=True)
-    # CSV without quotes, split at a byte that JSON never holds: each line arrives as it is, JSON or not.
+    # CSV without quotes, split at a byte that JSON cannot contain: each line arrives unchanged, JSON or not.
     config = LoadJobConfig(
         source_format=SourceFormat.CSV,
         field_delimiter="\x01",
         quote_character="",
         schema=lines,
         write_disposition=WriteDisposition.WRITE_TRUNCATE,
-        # A broken line may hold anything: it must fail neither the load nor other lines.
+        # An invalid line may contain any byte, and must fail neither the load nor other lines.
         ignore_unknown_values=True,
         preserve_ascii_control_characters=True,
     )
@@ -102,11 +104,6 @@ def _load(bigquery: Client, location: str, table: TableName, objects: Objects, j
     )
 
 
-def _is_there(bigquery: Client, table: TableName, job: LoadJob) -> bool:
-    from google.api_core.exceptions import NotFound
-
-    try:
-        rows: int | None = bigquery.get_table(str(table)).num_rows
-    except NotFound:
-        return False
-    return rows is not None and rows == job.output_rows
+def _is_loaded(bigquery: Client, table: TableName, job: LoadJob) -> bool:
+    found = get_table(bigquery, table)
+    return found is not None and found.num_rows is not None and found.num_rows == job.output_rows

@@ -1,11 +1,17 @@
--- How many rows of each status there are. Of several jobs' rows of one key those that were landed last count.
+-- How many rows have each status. If several jobs have rows of one key, only those landed last count.
 SELECT status, COUNT(*) AS row_count
 FROM (
   SELECT
     status,
-    {{is_one}} OR key IS NULL OR landed_at = MAX(landed_at) OVER (PARTITION BY key) AS counts
-  FROM {{results}}
-  WHERE {{is_meant}}
+{% if of_jobs %}
+    TRUE AS counts
+{% else %}
+    key IS NULL OR landed_at = MAX(landed_at) OVER (PARTITION BY key) AS counts
+{% endif %}
+  FROM {{ results.quoted }}
+{% if of_jobs %}
+  WHERE job_name IN UNNEST(@job_names)
+{% endif %}
 ) AS found
 WHERE counts
 GROUP BY status

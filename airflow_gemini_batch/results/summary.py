@@ -1,4 +1,4 @@
-"""The manifest: what a landing did, small enough for XCom."""
+"""The manifest: a summary of a landing, small enough for XCom."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.gcp.table_name import TableName
 
 WAYS = ("key", "label", "number", "request", "count")
-"""How an output row was joined to its input row: by its key; by the label in the echoed request; by a key
-that came back as a number; by the canonical request; by count alone, where it carries nothing else."""
+"""How an output row was joined to its input row: by its key; by the label in the request that the output
+repeats; by a key that came back as a number; by the canonical request; if it has none of these, by count."""
 
 MAX_BYTES = 4096
-# Names have up to 1,024 bytes each, and letters beyond ASCII take six. In this order they are left out of a
-# manifest that would be too large: the job knows the first, the DAG and the log know the others.
+# Names have up to 1,024 bytes each, and JSON takes six for a character outside ASCII. A manifest that would
+# be too large leaves them out in this order: the first is in the job, the others are in the DAG and the log.
 _LONG = ("output_location", "error_table", "destination_table")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What became of the rows of one job.
+    """The outcome of one job's rows.
 
-    :param counts: rows by status; they add up to ``input_rows`` unless ``unmatched`` rows came on top
-    :param input_rows: ``None`` when the input had changed or was gone
-    :param output_rows: lines, or rows of the output table, duplicates included
-    :param duplicates: output rows that were left out, because their request has an answer already
-    :param unmatched: output rows, landed, that answer no row of the input
-    :param joined_by: rows by the way of :data:`WAYS` in which they were joined
-    :param cost_usd: the sum over the rows; ``None`` for a model whose price is not known
-    :param estimated_cost_usd: what was estimated before the job was created, if it was
+    :param counts: rows by status; they add up to ``input_rows``, plus any ``unmatched`` rows
+    :param input_rows: ``None`` if the input has changed or no longer exists
+    :param output_rows: lines, or rows of the output table, including duplicates
+    :param duplicates: output rows not landed because their request already has a response
+    :param unmatched: landed output rows that match no input row
+    :param joined_by: rows by how they were joined, see :data:`WAYS`
+    :param cost_usd: sum over the rows; ``None`` if the model's price is unknown
+    :param estimated_cost_usd: the estimate made before the job was created, if any
     """
 
     job_name: str
@@ -65,27 +65,27 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """Rows in all buckets."""
+        """Rows of every status."""
         return sum(self.counts.values())
 
     def check_rows(self) -> None:
-        """Pass when every row of the input is in one bucket, and no other row.
+        """Check that the counts add up to the rows of the input.
 
-        :raises RowCountError: the output answers what was not asked; the rows are in the table all the same
+        :raises RowCountError: the output has rows that match no input row; all rows are landed anyway
         """
         if self.input_rows is None or self.rows == self.input_rows:
             return
         raise RowCountError(
-            f"The input of {self.job_name} has {self.input_rows:,} rows, and {self.rows:,} are accounted "
-            f"for: {self.unmatched:,} output rows answer what was not asked. Nothing is lost, all rows are "
-            f"in {self.destination_table}. Was the input replaced after the job was submitted?",
+            f"The input of {self.job_name} has {self.input_rows:,} rows, but {self.rows:,} were landed: "
+            f"{self.unmatched:,} output rows match no input row. No row is lost: all are in "
+            f"{self.destination_table}. Check whether the input was replaced after the job was submitted.",
             self.to_dict(),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON types: times in ISO 8601, cost in US dollars.
 
-        In JSON it has at most :data:`MAX_BYTES`; names too long for that are ``None``.
+        As JSON it has at most :data:`MAX_BYTES` bytes; names that do not fit are ``None``.
         """
         facts = {
             "job_name": self.job_name,
@@ -113,7 +113,7 @@ class Manifest:
         return facts
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{count:,} {bucket}" for bucket, count in self.counts.items() if count)
+        counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items() if count)
         cost = "cost unknown" if self.cost_usd is None else f"about ${self.cost_usd:.4f}"
         return (
             f"Landed {self.rows:,} rows in {self.destination_table}: {counts or 'none'}; "
@@ -124,9 +124,10 @@ class Manifest:
 def manifest(
     job: BatchJob, counts: Mapping[str, Any], *, destination: TableName, errors: TableName, input_known: bool
 ) -> Manifest:
-    """Make the manifest of a landing.
+    """Build the manifest of a landing.
 
-    :param counts: the row of counts that the script of landing ends with
+    :param counts: the row of counts that the landing script returns
+    :param input_known: whether the job's input still exists unchanged
     """
     return Manifest(
         job_name=str(job.name),

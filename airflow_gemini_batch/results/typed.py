@@ -1,8 +1,8 @@
-"""The answer as typed columns: SQL that reads a JSON value by its schema and says where it does not fit.
+"""Typed columns: SQL that reads the model's JSON answer by its schema and finds where it does not match.
 
-Three layers of SELECT, each over the one below, so that nothing is taken out of the JSON twice: what stands
-at each path (``item_N``), what it is as SQL (``value_N``), and of these the columns and the first misfit. The
-items of an array are the rows of a sub-query with the same three layers.
+Three nested SELECTs read each JSON path only once: the JSON value at each path (``item_N``), its SQL value
+(``value_N``), and from these the columns and the first misfit. The items of an array are the rows of a
+subquery with the same three layers. The SQL is as recursive as the schema, so no template builds it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Typed:
     """The typed columns of an answer.
 
-    :param query: all columns of its source, ``column_0``, ``column_1`` … and ``misfit``: where the answer
-        does not fit, such as ``$.items[3].price is not FLOAT64``; NULL when it does
-    :param parameters: its query parameters, each an ARRAY<STRING>
+    :param query: returns all columns of its source, ``column_0``, ``column_1`` … and ``misfit``: where the
+        answer does not match, such as ``$.items[3].price is not FLOAT64``; NULL if it matches
+    :param parameters: its query parameters, each an ``ARRAY<STRING>``
     """
 
     query: str
@@ -31,8 +31,9 @@ class Typed:
 
 
 def typed(columns: Sequence[Column], source: str) -> Typed:
-    """Type an answer.
+    """Build the query that reads the typed columns.
 
+    :param columns: the properties of the response schema
     :param source: a table, or a query in parentheses, with the answer in a JSON column ``output``
     """
     if not columns:
@@ -41,19 +42,19 @@ def typed(columns: Sequence[Column], source: str) -> Typed:
     root.misfits.append("WHEN IFNULL(JSON_TYPE(output), '') != 'object' THEN ' is not a JSON object'")
     values = [root.member(column, "$", "") for column in columns]
     named = [f"{value} AS column_{index}" for index, value in enumerate(values)]
-    of_the_source = f"* EXCEPT ({', '.join([*root.items, *root.values])})"
-    results = [of_the_source, *named, f"'$' || {root.misfit} AS misfit"]
+    source_columns = f"* EXCEPT ({', '.join([*root.items, *root.values])})"
+    results = [source_columns, *named, f"'$' || {root.misfit} AS misfit"]
     return Typed(root.query(source, results), root.parameters)
 
 
 @dataclass
 class _Node:
-    """One JSON value, the answer or an item of an array, and what is taken out of it.
+    """One JSON value, the answer or an item of an array, and the SQL that reads its members.
 
-    :param name: the SQL column that holds it
-    :param items: the lowest layer: SQL by the name of its column
-    :param values: the layer above
-    :param misfits: WHEN … THEN …, in the order of the schema
+    :param name: the SQL column with the value
+    :param items: the lowest layer: SQL by column name
+    :param values: the layer above it: SQL by column name
+    :param misfits: ``WHEN … THEN …`` clauses, in the order of the schema
     """
 
     name: str
@@ -65,28 +66,28 @@ class _Node:
 
     @property
     def misfit(self) -> str:
-        """The path, after that of the node, and the fault of what does not fit first; else NULL."""
+        """SQL of the first misfit: its path below this node and the reason; NULL if there is none."""
         return f"CASE {' '.join(self.misfits)} END"
 
     def query(self, source: str, results: Sequence[str]) -> str:
-        """Return the three layers over a source."""
+        """Return the three layers on top of a source."""
         for layer in (self.items, self.values):
             columns = ", ".join(f"{sql} AS {name}" for name, sql in layer.items())
             source = f"(SELECT *, {columns} FROM {source})"  # noqa: S608
         return f"SELECT {', '.join(results)} FROM {source}"  # noqa: S608
 
     def member(self, column: Column, above: str, parent: str) -> str:
-        """Take a property out and return the SQL of its value.
+        """Read a property; return the SQL of its value.
 
         :param above: JSON path of its object
-        :param parent: SQL that says whether there is that object, ending in AND; empty when there must be
+        :param parent: SQL that tests whether that object exists, ending in AND; empty if it always does
         """
         if not column.is_written:
             return f"CAST({'[]' if column.mode == 'REPEATED' else 'NULL'} AS {column.sql_type})"
         return self.value(column, f"{above}.{column.name}", parent)
 
     def value(self, column: Column, path: str, parent: str = "") -> str:
-        """Take what stands at a path out and return the SQL of its value."""
+        """Read the value at a path; return its SQL."""
         number = next(self.numbers)
         self.items[f"item_{number}"] = f"JSON_QUERY({self.name}, '{path}')"
         if column.mode == "REPEATED":
@@ -103,7 +104,7 @@ class _Node:
         if column.enum:
             self.parameters[f"enum_{number}"] = list(column.enum)
             outside = f"CAST({value} AS STRING) NOT IN UNNEST(@enum_{number})"
-            self._complain(outside, f"'{place} is none of its enum'")
+            self._add_misfit(outside, f"'{place} is not one of its enum values'")
         return value
 
     def _record(self, column: Column, number: int, path: str, parent: str) -> str:
@@ -118,7 +119,7 @@ class _Node:
         node = _Node(f"node_{number}", self.numbers, self.parameters)
         one = replace(column, mode="NULLABLE", required=True, nullable=False)
         fitting = node.value(one, "$")
-        # A null among the items is a JSON null in BigQuery, and an SQL one elsewhere.
+        # A null item is a JSON null in BigQuery, and an SQL NULL in its emulator.
         all_items = f"UNNEST(JSON_QUERY_ARRAY(as_array({item}))) AS item WITH OFFSET AS {position}"
         rows = f"(SELECT {position}, IFNULL(item, JSON 'null') AS {node.name} FROM {all_items})"  # noqa: S608
         misfit = f"'[' || CAST({position} AS STRING) || ']' || {node.misfit}"
@@ -128,14 +129,14 @@ class _Node:
         self.values[value] = f"(SELECT STRUCT({all_fitting}, {first_misfit}) FROM ({results}))"  # noqa: S608
         missed = f"IFNULL(JSON_TYPE({item}), '') != 'array'"
         self._miss(column, number, place, parent, missed, "an array")
-        self._complain(f"{value}.misfit IS NOT NULL", f"'{place}' || {value}.misfit")
+        self._add_misfit(f"{value}.misfit IS NOT NULL", f"'{place}' || {value}.misfit")
         return f"IFNULL({value}.fitting, [])"
 
     def _miss(self, column: Column, number: int, place: str, parent: str, missed: str, called: str) -> None:
-        """Complain of what has no value: missing, null or of another type.
+        """Add the misfit of a value that is missing, null or of another type.
 
-        :param missed: SQL that says so; nothing else is asked of an answer that fits
-        :param called: the type; empty when there is no other
+        :param missed: SQL that tests for it; the only test that a matching answer needs
+        :param called: name of the expected type; empty if any type matches
         """
         item, type_ = f"item_{number}", f"JSON_TYPE(item_{number})"
         if column.required and not column.nullable:
@@ -147,7 +148,7 @@ class _Node:
         else:
             return
         why = f"WHEN {item} IS NULL THEN ' is missing' WHEN {type_} = 'null' THEN ' is null'"
-        self._complain(condition, f"'{place}' || CASE {why} ELSE ' is not {called}' END")
+        self._add_misfit(condition, f"'{place}' || CASE {why} ELSE ' is not {called}' END")
 
-    def _complain(self, condition: str, complaint: str) -> None:
-        self.misfits.append(f"WHEN {condition} THEN {complaint}")
+    def _add_misfit(self, condition: str, reason: str) -> None:
+        self.misfits.append(f"WHEN {condition} THEN {reason}")

@@ -1,4 +1,4 @@
--- What stands in the JSON of an answer, as SQL. A value of the wrong type is NULL, never a failed statement.
+-- JSON values of an answer as SQL values. A value of the wrong type is NULL and never fails the statement.
 
 CREATE TEMP FUNCTION as_string(item JSON) RETURNS STRING AS (
   IF(JSON_TYPE(item) = 'string', JSON_VALUE(item, '$'), NULL)
@@ -21,7 +21,7 @@ CREATE TEMP FUNCTION as_bool(item JSON) RETURNS BOOL AS (
   IF(JSON_TYPE(item) = 'boolean', SAFE_CAST(JSON_VALUE(item, '$') AS BOOL), NULL)
 );
 
--- Text matching a pattern, and without the digits of a second that BigQuery has no place for.
+-- Text that matches a pattern, without the digits beyond microseconds, which BigQuery cannot store.
 CREATE TEMP FUNCTION as_clock(item JSON, pattern STRING) RETURNS STRING AS (
   IF(
     REGEXP_CONTAINS(as_string(item), pattern),
@@ -34,7 +34,7 @@ CREATE TEMP FUNCTION as_date(item JSON) RETURNS DATE AS (
   SAFE_CAST(as_clock(item, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}$') AS DATE)
 );
 
--- Without a zone it is UTC.
+-- Without a time zone it is UTC.
 CREATE TEMP FUNCTION as_timestamp(item JSON) RETURNS TIMESTAMP AS (
   SAFE_CAST(
     as_clock(
@@ -44,7 +44,7 @@ CREATE TEMP FUNCTION as_timestamp(item JSON) RETURNS TIMESTAMP AS (
   )
 );
 
--- A column TIME knows no zone: one other than UTC does not fit.
+-- TIME has no time zone, so any zone other than UTC does not match.
 CREATE TEMP FUNCTION as_time(item JSON) RETURNS TIME AS (
   SAFE_CAST(
     REGEXP_REPLACE(

@@ -1,4 +1,4 @@
--- What jobs have cost and used, by day, DAG, model and labels. A job has one model; a row that failed names none.
+-- Cost and tokens of jobs by day, DAG, model and labels. A job has one model, but failed rows do not name it.
 SELECT
   day,
   dag_id,
@@ -28,8 +28,8 @@ FROM (
     SUM(thought_tokens) AS thought_tokens,
     SUM(total_tokens) AS total_tokens,
     SUM(cost_usd) AS cost_usd
-  FROM {{table}}
-  -- By place: the table may have columns of these names, from a response schema.
+  FROM {{ table.quoted }}
+  -- By position, because the response schema may have columns with these names.
   GROUP BY 1, 2, 3
 ) AS jobs
 GROUP BY day, dag_id, model, labels

@@ -1,4 +1,4 @@
-"""What differs between the versions of Airflow, each with its reason and the version that ends it."""
+"""What depends on the Airflow version."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ASK_SECONDS = 3.0
-_GOES_ON = (None, "running", "queued", "scheduled", "deferred")
+_STATE_TIMEOUT = 3.0
+_UNFINISHED = (None, "running", "queued", "scheduled", "deferred")
 
 
 def run_identity(context: Context) -> RunIdentity:
@@ -25,8 +25,8 @@ def run_identity(context: Context) -> RunIdentity:
     return RunIdentity(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
 
 
-class Notebook:
-    """``task_state_store``, which unlike XCom outlives a retry. Airflow has it from 3.3 on."""
+class TaskState:
+    """The job name in ``task_state_store``, which unlike XCom survives a retry. Needs Airflow 3.3."""
 
     _KEY = "gemini_batch_job"
 
@@ -34,29 +34,29 @@ class Notebook:
         self._store: Any = context.get("task_state_store")
 
     def read(self) -> JobName | None:
-        """The job that an earlier try noted down."""
-        note = self._store.get(self._KEY) if self._store is not None else None
+        """Return the job that an earlier try recorded, if any."""
+        name = self._store.get(self._KEY) if self._store is not None else None
         try:
-            return JobName.parse(note) if note else None
+            return JobName.parse(name) if name else None
         except InvalidParameterError:
             return None
 
     def write(self, name: JobName) -> None:
-        """Note a job down."""
+        """Record a job."""
         if self._store is not None:
             self._store.set(self._KEY, str(name))
 
 
 def was_stopped_by_user(ti: Any) -> bool:
-    """Whether a task that is told to end is no longer wanted, as opposed to a worker that shuts down.
+    """Whether a terminated task was stopped by a user, as opposed to its worker shutting down.
 
-    Airflow sends the same signal for both, so the state of the task is asked for: from the database in
-    Airflow 2, from the API server in Airflow 3. In doubt the answer is no: a job that goes on can be
-    attached to, a cancelled one is paid again.
+    Airflow sends the same signal for both, so this reads the state of the task: from the database in
+    Airflow 2, from the API server in Airflow 3. False if the state cannot be read: a retry can attach to a
+    running job, but has to pay for a cancelled one again.
     """
     states: list[str | None] = []
 
-    def ask() -> None:
+    def read_states() -> None:
         try:
             if hasattr(ti, "current_state"):
                 states.append(ti.current_state())
@@ -65,10 +65,10 @@ def was_stopped_by_user(ti: Any) -> bool:
             runs = ti.get_task_states(ti.dag_id, index, [ti.task_id], run_ids=[ti.run_id])
             states.extend(state for tasks in runs.values() for state in tasks.values())
         except Exception as error:
-            log.warning("Airflow does not say whether this task is still wanted: %s", type(error).__name__)
+            log.warning("Cannot read from Airflow whether a user stopped this task: %s", type(error).__name__)
 
-    # The main thread may be in the middle of a talk with its supervisor, and hold the line.
-    thread = threading.Thread(target=ask, daemon=True)
+    # The main thread may be in the middle of a request to its supervisor, holding the lock on the connection.
+    thread = threading.Thread(target=read_states, daemon=True)
     thread.start()
-    thread.join(timeout=_ASK_SECONDS)
-    return bool(states) and not any(state in _GOES_ON for state in states)
+    thread.join(timeout=_STATE_TIMEOUT)
+    return bool(states) and not any(state in _UNFINISHED for state in states)

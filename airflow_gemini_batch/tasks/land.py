@@ -1,10 +1,11 @@
-"""What the faces that land results have in common: the operator, and the decorator."""
+"""Landing the results of a job, for the results operator, the retry operator and the decorator."""
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import (
@@ -19,12 +20,13 @@ from airflow_gemini_batch.exceptions import (
 )
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.links import BatchJobLink
-from airflow_gemini_batch.tasks.wait import LoggingFace, choice, connect, fail_without_retry
+from airflow_gemini_batch.tasks.options import LandingOptions
+from airflow_gemini_batch.tasks.wait import choice, connect, fail_without_retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
     from google.cloud import bigquery as bq
     from google.cloud import storage as gcs
 
@@ -40,8 +42,10 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.results.retried import RetryManifest
     from airflow_gemini_batch.results.summary import Manifest
 
-# A retry of landing meets these again; what else BigQuery refuses may pass.
-_LASTING = (
+log = logging.getLogger(__name__)
+
+# A retry would meet these again; other errors of BigQuery may be transient.
+_PERMANENT = (
     DatasetNotFoundError,
     LocationMismatchError,
     OutputNotFoundError,
@@ -50,27 +54,15 @@ _LASTING = (
 )
 
 
-class LandingFace(LoggingFace, Protocol):
-    """A face that lands results; the values are those of GeminiBatchResultsToBigQueryOperator."""
-
-    error_table: str | None
-    response_schema: Any
-    write_mode: str
-    include_request: bool
-    include_response: bool
-    media_uri_prefix: str | None
-    min_success_ratio: float
-    max_invalid_ratio: float
-    report_uri: str | None
-    prices: Any
-    usage_view: bool
-    project_id: str | None
-
-
 @dataclass(frozen=True)
-class LandingValues:
-    """The values of a face that lands, checked."""
+class Landing:
+    """Landing options, checked and resolved against a project.
 
+    :param project: runs the BigQuery jobs
+    :param report: where to write the report, if anywhere
+    """
+
+    options: LandingOptions
     project: str
     destination: TableName
     error_table: TableName
@@ -82,8 +74,10 @@ class LandingValues:
     prices: BatchPrices | None
 
 
-def landing_values(face: LandingFace, destination_table: str, hook: GeminiBatchHook) -> LandingValues:
-    """Check all that can be checked without a job.
+def check_landing(
+    options: LandingOptions, hook: GeminiBatchHook, destination_table: str, project_id: str | None
+) -> Landing:
+    """Check everything that can be checked without a job.
 
     :raises InvalidParameterError: a value cannot work
     """
@@ -95,44 +89,51 @@ def landing_values(face: LandingFace, destination_table: str, hook: GeminiBatchH
     from airflow_gemini_batch.results.media import MediaFolder
     from airflow_gemini_batch.results.report.location import ReportPlace
 
-    if face.media_uri_prefix and not face.include_response:
+    media, report, schema = options.media_uri_prefix, options.report_uri, options.response_schema
+    if media and not options.include_response:
         fix = "without responses nothing would refer to the images: leave out include_response=False"
-        raise InvalidParameterError("media_uri_prefix", face.media_uri_prefix, fix)
-    project = hook.resolve_project(face.project_id)
+        raise InvalidParameterError("media_uri_prefix", media, fix)
+    project = hook.resolve_project(project_id)
     destination = TableName.parse(destination_table, project)
-    return LandingValues(
+    return Landing(
+        options=options,
         project=project,
         destination=destination,
-        error_table=TableName.parse(face.error_table or f"{destination}_errors", project, "error_table"),
-        write_mode=choice(WriteMode, "write_mode", face.write_mode),
-        response_schema=ResponseSchema.of(face.response_schema) if face.response_schema else None,
-        media=MediaFolder.parse(face.media_uri_prefix) if face.media_uri_prefix else None,
-        gates=Gates.of(face.min_success_ratio, face.max_invalid_ratio),
-        report=ReportPlace.parse(face.report_uri) if face.report_uri else None,
-        prices=None if face.prices is None else BatchPrices.of(face.prices),
+        error_table=TableName.parse(options.error_table or f"{destination}_errors", project, "error_table"),
+        write_mode=choice(WriteMode, "write_mode", options.write_mode),
+        response_schema=ResponseSchema.of(schema) if schema else None,
+        media=MediaFolder.parse(media) if media else None,
+        gates=Gates.of(options.min_success_ratio, options.max_invalid_ratio),
+        report=ReportPlace.parse(report) if report else None,
+        prices=None if options.prices is None else BatchPrices.of(options.prices),
     )
 
 
 def land_results(
-    face: LandingFace, context: Context, *, job_name: str, destination_table: str
+    operator: BaseOperator,
+    context: Context,
+    *,
+    job_name: str,
+    destination_table: str,
+    project_id: str | None,
 ) -> dict[str, Any]:
-    """Land the results of a job, report on them, and hold them against the gates.
+    """Land the results of a job, report on them, and check them against the quality gates.
 
+    :param operator: has the attributes of :class:`LandingOptions`
     :return: the manifest; it is in XCom too when the rows are landed and the task fails
     """
-    with fail_without_retry(*_LASTING):
+    with fail_without_retry(*_PERMANENT):
         name = JobName.parse(job_name)
-        hook = connect(face)
-        values = landing_values(face, destination_table, hook)
-        manifest = land_job(face, context, hook, values, hook.get_job(name))
-    return passed(manifest, values.gates, context)
+        hook = connect(operator)
+        landing = check_landing(LandingOptions.of(operator), hook, destination_table, project_id)
+        manifest = land_job(landing, context, hook, hook.get_job(name))
+    return passed(manifest, landing.gates, context)
 
 
 def land_job(
-    face: LandingFace,
+    landing: Landing,
     context: Context,
     hook: GeminiBatchHook,
-    values: LandingValues,
     job: BatchJob,
     *,
     replaces: tuple[str, ...] = (),
@@ -141,44 +142,45 @@ def land_job(
     """Land the results of a job and report on them.
 
     :param job: as just read from the service
-    :param replaces: see :class:`LandingRequest`, as for ``replaced_by``
+    :param replaces: see :class:`LandingRequest`, also for ``replaced_by``
     """
     from airflow_gemini_batch.results.landing import LandingRequest, land
 
+    options = landing.options
     request = LandingRequest(
         job=job,
-        destination=values.destination,
-        error_table=values.error_table,
+        destination=landing.destination,
+        error_table=landing.error_table,
         run=run_identity(context),
-        response_schema=values.response_schema,
-        find_schema=face.response_schema is not False,
-        write_mode=values.write_mode,
-        include_request=face.include_request,
-        include_response=face.include_response,
-        media=values.media,
+        response_schema=landing.response_schema,
+        infer_schema=options.response_schema is not False,
+        write_mode=landing.write_mode,
+        include_request=options.include_request,
+        include_response=options.include_response,
+        media=landing.media,
         replaces=replaces,
         replaced_by=replaced_by,
-        prices=values.prices,
-        usage_view=face.usage_view,
+        prices=landing.prices,
+        usage_view=options.usage_view,
     )
     BatchJobLink.persist(context, job.name)
-    bigquery, storage = hook.bigquery_client(values.project), hook.storage_client(values.project)
-    with fail_without_retry(*_LASTING):
+    bigquery, storage = hook.bigquery_client(landing.project), hook.storage_client(landing.project)
+    with fail_without_retry(*_PERMANENT):
         manifest = land(request, bigquery=bigquery, storage=storage)
-        face.log.info("%s", manifest)
+        log.info("%s", manifest)
         with _kept(context, manifest):
             try:
-                if values.report:
-                    written = _report(values.report, request, manifest, bigquery, storage)
-                    face.log.info("Report: %s", written)
+                if landing.report:
+                    written = _report(landing.report, request, manifest, bigquery, storage)
+                    log.info("Report: %s", written)
             finally:
-                # Rows that do not add up weigh more than a page that fails, and are what it is looked at for.
+                # Rows that do not add up matter more than a report that fails, and are a reason to read one.
                 manifest.check_rows()
     return manifest
 
 
 def passed(landed: Manifest | RetryManifest, gates: Gates, context: Context) -> dict[str, Any]:
-    """Return a manifest that passes the gates; else it is in XCom all the same, and the task fails."""
+    """Return a manifest that passes the quality gates; otherwise put it into XCom and fail the task."""
     with fail_without_retry(QualityGateError), _kept(context, landed):
         gates.check(landed)
     return landed.to_dict()
@@ -187,7 +189,7 @@ def passed(landed: Manifest | RetryManifest, gates: Gates, context: Context) -> 
 def _report(
     place: ReportPlace, request: LandingRequest, manifest: Manifest, bigquery: bq.Client, storage: gcs.Client
 ) -> str:
-    """Write the page about what was landed, and say where it is."""
+    """Write the report about what was landed, and return its URI."""
     from airflow_gemini_batch.results.report.facts import report_facts
     from airflow_gemini_batch.results.report.page import render
 
@@ -204,7 +206,7 @@ def _report(
 
 @contextmanager
 def _kept(context: Context, landed: Manifest | RetryManifest) -> Iterator[None]:
-    """Put a manifest where the task would return it, when the task fails although its rows are landed."""
+    """Put a manifest into XCom, as if returned, when the task fails although its rows are landed."""
     try:
         yield
     except (QualityGateError, ReportError, RowCountError):

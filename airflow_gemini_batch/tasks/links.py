@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 
 class BatchJobLink(BaseOperatorLink):
-    """Opens the batch job. It is there as soon as the job is known, while the task still waits."""
+    """Opens the batch job in the console. Available as soon as the job exists, while the task still waits."""
 
     name = "Batch job"
     xcom_key = "gemini_batch_job"
 
     @classmethod
     def persist(cls, context: Context, job_name: JobName) -> None:
-        """Keep the job's console address for the link."""
+        """Store the job's console URL for the link."""
         context["ti"].xcom_push(key=cls.xcom_key, value=console_url(job_name))
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Answer the address, or nothing while there is no job."""
+        """Return the URL, or an empty string while there is no job."""
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
 
 
 def console_url(job_name: JobName | str) -> str:
-    """The address of a job in the Google Cloud console; empty when it is no job name."""
+    """The URL of a job in the Google Cloud console; empty if ``job_name`` is not a job name."""
     try:
         name = job_name if isinstance(job_name, JobName) else JobName.parse(job_name)
     except InvalidParameterError:

@@ -1,12 +1,12 @@
-"""What the operators and the sensor have in common: waiting, and errors that a retry cannot mend."""
+"""Connecting and waiting, and which errors a retry cannot fix."""
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
-from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
@@ -19,71 +19,56 @@ from airflow_gemini_batch.exceptions import (
     WaitTimeoutError,
 )
 from airflow_gemini_batch.jobs.outcome import explain_end
-from airflow_gemini_batch.jobs.polling import Outcome, Watch, utc_now
+from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome, utc_now
 from airflow_gemini_batch.tasks.airflow_versions import was_stopped_by_user
+from airflow_gemini_batch.tasks.options import ConnectionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Iterator, Mapping
+
+    from airflow.providers.common.compat.sdk import BaseOperator
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.identity import RunIdentity
-    from airflow_gemini_batch.jobs.polling import Step
+    from airflow_gemini_batch.jobs.polling import PollStep
     from airflow_gemini_batch.jobs.spec import JobSpec
+    from airflow_gemini_batch.tasks.options import WaitOptions
     from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
 
+log = logging.getLogger(__name__)
 
 _E = TypeVar("_E", bound=Enum)
 
 
-class Face(Protocol):
-    """What every operator and the sensor have."""
-
-    gcp_conn_id: str
-    impersonation_chain: str | Sequence[str] | None
-
-
-class LoggingFace(Face, Protocol):
-    """A face that says what it does."""
-
-    @property
-    def log(self) -> Any:
-        """The task's log."""
-
-
-class WaitingFace(LoggingFace, Protocol):
-    """A face that waits."""
-
-    poll_interval: float
-    cancel_on_kill: bool
-    cancel_on_timeout: bool
-
-
-def connect(face: Face) -> GeminiBatchHook:
-    """The hook of a face's connection. Imported here: a DAG file is parsed without Google's SDKs."""
+def connect(operator: BaseOperator) -> GeminiBatchHook:
+    """Return a hook. Imported here, since DAG files are parsed without Google's SDKs."""
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 
-    return GeminiBatchHook(gcp_conn_id=face.gcp_conn_id, impersonation_chain=face.impersonation_chain)
+    connection = ConnectionOptions.of(operator)
+    return GeminiBatchHook(
+        gcp_conn_id=connection.gcp_conn_id, impersonation_chain=connection.impersonation_chain
+    )
 
 
-def trigger_for(face: WaitingFace, name: JobName, deadline: datetime) -> GeminiBatchJobTrigger:
-    """The trigger that waits for a job in the face's stead. Imported here: it costs a DAG file 20 ms."""
+def trigger_for(operator: BaseOperator, options: WaitOptions, name: JobName) -> GeminiBatchJobTrigger:
+    """Return the trigger that waits for a job, from now on. Imported here: it costs a DAG file 20 ms."""
     from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
 
+    connection = ConnectionOptions.of(operator)
     return GeminiBatchJobTrigger(
         job_name=str(name),
-        poll_interval=face.poll_interval,
-        deadline=deadline.isoformat(),
-        cancel_on_kill=face.cancel_on_kill,
-        gcp_conn_id=face.gcp_conn_id,
-        impersonation_chain=face.impersonation_chain,
+        poll_interval=options.poll_interval,
+        deadline=options.deadline().isoformat(),
+        cancel_on_kill=options.cancel_on_kill,
+        gcp_conn_id=connection.gcp_conn_id,
+        impersonation_chain=connection.impersonation_chain,
     )
 
 
 def choice(kind: type[_E], parameter: str, value: object) -> _E:
-    """One of the values of an enum.
+    """Return the member of an enum that a parameter names.
 
-    :raises InvalidParameterError: it is none of them; says which there are
+    :raises InvalidParameterError: there is no such member; lists those that exist
     """
     try:
         return kind(value)
@@ -92,38 +77,35 @@ def choice(kind: type[_E], parameter: str, value: object) -> _E:
         raise InvalidParameterError(parameter, value, f"give {known}") from None
 
 
-def seconds_of(timeout: timedelta | float) -> timedelta:
-    """A time-out given in seconds or as a timedelta."""
-    return timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
-
-
 @contextmanager
 def fail_without_retry(*kinds: type[GeminiBatchError]) -> Iterator[None]:
-    """Fail the task for good on an error that the same values would meet again.
+    """Fail the task without a retry on an error that the same values would cause again.
 
-    The error itself, with its attributes, is the cause of what is raised.
+    The original error, with its attributes, is the cause of the one that is raised.
+
+    :param kinds: errors that count as such, besides invalid parameters and permanent errors of the API
     """
     try:
         yield
     except GeminiBatchError as error:
-        hopeless = isinstance(error, ApiError) and not error.is_transient
-        if hopeless or isinstance(error, (InvalidParameterError, *kinds)):
+        is_permanent = isinstance(error, ApiError) and not error.is_transient
+        if is_permanent or isinstance(error, (InvalidParameterError, *kinds)):
             raise AirflowFailException(str(error)) from error
         raise
 
 
 def ended_well(job: BatchJob, *, accept_incomplete: bool = False) -> BatchJob:
-    """Return a job that ended well.
+    """Return a job that succeeded.
 
-    :param accept_incomplete: take FAILED, CANCELLED and EXPIRED too, if output was written
-    :raises JobEndedError: the job ended otherwise
+    :param accept_incomplete: accept FAILED, CANCELLED and EXPIRED as well, if output was written
+    :raises JobEndedError: the job ended in another state
     """
     if job.state.is_success or (accept_incomplete and job.output_location):
         return job
     raise JobEndedError(job, explain_end(job))
 
 
-def job_of_event(face: WaitingFace, hook: GeminiBatchHook, event: Mapping[str, Any] | None) -> BatchJob:
+def job_of_event(hook: GeminiBatchHook, options: WaitOptions, event: Mapping[str, Any] | None) -> BatchJob:
     """Read the job that a trigger's event is about.
 
     :raises WaitTimeoutError: the deadline passed first
@@ -131,76 +113,78 @@ def job_of_event(face: WaitingFace, hook: GeminiBatchHook, event: Mapping[str, A
     """
     if not event or "job_name" not in event:
         raise GeminiBatchError(f"The trigger sent an event without a job name: {event!r}")
-    if event["outcome"] == Outcome.TIMEOUT.value:
-        _timed_out(face, hook, JobName.parse(event["job_name"]), event.get("state"))
-    if event["outcome"] == Outcome.ERROR.value:
+    if event["outcome"] == WaitOutcome.TIMEOUT.value:
+        _timed_out(hook, options, JobName.parse(event["job_name"]), event.get("state"))
+    if event["outcome"] == WaitOutcome.ERROR.value:
         raise GeminiBatchError(
-            f"{event['message']} The batch job {event['job_name']} may go on and cost money; clearing this "
-            "task looks at it again."
+            f"{event['message']} The batch job {event['job_name']} may still be running and cost money; "
+            "clear this task to wait for it again."
         )
     return hook.get_job(JobName.parse(event["job_name"]))
 
 
-def wait_here(face: WaitingFace, hook: GeminiBatchHook, name: JobName, deadline: datetime) -> BatchJob:
+def wait_here(hook: GeminiBatchHook, options: WaitOptions, name: JobName) -> BatchJob:
     """Wait on the worker until the job has ended.
 
     :raises WaitTimeoutError: the deadline passed first
     """
-    watch = Watch(poll_interval=face.poll_interval, deadline=deadline, seed=str(name))
+    watch = PollState(poll_interval=options.poll_interval, deadline=options.deadline(), seed=str(name))
     while True:
-        watch, step, job = look(face, hook, name, watch)
-        if job and step.outcome is Outcome.ENDED:
+        watch, step, job = look(hook, name, watch)
+        if job and step.outcome is WaitOutcome.ENDED:
             return job
-        if step.outcome is Outcome.TIMEOUT:
-            _timed_out(face, hook, name, watch.state.value if watch.state else None)
+        if step.outcome is WaitOutcome.TIMEOUT:
+            _timed_out(hook, options, name, watch.state.value if watch.state else None)
         time.sleep(step.wait)
 
 
 def look(
-    face: WaitingFace, hook: GeminiBatchHook, name: JobName, watch: Watch
-) -> tuple[Watch, Step, BatchJob | None]:
-    """Look at a job once from the worker. A look that fails for a passing reason answers no job.
+    hook: GeminiBatchHook, name: JobName, watch: PollState
+) -> tuple[PollState, PollStep, BatchJob | None]:
+    """Poll a job once from the worker. After a transient error there is no job.
 
-    :raises GeminiBatchError: it failed for a lasting reason, several times
+    :raises GeminiBatchError: a permanent error, several times in a row
     """
     job = None
     try:
         job = hook.get_job(name, retry=False)
-        watch, step = watch.saw(job, utc_now())
+        watch, step = watch.after_read(job, utc_now())
     except GeminiBatchError as error:
-        watch, step = watch.failed(error, utc_now())
-        if step.outcome is Outcome.ERROR:
+        watch, step = watch.after_error(error, utc_now())
+        if step.outcome is WaitOutcome.ERROR:
             raise
     if step.message:
-        (face.log.warning if step.is_warning else face.log.info)(step.message)
+        log.log(logging.WARNING if step.is_warning else logging.INFO, "%s", step.message)
     return watch, step, job
 
 
-def cancel_late(face: WaitingFace, hook: GeminiBatchHook, name: JobName) -> str:
-    """Cancel a job that is late, if the user wants that; say in words what becomes of it."""
-    if not face.cancel_on_timeout:
+def cancel_late(hook: GeminiBatchHook, options: WaitOptions, name: JobName) -> str:
+    """Cancel a job whose wait timed out, if the user wants that, and say what happens to it."""
+    if not options.cancel_on_timeout:
         return (
-            "It goes on and costs money. Clearing this task waits for it again; cancel it in the console "
-            "if it is not wanted."
+            "It keeps running and costs money. Clear this task to wait for it again, or cancel the job in "
+            "the console if you no longer need it."
         )
     hook.cancel_job(name)
-    return "It was asked to cancel; rows that are done are charged and kept."
+    return "It is being cancelled; completed rows are charged and kept."
 
 
 def cancel_unwanted(
-    face: WaitingFace, ti: Any, hook: GeminiBatchHook, spec: JobSpec, run: RunIdentity
+    hook: GeminiBatchHook, options: WaitOptions, ti: Any, spec: JobSpec, run: RunIdentity
 ) -> None:
-    """The running task is told to end: cancel its jobs if a user wanted that, not if a worker stops."""
+    """Cancel the jobs of a killed task if a user stopped it; the shutdown of a worker cancels nothing."""
     from airflow_gemini_batch.jobs.submission import cancel_run
 
-    if not face.cancel_on_kill or not was_stopped_by_user(ti):
-        face.log.info("The batch job of this run, if there is one, goes on and costs money")
+    if not options.cancel_on_kill or not was_stopped_by_user(ti):
+        log.info("If this task run has a batch job, the job keeps running and costs money")
         return
     for name in cancel_run(hook, spec, run):
-        face.log.info("Asked for the batch job %s to be cancelled. What is done is charged.", name)
+        log.info("Requested cancellation of batch job %s. Completed rows are charged.", name)
 
 
-def _timed_out(face: WaitingFace, hook: GeminiBatchHook, name: JobName, state: str | None) -> NoReturn:
-    fate = cancel_late(face, hook, name)
-    seen = f"last seen: {state}" if state else "never seen"
-    raise WaitTimeoutError(str(name), f"The batch job {name} had not ended at the deadline ({seen}). {fate}")
+def _timed_out(hook: GeminiBatchHook, options: WaitOptions, name: JobName, state: str | None) -> NoReturn:
+    consequence = cancel_late(hook, options, name)
+    seen = f"last state: {state}" if state else "its state was never read"
+    raise WaitTimeoutError(
+        str(name), f"The batch job {name} had not ended at the deadline ({seen}). {consequence}"
+    )

@@ -1,1 +1,1 @@
-"""Faces of Airflow: the trigger."""
+"""The Airflow trigger."""

@@ -1,4 +1,4 @@
-"""The trigger: reads a job until it has ended. It only reads; the job is created on the worker."""
+"""The trigger: polls a job until it ends. Read-only; the job is created on the worker."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import GeminiBatchError
-from airflow_gemini_batch.jobs.polling import Watch, utc_now
+from airflow_gemini_batch.jobs.polling import PollState, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchAsyncHook
-    from airflow_gemini_batch.jobs.polling import Step
+    from airflow_gemini_batch.jobs.polling import PollStep
 
 
 class GeminiBatchJobTrigger(BaseTrigger):
-    """Waits until a batch job has ended, and fires ``{"job_name", "outcome", "state", "message"}`` once.
+    """Waits until a batch job ends, then fires one event: ``{"job_name", "outcome", "state", "message"}``.
 
-    Its arguments live in Airflow's database: ids and times, nothing else.
+    Its arguments are stored in Airflow's database, so they contain only names and times.
 
     :param job_name: full resource name
-    :param poll_interval: longest wait between two looks, in seconds
-    :param deadline: ISO time with offset at which waiting ends; a restart of the triggerer does not move it
-    :param cancel_on_kill: cancel the job when a user marks the waiting task or clears it (Airflow 3.3 on)
+    :param poll_interval: longest wait between two polls, in seconds
+    :param deadline: when to stop waiting, ISO 8601 with UTC offset; not moved by a restart of the triggerer
+    :param cancel_on_kill: cancel the job if a user clears the waiting task or marks its state; available
+        since Airflow 3.3
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
         self.impersonation_chain = impersonation_chain
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The arguments to build this trigger again, on any triggerer."""
+        """Return the class path and the arguments to recreate this trigger on any triggerer."""
         return (
             "airflow_gemini_batch.triggers.gemini_batch.GeminiBatchJobTrigger",
             {
@@ -63,17 +64,17 @@ class GeminiBatchJobTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look, wait, look again; fire one event when the job has ended or waiting is over."""
+        """Poll until the job ends, the deadline passes or polling fails; then fire the event."""
         name = JobName.parse(self.job_name)
         deadline = datetime.fromisoformat(self.deadline) if self.deadline else None
-        watch = Watch(poll_interval=self.poll_interval, deadline=deadline, seed=self.job_name)
+        polled = PollState(poll_interval=self.poll_interval, deadline=deadline, seed=self.job_name)
         hook = self._hook()
         while True:
-            watch, step = await self._look(hook, name, watch)
+            polled, step = await self._poll(hook, name, polled)
             if step.message:
                 self.log.log(logging.WARNING if step.is_warning else logging.INFO, step.message)
             if step.outcome:
-                state = watch.state.value if watch.state else None
+                state = polled.state.value if polled.state else None
                 yield TriggerEvent(  # type: ignore[no-untyped-call]
                     {
                         "job_name": self.job_name,
@@ -86,18 +87,24 @@ class GeminiBatchJobTrigger(BaseTrigger):
             await asyncio.sleep(step.wait)
 
     async def on_kill(self) -> None:
-        """A user marked or cleared the task. Airflow calls this from 3.3 on, and on no restart."""
+        """Called since Airflow 3.3 if a user clears the task or marks its state, not on restarts."""
         if not self.cancel_on_kill:
-            self.log.info("The batch job %s goes on and costs money: cancel_on_kill is off", self.job_name)
+            self.log.info(
+                "The batch job %s keeps running and costs money: cancel_on_kill is False", self.job_name
+            )
             return
         await self._hook().cancel_job(JobName.parse(self.job_name))
-        self.log.info("Asked for the batch job %s to be cancelled. What is done is charged.", self.job_name)
+        self.log.info(
+            "Requested cancellation of the batch job %s. Completed rows are charged.", self.job_name
+        )
 
-    async def _look(self, hook: GeminiBatchAsyncHook, name: JobName, watch: Watch) -> tuple[Watch, Step]:
+    async def _poll(
+        self, hook: GeminiBatchAsyncHook, name: JobName, polled: PollState
+    ) -> tuple[PollState, PollStep]:
         try:
-            return watch.saw(await hook.get_job(name), utc_now())
+            return polled.after_read(await hook.get_job(name), utc_now())
         except GeminiBatchError as error:
-            return watch.failed(error, utc_now())
+            return polled.after_error(error, utc_now())
 
     def _hook(self) -> GeminiBatchAsyncHook:
         from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchAsyncHook

@@ -32,9 +32,6 @@ SCHEMA = {
 SCRIPT = """
 import resource, sys, time
 from airflow_gemini_batch.requests.checking.import_check import check
-if sys.argv[2] == "json":
-    import airflow_gemini_batch.requests.checking.import_check as rules
-    rules._decode_fast = None
 check([])
 before = resource.getrusage(resource.RUSAGE_SELF)
 with open(sys.argv[1], "rb") as lines:
@@ -90,8 +87,8 @@ def lines(make: Callable[[random.Random], dict[str, Any]], count: int) -> Iterat
         yield json.dumps({"key": key, "request": request}) + "\n"
 
 
-def measure(path: Path, reader: str) -> tuple[int, int, float, float]:
-    command = [sys.executable, "-c", SCRIPT, str(path), reader]
+def measure(path: Path) -> tuple[int, int, float, float]:
+    command = [sys.executable, "-c", SCRIPT, str(path)]
     rows, size, seconds, peak = subprocess.run(command, check=True, capture_output=True).stdout.split()
     return int(rows), int(size), float(seconds), float(peak)
 
@@ -105,17 +102,14 @@ def main() -> int:
                 paths[count] = Path(folder) / f"{count}.jsonl"
                 with paths[count].open("w") as file:
                     file.writelines(lines(make, count))
-            few = measure(paths[FEW], "fast")[3]
-            # The second is for those without msgspec, which Airflow brings.
-            for reader in ("fast", "json"):
-                rows, size, seconds, peak = measure(paths[MANY], reader)
-                growth = max(growth, peak - few)
-                slowest = min(slowest, rows / seconds if reader == "fast" else slowest)
-                print(
-                    f"{make.__name__} ({size // rows} bytes a line, reader {reader}): "
-                    f"{rows / seconds:,.0f} lines/s; "
-                    f"peak {few:.1f} MB at {FEW:,} lines, {peak:.1f} MB at {MANY:,}"
-                )
+            few = measure(paths[FEW])[3]
+            rows, size, seconds, peak = measure(paths[MANY])
+            growth = max(growth, peak - few)
+            slowest = min(slowest, rows / seconds)
+            print(
+                f"{make.__name__} ({size // rows} bytes a line): {rows / seconds:,.0f} lines/s; "
+                f"peak {few:.1f} MB at {FEW:,} lines, {peak:.1f} MB at {MANY:,}"
+            )
     began, generated = time.process_time(), 1_000_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     from airflow_gemini_batch.requests.checking.import_check import check

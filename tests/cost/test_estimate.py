@@ -1,4 +1,4 @@
-"""What a job will cost, before it is paid."""
+"""Estimated cost of a job."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def of(*lines: bytes, prices: BatchPrices | None = PRICES, **more: Any) -> Estim
 
 
 def test_by_hand() -> None:
-    """1,200 bytes are 200 to 600 tokens at 0.15; an answer has up to 1,000 at 1.25."""
+    """1,200 bytes are 200 to 600 tokens at 0.15; a response has up to 1,000 at 1.25."""
     found = of(*[line("x" * 1200, maxOutputTokens=1000)] * 1000)
     assert (found.rows, found.sampled_rows) == (1000, 1000)
     assert (found.input_tokens.low, found.input_tokens.high) == (200_000, 600_000)
@@ -60,8 +60,8 @@ def test_by_hand() -> None:
     assert str(found.cost_usd) == "$0.0300 to $1.34"
 
 
-def test_all_rows_of_an_earlier_output_are_reckoned() -> None:
-    """What is charged for rows that have an answer is known to nobody."""
+def test_all_rows_of_an_earlier_output_are_estimated() -> None:
+    """It is unknown what the service charges for rows that already have a response."""
     given = line("x" * 1200, maxOutputTokens=1000)
     written = json.dumps({**json.loads(given), "status": "", "response": {"candidates": []}}).encode() + b"\n"
     plain, found = of(given, given), of(given, written)
@@ -74,14 +74,14 @@ def test_all_rows_of_an_earlier_output_are_reckoned() -> None:
 
 
 def test_a_long_prompt_is_priced_as_one() -> None:
-    """2,400,000 bytes are 400,000 to 1,200,000 tokens: at 1.25, and answers at 7.5."""
+    """2,400,000 bytes are 400,000 to 1,200,000 tokens: input at 1.25 and output at 7.5."""
     found = of(line("x" * 2_400_000, maxOutputTokens=1000), prices=PRO)
     assert found.cost_usd
     assert found.cost_usd.low == Decimal("0.5")
     assert found.cost_usd.high == Decimal("1.5") + Decimal("0.0075")
 
 
-def test_nothing_limits_an_answer_that_no_request_limits() -> None:
+def test_output_without_a_limit_has_no_upper_bound() -> None:
     found = of(line("Hello"), line("Hello", maxOutputTokens=10))
     assert found.output_tokens.high is None
     assert found.cost_usd
@@ -89,34 +89,34 @@ def test_nothing_limits_an_answer_that_no_request_limits() -> None:
     assert "1 of the rows read set no generationConfig.maxOutputTokens" in " ".join(found.reasons)
 
 
-def test_what_to_reckon_with_can_be_told_and_a_lower_limit_still_holds() -> None:
+def test_expected_output_tokens_apply_unless_a_request_has_a_lower_limit() -> None:
     found = of(line("Hello"), line("Hello", maxOutputTokens=10), output_tokens=100)
     assert found.output_tokens.high == 110
 
 
-def test_every_candidate_is_paid() -> None:
+def test_every_candidate_is_billed() -> None:
     assert of(line("Hello", maxOutputTokens=10, candidateCount=3)).output_tokens.high == 30
 
 
-def test_an_embedding_has_no_answer() -> None:
+def test_an_embedding_has_no_output_tokens() -> None:
     row = json.dumps({"request": {"content": {"parts": [{"text": "x" * 600}]}}}).encode()
     found = of(row)
     assert found.output_tokens.high == 0
     assert found.input_tokens.high == 300
 
 
-def test_a_line_that_is_no_request_costs_nothing() -> None:
+def test_a_line_without_a_request_costs_nothing() -> None:
     found = of(b"not json\n", b"[1]\n", b'{"request": 3}\n', line("x" * 600, maxOutputTokens=0))
     assert found.rows == 4
     assert found.input_tokens.low == 100
 
 
-def test_sound_has_its_own_price_and_nobody_knows_how_long_it_is() -> None:
+def test_audio_has_its_own_price_and_unknown_length() -> None:
     sound = {"fileData": {"mimeType": "audio/mpeg", "fileUri": "gs://b/a.mp3"}}
     row = line("Write it down", sound, maxOutputTokens=10)
     found = of(row)
     assert found.input_tokens.high is None
-    assert "hold sound, films or documents" in " ".join(found.reasons)
+    assert "contain audio, video or documents" in " ".join(found.reasons)
     scale = counted_scale([(4_000, row_size(json.loads(row)["request"]))] * 2)
     counted = of(row, scale=scale)
     assert counted.input_tokens.high == pytest.approx(4_080, abs=1)
@@ -133,13 +133,13 @@ def test_unknown_prices_leave_the_tokens() -> None:
     assert found.to_dict()["cost_usd"] is None
 
 
-def test_it_is_json() -> None:
+def test_an_estimate_is_json_serializable() -> None:
     document = json.loads(json.dumps(of(line("x" * 600, maxOutputTokens=10)).to_dict()))
     assert document["cost_usd"] == {"low": 0.000015, "high": 0.000058}
     assert document["output_tokens"] == {"low": 0, "high": 10}
 
 
-def test_both_spellings_are_one() -> None:
+def test_camel_case_and_snake_case_give_the_same_size() -> None:
     picture = {"inline_data": {"mime_type": "image/png", "data": "AAAA"}}
     camel = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
     snake = {
@@ -157,8 +157,8 @@ def test_both_spellings_are_one() -> None:
     assert row_size(snake) == RowSize(text_bytes=9 + schema, images=1, max_output_tokens=7)
 
 
-def test_what_the_stand_in_counts_lies_between() -> None:
-    """Its tokens are four characters each."""
+def test_the_emulators_count_is_within_the_range() -> None:
+    """The emulator counts one token per four characters."""
     texts = ["Tell me about rivers. " * times for times in range(1, 60)]
     found = of(*[line(text, maxOutputTokens=1) for text in texts])
     counted = sum(sum(prompt_tokens(request(text)).values()) for text in texts)
@@ -167,18 +167,22 @@ def test_what_the_stand_in_counts_lies_between() -> None:
 
 
 class TestLimit:
-    def test_what_costs_less_passes(self) -> None:
+    def test_a_lower_cost_passes(self) -> None:
         of(line("x" * 600, maxOutputTokens=10)).check(Decimal("0.01"))
 
     @pytest.mark.parametrize(
         ("given", "more", "complaint"),
         [
-            ({"maxOutputTokens": 1_000_000}, {}, r"\$0.0000 to \$1.26 is what 1 requests cost"),
-            ({}, {}, "nothing limits what 1 requests cost"),
-            ({"maxOutputTokens": 10}, {"prices": None}, "nobody can say what .* give prices="),
+            ({"maxOutputTokens": 1_000_000}, {}, r"1 requests may cost \$0.0000 to \$1.26; raise"),
+            ({}, {}, "1 requests may cost .*, without an upper bound; see below"),
+            (
+                {"maxOutputTokens": 10},
+                {"prices": None},
+                "cost of 1 requests cannot be estimated; give prices=",
+            ),
         ],
     )
-    def test_what_may_cost_more_does_not(
+    def test_a_possibly_higher_cost_is_refused(
         self, given: dict[str, Any], more: dict[str, Any], complaint: str
     ) -> None:
         found = of(line("x" * 60, **given), **more)
@@ -189,30 +193,30 @@ class TestLimit:
         assert error.value.limit == Decimal("0.5")
 
     @pytest.mark.parametrize("value", [0, -1, "much", float("nan"), float("inf"), True, None])
-    def test_what_is_no_limit_is_refused(self, value: Any) -> None:
+    def test_an_invalid_limit_is_refused(self, value: Any) -> None:
         with pytest.raises(InvalidParameterError, match=r"max_cost_usd=.*give US dollars"):
             check_limit(value)
 
     @pytest.mark.parametrize("value", [0, -1, 1.5, "7", True])
-    def test_what_is_no_number_of_tokens_is_refused(self, value: Any) -> None:
+    def test_an_invalid_number_of_tokens_is_refused(self, value: Any) -> None:
         with pytest.raises(InvalidParameterError, match="give tokens"):
             check_output_tokens(value, "estimated_output_tokens")
 
 
 class TestCounted:
-    def test_equal_requests_leave_two_percent(self) -> None:
+    def test_equal_requests_have_a_margin_of_two_percent(self) -> None:
         scale = counted_scale([(200, RowSize(text_bytes=400))] * 10)
         assert scale
         assert (scale.low, scale.high, scale.counted) == (pytest.approx(1.96), pytest.approx(2.04), 10)
 
-    def test_unequal_requests_leave_more(self) -> None:
+    def test_unequal_requests_have_a_larger_margin(self) -> None:
         pairs = [(100 * (1 + index % 3), RowSize(text_bytes=400)) for index in range(12)]
         scale = counted_scale(pairs)
         assert scale
         assert scale.low < 1.6
         assert scale.high > 2.4
 
-    def test_nothing_counted_is_no_scale(self) -> None:
+    def test_without_counts_there_is_no_scale(self) -> None:
         assert counted_scale([]) is None
 
 
@@ -220,17 +224,17 @@ class TestObjects:
     def put(self, client: storage.Client, bucket: str, name: str, lines: list[bytes]) -> None:
         client.bucket(bucket).blob(name).upload_from_string(b"".join(lines))
 
-    def test_small_input_is_read_as_a_whole(self, storage_client: storage.Client, bucket: str) -> None:
+    def test_small_input_is_read_completely(self, storage_client: storage.Client, bucket: str) -> None:
         self.put(storage_client, bucket, "in/1.jsonl", [line("a")] * 3)
         self.put(storage_client, bucket, "in/2.jsonl", [line("b")] * 4)
         sample = sample_objects([f"gs://{bucket}/in/*.jsonl"], storage_client)
         assert sample.whole_bytes is None
         assert estimate(sample, PRICES).rows == 7
 
-    def test_large_input_is_read_in_part_and_its_size_is_found(
+    def test_large_input_is_sampled_and_extrapolated(
         self, storage_client: storage.Client, bucket: str
     ) -> None:
-        """Rows grow from 200 bytes to 4 KB, so that a part from one place would be wrong."""
+        """Rows grow from 200 bytes to 4 KB, so a sample from one place would be wrong."""
         lines = [line("x" * (200 + index % 10 * 400), maxOutputTokens=5) for index in range(4_000)]
         lines.sort(key=len)
         whole, rows = sum(map(len, lines * 4)), 4 * len(lines)

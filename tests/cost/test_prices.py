@@ -11,7 +11,7 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 
 WHEN = datetime(2026, 11, 1, tzinfo=UTC)
 
-# The price list of batch, USD per million tokens of input and of output; and beyond 200,000 tokens of prompt.
+# Batch list prices in USD per million tokens: input, output, and both for prompts beyond 200,000 tokens.
 LIST = {
     "gemini-2.5-flash-lite": (".05", ".20"),
     "gemini-2.5-flash": (".15", "1.25"),
@@ -32,31 +32,31 @@ def listed(model: str, when: datetime = WHEN) -> BatchPrices:
 
 
 @pytest.mark.parametrize("model", LIST)
-def test_prices_are_those_of_the_list(model: str) -> None:
+def test_list_prices(model: str) -> None:
     expected = [Decimal(price) for price in LIST[model]]
     prices = listed(model)
     assert [prices.short.input, prices.short.output] == expected[:2]
     assert [prices.long.input, prices.long.output] == expected[-2:]
 
 
-def test_a_cached_token_costs_a_tenth_of_the_standard_price_and_not_of_the_batch_price() -> None:
+def test_a_cached_token_costs_a_tenth_of_the_standard_price_not_of_the_batch_price() -> None:
     assert listed("gemini-2.5-flash").short.cached == Decimal("0.03")
     assert listed("gemini-2.5-pro").short.cached == Decimal("0.125")
     assert listed("gemini-2.5-pro").long.cached == Decimal("0.25")
 
 
-def test_a_model_without_a_price_for_cached_tokens_has_them_at_the_price_of_others() -> None:
+def test_without_a_price_for_cached_tokens_they_cost_the_input_price() -> None:
     assert listed("gemini-2.0-flash-lite").short.cached == Decimal("0.0375")
 
 
-def test_sound_and_pictures_have_prices_of_their_own() -> None:
+def test_audio_and_images_have_their_own_prices() -> None:
     assert listed("gemini-2.5-flash").short.audio == Decimal("0.5")
     assert listed("gemini-2.5-flash").short.cached_audio == Decimal("0.1")
     assert listed("gemini-2.5-pro").short.audio == Decimal("0.625")
     assert listed("gemini-2.5-flash-image").short.image_output == Decimal(15)
 
 
-def test_a_price_is_that_of_the_day() -> None:
+def test_prices_depend_on_the_date() -> None:
     before, after = (datetime(year, 6, 1, tzinfo=UTC) for year in (2026, 2027))
     assert listed("gemini-3.8-flash", before).short.input == Decimal("0.375")
     assert listed("gemini-3.8-flash", after).short.input == Decimal("0.75")
@@ -69,14 +69,14 @@ def test_a_price_is_that_of_the_day() -> None:
         "projects/1/locations/us-central1/models/42",
         "",
         "publishers/meta/models/llama",
-        # Known is the preview only; the answers of 2.5 Flash cost four times those of its preview.
+        # Only the preview is listed, and prices may change: 2.5 Flash output costs four times its preview's.
         "gemini-3-flash",
         "gemini-3.1-pro",
-        # It has a price for pictures and one for films, which we do not tell apart.
+        # It has separate prices for images and video, which Prices does not have.
         "gemini-embedding-2",
     ],
 )
-def test_an_unknown_price_is_no_guess(model: str) -> None:
+def test_an_unknown_price_is_not_guessed(model: str) -> None:
     assert BatchPrices.listed(model, WHEN) is None
 
 
@@ -85,12 +85,12 @@ def test_ways_to_name_a_model(model: str) -> None:
     assert listed(model).short.input == Decimal("0.15")
 
 
-def test_the_limit_is_where_the_tier_begins() -> None:
+def test_the_higher_tier_begins_above_200_000_tokens() -> None:
     assert LONG_PROMPT_TOKENS == 200_000
 
 
 class TestNegotiated:
-    def test_what_has_no_price_of_its_own_costs_what_its_kind_costs(self) -> None:
+    def test_missing_prices_default_to_the_more_general_one(self) -> None:
         prices = prices_of("tuned", WHEN, {"input": 0.12, "output": "1", "audio": 0.4})
         assert prices
         short = prices.short
@@ -99,11 +99,11 @@ class TestNegotiated:
         assert (short.output, short.image_output) == (Decimal(1), Decimal(1))
         assert prices.long == short
 
-    def test_long_prompts_may_cost_more(self) -> None:
+    def test_long_prompts_may_have_other_prices(self) -> None:
         prices = BatchPrices.of({"input": 1, "output": 2, "long": {"input": 3, "output": 4}})
         assert (prices.short.input, prices.long.input) == (Decimal(1), Decimal(3))
 
-    def test_without_them_the_list_holds(self) -> None:
+    def test_without_negotiated_prices_list_prices_apply(self) -> None:
         assert prices_of("gemini-2.5-pro", WHEN, None) == listed("gemini-2.5-pro")
 
     @pytest.mark.parametrize(
@@ -115,11 +115,14 @@ class TestNegotiated:
             ({"input": "cheap", "output": 1}, r"prices\['input'\]='cheap'"),
             ({"input": True, "output": 1}, r"prices\['input'\]=True"),
             ({"input": float("nan"), "output": 1}, r"prices\['input'\]=nan"),
-            ({"input": 1, "output": 1, "tokens": 1}, r"prices=\['tokens'\]: there are input, output"),
+            (
+                {"input": 1, "output": 1, "tokens": 1},
+                r"prices=\['tokens'\]: remove these; the keys are input, output",
+            ),
             ({"input": 1, "output": 1, "long": 2}, r"prices\['long'\]=2: give a dict"),
             ({"input": 1, "output": 1, "long": {"input": 2}}, r"prices\['long'\]=.*output must be given"),
         ],
     )
-    def test_what_is_no_price_is_refused(self, value: Any, complaint: str) -> None:
+    def test_an_invalid_price_is_refused(self, value: Any, complaint: str) -> None:
         with pytest.raises(InvalidParameterError, match=complaint):
             BatchPrices.of(value)

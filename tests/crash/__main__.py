@@ -1,4 +1,4 @@
-"""``python -m tests.crash``: run the matrix, print it, and keep it in the documentation."""
+"""``python -m tests.crash``: run the matrix, print it, and write it to the documentation."""
 
 from __future__ import annotations
 
@@ -13,71 +13,82 @@ from pathlib import Path
 from .airflow_processes import Airflow
 from .cells import DAG_IDS, cells
 from .matrix import Result, run_cells, table
-from .runs import ROWS, lay_out
+from .runs import ROWS, create_storage
 
 _BEGIN, _END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
-_KEPT = re.compile(f"{re.escape(_BEGIN)}(.*){re.escape(_END)}", re.DOTALL)
+_TABLE = re.compile(f"{re.escape(_BEGIN)}(.*){re.escape(_END)}", re.DOTALL)
 
 
 def main() -> int:
-    """Run what is asked for; the exit code says whether all is well."""
+    """Run the chosen cells; exit code 0 if all of them passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
-    parser.add_argument("--only", default="*", help="cells whose id fits this pattern, such as 'create/*'")
-    parser.add_argument("--lanes", type=int, default=4, help="how many runs at once (default: 4)")
-    parser.add_argument("--minutes", type=float, default=600, help="begin no further cell after so long")
-    parser.add_argument("--write", type=Path, help="the file that keeps the table; with --only, their rows")
+    parser.add_argument(
+        "--only", default="*", help="run the cells whose id matches this pattern, such as 'create/*'"
+    )
+    parser.add_argument("--lanes", type=int, default=4, help="number of concurrent runs (default: 4)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=600,
+        help="start no further cells after this many minutes (default: 600)",
+    )
+    parser.add_argument(
+        "--write", type=Path, help="the page to write the table to; with --only, replaces only their rows"
+    )
     arguments = parser.parse_args()
     chosen = {key: cell for key, cell in cells().items() if fnmatch(key, arguments.only)}
     directory = Path(tempfile.mkdtemp(prefix="gemini-batch-crash-"))
     print(f"{len(chosen)} cells; logs in {directory}", flush=True)
-    began = time.monotonic()
+    started = time.monotonic()
     with Airflow(directory, pace="reads:2", parallelism=max(16, arguments.lanes), dag_ids=DAG_IDS) as airflow:
-        lay_out(airflow)
+        create_storage(airflow)
 
-        def tell(result: Result) -> None:
-            mark = "ok  " if result.is_good else "BAD "
-            print(f"{mark}{result.seconds:5.0f} s  {result.key}: {result.cell.title}", flush=True)
+        def report(result: Result) -> None:
+            status = "ok  " if result.is_good else "BAD "
+            print(f"{status}{result.seconds:5.0f} s  {result.key}: {result.cell.title}", flush=True)
             if not result.is_good:
                 print(f"      {'; '.join(result.verdict.wrong)}", flush=True)
-                print(airflow.last_words(result.key.lower().replace("/", "_").replace("-", "_")), flush=True)
+                print(airflow.last_errors(result.key.lower().replace("/", "_").replace("-", "_")), flush=True)
 
-        results = run_cells(airflow, chosen, lanes=arguments.lanes, minutes=arguments.minutes, told=tell)
+        results = run_cells(
+            airflow, chosen, lanes=arguments.lanes, minutes=arguments.minutes, on_result=report
+        )
     lines = list(table(results))
     print("\n".join([_summary(lines), "", *lines]))
-    print(f"{time.monotonic() - began:.0f} s")
+    print(f"{time.monotonic() - started:.0f} s")
     if arguments.write:
-        _keep(arguments.write, lines if arguments.only == "*" else _merged(arguments.write, lines))
+        _write(arguments.write, lines if arguments.only == "*" else _merged(arguments.write, lines))
     return 0 if len(results) == len(chosen) and all(result.is_good for result in results) else 1
 
 
 def _summary(lines: list[str]) -> str:
     cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines[2:]]
-    paid, rows, retries = (sum(int(cell[column]) for cell in cells) for column in (4, 5, 6))
-    wrong = sum(cell[3] != "success" for cell in cells)
+    jobs, rows, retries = (sum(int(cell[column]) for cell in cells) for column in (4, 5, 6))
+    failed = sum(cell[3] != "success" for cell in cells)
     return (
-        f"{len(cells)} cells, {wrong} of them wrong: {len(cells)} jobs wanted and {paid} paid, "
-        f"{len(cells) * ROWS} rows wanted and {rows} in the tables, {retries} retries."
+        f"{len(cells)} cells, {failed} failed: {len(cells)} jobs expected and {jobs} created, "
+        f"{len(cells) * ROWS} rows expected and {rows} in the tables, {retries} retries."
     )
 
 
 def _merged(file: Path, lines: list[str]) -> list[str]:
-    """The table that is kept, with the rows of the cells that were run now in the place of theirs."""
-    kept = [line for line in _KEPT.search(file.read_text())[1].splitlines() if line.startswith("|")]
+    """The table in the page, with the rows of the cells that were run now replaced."""
+    written = [line for line in _TABLE.search(file.read_text())[1].splitlines() if line.startswith("|")]
     defined = {
-        (cell.boundary.step, f"{cell.when.value} {cell.boundary.name}", cell.blow.value)
+        (cell.boundary.step, f"{cell.when.value} {cell.boundary.name}", cell.failure.value)
         for cell in cells().values()
     }
     now = {_cell_of(line): line for line in lines}
-    return lines[:2] + [now.get(_cell_of(line), line) for line in kept[2:] if _cell_of(line) in defined]
+    return lines[:2] + [now.get(_cell_of(line), line) for line in written[2:] if _cell_of(line) in defined]
 
 
 def _cell_of(line: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in line.split("|")[1:4])
 
 
-def _keep(file: Path, lines: list[str]) -> None:
+def _write(file: Path, lines: list[str]) -> None:
     text = "\n".join([_BEGIN, _summary(lines), "", *lines, _END])
-    file.write_text(_KEPT.sub(lambda _: text, file.read_text()))
+    file.write_text(_TABLE.sub(lambda _: text, file.read_text()))
 
 
 if __name__ == "__main__":

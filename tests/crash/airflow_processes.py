@@ -1,4 +1,4 @@
-"""A real Airflow whose processes can be killed one by one, with the wire between it and all it talks to."""
+"""A real Airflow whose processes can be killed one by one, with a proxy in front of every server it calls."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
 class Airflow:
-    """The local stack, Airflow on it, and the wire between them.
+    """The local stack, Airflow on it, and the proxies between them.
 
     :param directory: for data and logs
-    :param pace: of jobs
-    :param parallelism: how many tasks run at once
+    :param pace: how fast jobs run; see the emulator
+    :param parallelism: number of concurrent tasks
     :param dag_ids: to wait for
-    :param timeout: seconds without a heartbeat after which a task is dead
-    :param database: address of Airflow's database; default SQLite, which a handful of tasks at once may have
+    :param timeout: seconds without a heartbeat after which Airflow considers a task dead
+    :param database: URL of Airflow's database; default SQLite, which supports a handful of concurrent tasks
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Airflow:
         self._cleanup.close()
 
     def call(self, path: str, body: object = None) -> dict[str, Any]:
-        """Call Airflow's public API; what only reads is tried again."""
+        """Call Airflow's public API; reads are retried."""
         for _ in range(0 if body else _READS):
             with contextlib.suppress(OSError):
                 return call(f"{self._api}/{path}", token=self._token)
@@ -101,21 +101,21 @@ class Airflow:
         return call(f"{self._api}/{path}", body, token=self._token)
 
     def jobs(self, filter_: str) -> list[dict[str, Any]]:
-        """The jobs of the Vertex stand-in that match."""
+        """The jobs of the Vertex AI stand-in that match a filter."""
         from urllib.parse import urlencode
 
         parent = f"projects/{self.addresses.project}/locations/{LOCATION}/batchPredictionJobs"
         found: list[dict[str, Any]] = []
-        asked = {"filter": filter_, "pageSize": "100"}
+        query = {"filter": filter_, "pageSize": "100"}
         while True:
-            page = call(f"{self.addresses.vertex_url}/v1/{parent}?{urlencode(asked)}")
+            page = call(f"{self.addresses.vertex_url}/v1/{parent}?{urlencode(query)}")
             found += page.get("batchPredictionJobs", [])
             if not page.get("nextPageToken"):
                 return found
-            asked["pageToken"] = page["nextPageToken"]
+            query["pageToken"] = page["nextPageToken"]
 
     def kill_triggerer(self) -> None:
-        """Kill the triggerer and start another."""
+        """Kill the triggerer and start a new one."""
         with self._lock:
             service = self._services["triggerer"]
             assert service._process
@@ -130,47 +130,47 @@ class Airflow:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         self._api = f"{url}/api/v2"
-        behind = {
+        upstreams = {
             STORAGE: self.addresses.storage_url,
             BIGQUERY: self.addresses.bigquery_url,
             VERTEX: self.addresses.vertex_url,
             AIRFLOW: url,
         }
-        front = {
+        proxies = {
             name: self._cleanup.enter_context(Proxy(self.wire, name, upstream)).url
-            for name, upstream in behind.items()
+            for name, upstream in upstreams.items()
         }
-        seen = replace(
+        proxied = replace(
             self.addresses,
-            storage_url=front[STORAGE],
-            bigquery_url=front[BIGQUERY],
-            vertex_url=front[VERTEX],
+            storage_url=proxies[STORAGE],
+            bigquery_url=proxies[BIGQUERY],
+            vertex_url=proxies[VERTEX],
         )
         self._settings = {
             **airflow_home.create(self.directory / "airflow", DAGS),
             **airflow_home.server_settings(port),
-            **seen.environment(),
-            **self._impatience(),
+            **proxied.environment(),
+            **self._short_timeouts(),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._database,
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{front[AIRFLOW]}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{proxies[AIRFLOW]}/execution/",
             "AIRFLOW__CORE__PARALLELISM": str(self._parallelism),
             "PYTHONUNBUFFERED": "1",
         }
-        self._make_workers_quick()
+        self._preload_sdks()
         self._airflow("db", "migrate")
         if self._sqlite:
-            # Readers do not block writers then; six tasks at once are more than SQLite's usual way bears.
+            # Readers do not block writers in this mode; the default mode cannot serve six concurrent tasks.
             with contextlib.closing(sqlite3.connect(self._sqlite)) as database:
                 database.execute("PRAGMA journal_mode=WAL")
         for part in PARTS:
             self._run(part)
         self._cleanup.callback(self._stop)
         self._wait_until_healthy(url)
-        # In BigQuery's stand-in, transactions on different tables fail each other, and many at once end it.
+        # One landing at a time: concurrent transactions fail each other in, or crash, the BigQuery stand-in.
         self.call("pools", {"name": LANDING_POOL, "slots": 1})
 
-    def _impatience(self) -> dict[str, str]:
-        """What died is noticed in seconds, as it would be in minutes."""
+    def _short_timeouts(self) -> dict[str, str]:
+        """Airflow notices dead processes in seconds instead of minutes."""
         return {
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(self._heartbeat_timeout),
@@ -185,13 +185,13 @@ class Airflow:
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         }
 
-    def _make_workers_quick(self) -> None:
-        """Let the scheduler import the SDKs once: workers are forks of it, and each would take 3 s."""
+    def _preload_sdks(self) -> None:
+        """Have the scheduler import the SDKs, which takes 3 s: workers are forks of it."""
         settings = self.directory / "airflow" / "config" / "airflow_local_settings.py"
-        # Airflow cannot be imported from here, so what the hook imports is.
+        # Airflow cannot be imported from this file, so this lists what the hook imports.
         imports = "".join(f"    import {module}\n" for module in _SDKS)
-        quick = 'import sys\n\nif {"scheduler", "triggerer"} & set(sys.argv[1:2]):\n'
-        settings.write_text(f"{settings.read_text()}\n{quick}{imports}")
+        condition = 'import sys\n\nif {"scheduler", "triggerer"} & set(sys.argv[1:2]):\n'
+        settings.write_text(f"{settings.read_text()}\n{condition}{imports}")
 
     def _run(self, part: str) -> None:
         log = self.directory / f"{part}-{time.monotonic_ns()}.log"
@@ -200,7 +200,7 @@ class Airflow:
         self._services[part] = service
 
     def _stop(self) -> None:
-        # The scheduler last: it would wait for tasks that wait for the api-server.
+        # The scheduler first, because it waits for its tasks, and those need the api-server.
         for part in ("scheduler", "triggerer", "dag-processor", "api-server"):
             self._services[part].stop()
 
@@ -233,8 +233,8 @@ class Airflow:
                 )
             time.sleep(0.3)
 
-    def last_words(self, run: str) -> str:
-        """The ends of the logs of a run's tasks, for a message."""
+    def last_errors(self, run: str) -> str:
+        """The last error in the log of each task of a run."""
         logs = (self.directory / "airflow" / "logs").glob(f"*/run_id={run}/**/*.log")
         return "\n".join(_last_error(log) for log in sorted(logs))
 

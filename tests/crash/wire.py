@@ -1,7 +1,6 @@
-"""Between Airflow and everything it talks to: sees each request, and knows which run it belongs to.
+"""Proxies between Airflow and every server it calls: they see each request and the run it belongs to.
 
-One small proxy stands before each server. Nothing in the package knows of it: what is killed or lost is
-chosen by what is seen on the wire.
+The package under test is unchanged: what is killed or lost is chosen from the requests alone.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ VERTEX, STORAGE, BIGQUERY, AIRFLOW = "Vertex AI", "Cloud Storage", "BigQuery", "
 
 _TASK = re.compile(r"/task-instances/([0-9a-f-]{36})/run")
 _JOB = re.compile(r"projects/[^/]+/locations/[^/]+/batchPredictionJobs/\d+")
-# What a proxy must not hand on, and what it writes itself.
+# Headers that a proxy must not forward, or writes itself.
 _HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "content-length", "host"}
-    # Answers are read here, so they must come as they are.
+    # Responses are searched, so they must not be compressed.
     | {"accept-encoding"}
 )
 
 
 @dataclass
 class Exchange:
-    """A request, and what the server answered: status 0 while it has not."""
+    """A request and its response; ``status`` is 0 until there is one."""
 
     server: str
     method: str
@@ -52,27 +51,24 @@ class Exchange:
     task: str | None
     run: str | None = None
     status: int = 0
-    answer: bytes = b""
+    response: bytes = b""
 
     @property
     def client(self) -> Client:
-        """The process that sent it, while it lives."""
+        """The process that sent the request, while it is alive."""
         return self.find()
 
 
-class AnswerLost(Exception):  # noqa: N818  # the outcome of a blow, not an error
-    """The client gets no answer."""
-
-
-Watcher = "Callable[[Exchange], None]"
+class ResponseLost(Exception):  # noqa: N818  # an injected failure, not an error
+    """The client gets no response."""
 
 
 @dataclass
 class Wire:
-    """All that is seen, by run.
+    """All requests, by run.
 
-    :param watchers: called by run with each of its requests, before and after the server has it; one that
-        raises :class:`AnswerLost` keeps the answer from the client
+    :param watchers: by run; called with each of its requests, before and after the server processes it; may
+        raise :class:`ResponseLost` to withhold the response from the client
     """
 
     seen: dict[str, list[Exchange]] = field(default_factory=lambda: defaultdict(list))
@@ -80,22 +76,22 @@ class Wire:
     _runs: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def pass_on(self, exchange: Exchange, send: Callable[[], tuple[int, bytes]]) -> None:
-        """Let a request through.
+    def forward(self, exchange: Exchange, send: Callable[[], tuple[int, bytes]]) -> None:
+        """Send a request to the server.
 
-        :raises AnswerLost: the client is to get no answer
+        :raises ResponseLost: the client must not get the response
         """
         exchange.run = self._run_of(exchange)
-        self._tell(exchange)
-        exchange.status, exchange.answer = send()
+        self._notify(exchange)
+        exchange.status, exchange.response = send()
         self._learn(exchange)
         exchange.run = exchange.run or self._run_of(exchange)
         if exchange.run:
             with self._lock:
                 self.seen[exchange.run].append(exchange)
-        self._tell(exchange)
+        self._notify(exchange)
 
-    def _tell(self, exchange: Exchange) -> None:
+    def _notify(self, exchange: Exchange) -> None:
         if watcher := self.watchers.get(exchange.run or ""):
             watcher(exchange)
 
@@ -106,17 +102,17 @@ class Wire:
         return self._runs.get(job[0]) if job else None
 
     def _learn(self, exchange: Exchange) -> None:
-        """The server of Airflow says which run a task belongs to, that of Vertex which job it made."""
+        """Airflow's response names the run that a task belongs to, Vertex AI's the job that was created."""
         if exchange.status != 200:
             return
         if exchange.server == AIRFLOW and (task := _TASK.search(exchange.path)):
-            self._runs[task[1]] = json.loads(exchange.answer)["dag_run"]["run_id"]
+            self._runs[task[1]] = json.loads(exchange.response)["dag_run"]["run_id"]
         elif exchange.run and exchange.method == "POST" and exchange.path.endswith("/batchPredictionJobs"):
-            self._runs[json.loads(exchange.answer)["name"]] = exchange.run
+            self._runs[json.loads(exchange.response)["name"]] = exchange.run
 
 
 class Proxy:
-    """Stands before one server.
+    """A proxy in front of one server.
 
     :param upstream: ``http://127.0.0.1:PORT`` of the server
     """
@@ -142,17 +138,17 @@ class Proxy:
     def forward(
         self, exchange: Exchange, headers: Mapping[str, str]
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        """Ask the server."""
+        """Send a request to the server; return status, headers and body."""
         connection = http.client.HTTPConnection(self.upstream, timeout=120)
         with contextlib.closing(connection):
             connection.request(exchange.method, exchange.path, exchange.body or None, dict(headers))
-            answer = connection.getresponse()
-            # An upload goes on where the server says: that is to be seen, too.
-            told = [
+            response = connection.getresponse()
+            # A resumable upload continues at this URL, and must pass through the proxy as well.
+            headers_out = [
                 (name, value.replace(f"http://{self.upstream}", self.url) if name == "Location" else value)
-                for name, value in answer.getheaders()
+                for name, value in response.getheaders()
             ]
-            return answer.status, told, answer.read()
+            return response.status, headers_out, response.read()
 
 
 class _Listener(ThreadingHTTPServer):
@@ -165,14 +161,14 @@ class _Listener(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def server_bind(self) -> None:
-        # HTTPServer would look up the name of the host.
+        # HTTPServer would resolve the host name.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # Clients are killed in the middle; that is what this is for.
+        # Clients are killed in the middle of requests on purpose.
         if not isinstance(sys.exc_info()[1], OSError):
             traceback.print_exc()
 
@@ -195,23 +191,23 @@ class _Handler(BaseHTTPRequestHandler):
         kept: list[tuple[str, str]] = []
 
         def send() -> tuple[int, bytes]:
-            status, answered, content = proxy.forward(exchange, headers)
-            kept.extend((name, value) for name, value in answered if name.lower() not in _HOP)
+            status, response_headers, content = proxy.forward(exchange, headers)
+            kept.extend((name, value) for name, value in response_headers if name.lower() not in _HOP)
             return status, content
 
         try:
-            proxy.wire.pass_on(exchange, send)
-        except (AnswerLost, OSError, http.client.HTTPException):
+            proxy.wire.forward(exchange, send)
+        except (ResponseLost, OSError, http.client.HTTPException):
             self._reset()
             return
-        length = str(len(exchange.answer)) if self.command != "HEAD" else "0"
+        length = str(len(exchange.response)) if self.command != "HEAD" else "0"
         head = "".join(f"{name}: {value}\r\n" for name, value in [*kept, ("Content-Length", length)])
-        self.wfile.write(f"HTTP/1.1 {exchange.status} -\r\n{head}\r\n".encode("latin-1") + exchange.answer)
+        self.wfile.write(f"HTTP/1.1 {exchange.status} -\r\n{head}\r\n".encode("latin-1") + exchange.response)
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET  # noqa: N815
 
     def _find(self) -> Client:
-        # Once a connection, and only when asked: it takes a look at every process of Airflow.
+        # Once per connection, and only if needed: it inspects every Airflow process.
         self._client = self._client or client_of(self.client_address[1])
         return self._client
 
@@ -222,11 +218,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _subject(headers: Mapping[str, str]) -> str | None:
-    """The task that a token of Airflow is for."""
+    """The task instance that an Airflow token was issued for."""
     parts = (headers.get("Authorization") or "").removeprefix("Bearer ").split(".")
     if len(parts) != 3:
         return None

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.gcp.table_name import TableName
+from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
+from airflow_gemini_batch.jobs.spec import job_spec
 
 
 @pytest.mark.parametrize(
@@ -14,10 +15,12 @@ from airflow_gemini_batch.gcp.table_name import TableName
         ("bq://my-project.data.rows", "my-project.data.rows"),
         ("`my-project.data.rows`", "my-project.data.rows"),
         ("example.com:my-project.data.rows", "example.com:my-project.data.rows"),
+        ("123456789.data.rows", "123456789.data.rows"),
         ("my-project.data.daily rows-2é", "my-project.data.daily rows-2é"),
+        ("my-project.data.पंक्तियाँ", "my-project.data.पंक्तियाँ"),
     ],
 )
-def test_names_are_taken_apart(name: str, expected: str) -> None:
+def test_names_are_parsed(name: str, expected: str) -> None:
     assert str(TableName.parse(name, "home-project")) == expected
 
 
@@ -30,17 +33,66 @@ def test_names_are_taken_apart(name: str, expected: str) -> None:
         "p-1.data-set.rows",
         "my-project.data.rows$20260101",
         "my-project.data.a`b;c",
+        "my-project.data.a\nb",
+        f"my-project.data.{'é' * 513}",
         7,
     ],
 )
-def test_what_is_no_table_is_refused_by_the_parameters_name(name: object) -> None:
+def test_an_invalid_name_is_refused_under_its_parameter(name: object) -> None:
     with pytest.raises(InvalidParameterError, match="error_table="):
         TableName.parse(name, "home-project", "error_table")  # type: ignore[arg-type]
 
 
-def test_a_bare_name_needs_a_project() -> None:
+def test_a_name_without_project_needs_a_default() -> None:
     with pytest.raises(InvalidParameterError, match="project of the connection"):
         TableName.parse("data.rows")
+
+
+class TestAsInputAndOutput:
+    """A job's input and output accept the same names as every other table parameter."""
+
+    @pytest.mark.parametrize("name", ["p.d.t", "p.d.my table", "p.d.tägliche-zeilen", "example.com:p.d.t"])
+    def test_valid(self, name: str) -> None:
+        spec = job_spec(
+            project="p",
+            location="us-central1",
+            model="m",
+            input_uri=f"bq://{name}",
+            output_uri=f"bq://{name}",
+        )
+        assert spec.input_uris == (f"bq://{name}",)
+        assert spec.output_uri == f"bq://{name}"
+        assert str(TableName.parse(name)) == name
+
+    @pytest.mark.parametrize("name", ["p.d.t$20260101", "p.d-1.t", "p.d.a;b", "P.d.t"])
+    @pytest.mark.parametrize("parameter", ["input_uri", "output_uri"])
+    def test_invalid(self, name: str, parameter: str) -> None:
+        uris = {
+            "input_uri": "gs://bucket/in.jsonl",
+            "output_uri": "gs://bucket/out",
+            parameter: f"bq://{name}",
+        }
+        with pytest.raises(InvalidParameterError, match=f"{parameter}="):
+            job_spec(project="p", location="us-central1", model="m", **uris)
+        with pytest.raises(InvalidParameterError):
+            TableName.parse(name)
+
+    def test_a_partition_is_refused_with_the_name_to_give(self) -> None:
+        with pytest.raises(InvalidParameterError, match=r"input_uri=.*remove .*'\$20260101'.*'t'"):
+            job_spec(
+                project="p",
+                location="us-central1",
+                model="m",
+                input_uri="bq://p.d.t$20260101",
+                output_uri="gs://bucket/out",
+            )
+
+    @pytest.mark.parametrize(
+        ("uri", "expected"),
+        [("bq://p.d", True), ("bq://p.d.t", False), ("bq://p", False), ("p.d", False), ("bq://p.d-1", False)],
+    )
+    def test_datasets(self, uri: str, expected: bool) -> None:
+        assert is_dataset_uri(uri) is expected
 
 
 def test_quoting() -> None:

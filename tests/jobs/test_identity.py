@@ -21,25 +21,23 @@ def job(display_name: str) -> BatchJob:
 
 
 @given(runs, runs)
-def test_two_runs_share_a_key_only_when_they_are_one(one: RunIdentity, other: RunIdentity) -> None:
+def test_runs_share_a_key_only_if_they_are_equal(one: RunIdentity, other: RunIdentity) -> None:
     assert (one.key == other.key) == (one == other)
 
 
-def test_parts_cannot_run_into_each_other() -> None:
+def test_the_parts_of_a_key_are_separated() -> None:
     assert RunIdentity("a", "bc", "r").key != RunIdentity("ab", "c", "r").key
 
 
 @given(runs, st.text(max_size=MAX_DISPLAY_NAME))
-def test_a_mark_is_read_back_from_the_name_whatever_the_user_called_the_job(
-    run: RunIdentity, title: str
-) -> None:
+def test_a_mark_can_be_read_back_from_any_display_name(run: RunIdentity, title: str) -> None:
     mark = Mark.of(run, SPEC)
     marked = mark.put_on(replace(SPEC, display_name=title))
     assert len(marked.display_name) <= MAX_DISPLAY_NAME
     assert Mark.read(job(marked.display_name)) == mark
 
 
-def test_a_marked_spec_is_still_one_that_the_service_takes() -> None:
+def test_a_spec_with_a_mark_is_still_valid() -> None:
     marked = Mark.of(RUN, SPEC).put_on(SPEC)
     job_spec(
         project=marked.project,
@@ -52,11 +50,11 @@ def test_a_marked_spec_is_still_one_that_the_service_takes() -> None:
     )
 
 
-def test_a_job_of_somebody_else_has_no_mark() -> None:
+def test_a_job_created_elsewhere_has_no_mark() -> None:
     assert Mark.read(job("nightly")) is None
 
 
-def test_every_part_of_the_request_is_in_the_fingerprint() -> None:
+def test_the_fingerprint_covers_every_part_of_the_request() -> None:
     changed = [
         replace(SPEC, project="q"),
         replace(SPEC, location="global"),
@@ -67,5 +65,5 @@ def test_every_part_of_the_request_is_in_the_fingerprint() -> None:
     assert len({Mark.of(RUN, spec).request for spec in [SPEC, *changed]}) == 6
 
 
-def test_names_and_labels_are_not() -> None:
+def test_the_fingerprint_ignores_display_name_and_labels() -> None:
     assert Mark.of(RUN, replace(SPEC, display_name="x", labels={"a": "b"})) == Mark.of(RUN, SPEC)

@@ -12,7 +12,7 @@ from airflow_gemini_batch.exceptions import (
     PermissionDeniedError,
     ServiceUnreachableError,
 )
-from airflow_gemini_batch.jobs.polling import Outcome, Watch
+from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TRANSIENT = [
@@ -29,42 +29,44 @@ def job(state: JobState, successful: int | None = None) -> BatchJob:
     )
 
 
-def watch(interval: float = 60.0, deadline: datetime | None = None) -> Watch:
-    return Watch(poll_interval=interval, deadline=deadline, seed="job")
+def watch(interval: float = 60.0, deadline: datetime | None = None) -> PollState:
+    return PollState(poll_interval=interval, deadline=deadline, seed="job")
 
 
 @pytest.mark.parametrize("state", list(JobState))
-def test_waiting_ends_with_the_job_and_not_before(state: JobState) -> None:
-    _, step = watch().saw(job(state), START)
-    assert (step.outcome is Outcome.ENDED) == state.is_terminal
+def test_waiting_ends_when_the_job_ends_and_not_before(state: JobState) -> None:
+    _, step = watch().after_read(job(state), START)
+    assert (step.outcome is WaitOutcome.ENDED) == state.is_terminal
     assert state.is_terminal or step.wait > 0
 
 
-def test_looks_come_soon_at_first_and_never_further_apart_than_asked() -> None:
+def test_polls_are_frequent_at_first_and_never_further_apart_than_the_interval() -> None:
     now, watching, waits = START, watch(60.0), []
     for _ in range(30):
-        watching, step = watching.saw(job(JobState.RUNNING), now)
+        watching, step = watching.after_read(job(JobState.RUNNING), now)
         waits.append(step.wait)
     assert waits[0] < 3
     assert all(wait <= 66.0 for wait in waits)
     assert min(waits[-10:]) >= 54.0
 
 
-def test_jitter_differs_between_jobs_and_is_the_same_for_one() -> None:
+def test_jitter_differs_between_jobs_and_is_repeatable_for_each() -> None:
     waits = {
-        Watch(60.0, None, seed=str(n), looks=50).saw(job(JobState.RUNNING), START)[1].wait for n in range(20)
+        PollState(60.0, None, seed=str(n), polls=50).after_read(job(JobState.RUNNING), START)[1].wait
+        for n in range(20)
     }
     again = {
-        Watch(60.0, None, seed=str(n), looks=50).saw(job(JobState.RUNNING), START)[1].wait for n in range(20)
+        PollState(60.0, None, seed=str(n), polls=50).after_read(job(JobState.RUNNING), START)[1].wait
+        for n in range(20)
     }
     assert len(waits) == 20
     assert waits == again
 
 
-def test_a_state_is_logged_when_it_changes_and_not_every_look() -> None:
-    watching, first = watch().saw(job(JobState.PENDING), START + timedelta(seconds=4))
-    watching, second = watching.saw(job(JobState.PENDING), START + timedelta(hours=1))
-    watching, third = watching.saw(job(JobState.RUNNING, 1200), START + timedelta(hours=26, minutes=3))
+def test_a_state_is_logged_when_it_changes_not_at_every_poll() -> None:
+    watching, first = watch().after_read(job(JobState.PENDING), START + timedelta(seconds=4))
+    watching, second = watching.after_read(job(JobState.PENDING), START + timedelta(hours=1))
+    watching, third = watching.after_read(job(JobState.RUNNING, 1200), START + timedelta(hours=26, minutes=3))
     assert first.message == "Batch job 7 is PENDING after 4 s"
     assert second.message == ""
     assert third.message == "Batch job 7 is RUNNING after 1 d 2 h 3 min: 1,200 succeeded"
@@ -72,56 +74,56 @@ def test_a_state_is_logged_when_it_changes_and_not_every_look() -> None:
 
 def test_a_wait_never_passes_the_deadline() -> None:
     deadline = START + timedelta(seconds=1)
-    _, step = watch(deadline=deadline).saw(job(JobState.RUNNING), START)
+    _, step = watch(deadline=deadline).after_read(job(JobState.RUNNING), START)
     assert step.wait <= 1
 
 
-def test_after_the_deadline_a_job_under_way_times_out() -> None:
+def test_after_the_deadline_an_active_job_times_out() -> None:
     deadline = START
-    _, step = watch(deadline=deadline).saw(job(JobState.RUNNING), START + timedelta(seconds=1))
-    assert step.outcome is Outcome.TIMEOUT
+    _, step = watch(deadline=deadline).after_read(job(JobState.RUNNING), START + timedelta(seconds=1))
+    assert step.outcome is WaitOutcome.TIMEOUT
 
 
-def test_a_job_found_ended_after_the_deadline_has_ended_all_the_same() -> None:
-    _, step = watch(deadline=START).saw(job(JobState.SUCCEEDED), START + timedelta(days=1))
-    assert step.outcome is Outcome.ENDED
+def test_a_job_that_has_ended_is_reported_as_ended_even_after_the_deadline() -> None:
+    _, step = watch(deadline=START).after_read(job(JobState.SUCCEEDED), START + timedelta(days=1))
+    assert step.outcome is WaitOutcome.ENDED
 
 
 @pytest.mark.parametrize("error", TRANSIENT)
-def test_passing_errors_are_ridden_out_with_one_line_a_streak(error: GeminiBatchError) -> None:
+def test_transient_errors_are_retried_and_logged_once_in_a_row(error: GeminiBatchError) -> None:
     watching, messages, waits = watch(), [], []
     for minute in range(200):
-        watching, step = watching.failed(error, START + timedelta(minutes=minute))
+        watching, step = watching.after_error(error, START + timedelta(minutes=minute))
         assert step.outcome is None
         waits.append(step.wait)
         messages += [step.message] * bool(step.message)
     assert len(messages) == 1
     assert waits[0] < waits[3]
     assert max(waits) <= 66
-    _, step = watching.saw(job(JobState.RUNNING), START + timedelta(minutes=200))
-    assert "answers again after 200 failed looks in 3 h 20 min" in step.message
+    _, step = watching.after_read(job(JobState.RUNNING), START + timedelta(minutes=200))
+    assert "reachable again after 200 failed polls in 3 h 20 min" in step.message
 
 
 @pytest.mark.parametrize("error", TRANSIENT)
-def test_passing_errors_end_at_the_deadline(error: GeminiBatchError) -> None:
-    _, step = watch(deadline=START).failed(error, START + timedelta(seconds=1))
-    assert step.outcome is Outcome.TIMEOUT
+def test_transient_errors_are_retried_until_the_deadline(error: GeminiBatchError) -> None:
+    _, step = watch(deadline=START).after_error(error, START + timedelta(seconds=1))
+    assert step.outcome is WaitOutcome.TIMEOUT
 
 
 @pytest.mark.parametrize("error", PERMANENT)
-def test_lasting_errors_are_tried_a_few_times_and_then_explained(error: GeminiBatchError) -> None:
+def test_permanent_errors_are_retried_twice_and_then_reported(error: GeminiBatchError) -> None:
     watching = watch()
-    watching, first = watching.failed(error, START)
-    watching, second = watching.failed(error, START)
-    watching, third = watching.failed(error, START)
+    watching, first = watching.after_error(error, START)
+    watching, second = watching.after_error(error, START)
+    watching, third = watching.after_error(error, START)
     assert (first.outcome, second.outcome) == (None, None)
-    assert third.outcome is Outcome.ERROR
+    assert third.outcome is WaitOutcome.ERROR
     assert third.message == str(error)
 
 
-def test_a_good_look_ends_a_streak_of_lasting_errors() -> None:
+def test_a_successful_poll_resets_the_count_of_permanent_errors() -> None:
     watching = watch()
     for _ in range(5):
-        watching, step = watching.failed(PERMANENT[0], START)
+        watching, step = watching.after_error(PERMANENT[0], START)
         assert step.outcome is None
-        watching, _ = watching.saw(job(JobState.RUNNING), START)
+        watching, _ = watching.after_read(job(JobState.RUNNING), START)

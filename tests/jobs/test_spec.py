@@ -30,7 +30,7 @@ def spec(**changes: object) -> JobSpec:
         (TUNED.replace("models", "endpoints"), TUNED.replace("models", "endpoints")),
     ],
 )
-def test_a_model_is_sent_in_the_services_form(given: str, sent: str) -> None:
+def test_a_model_is_sent_as_a_resource_name(given: str, sent: str) -> None:
     assert spec(model=given).model == sent
 
 
@@ -42,12 +42,12 @@ def test_a_model_is_sent_in_the_services_form(given: str, sent: str) -> None:
         ("bq://p-1.d.t", ("bq://p-1.d.t",)),
     ],
 )
-def test_inputs_that_a_job_can_read(uris: object, sent: tuple[str, ...]) -> None:
+def test_valid_inputs(uris: object, sent: tuple[str, ...]) -> None:
     assert spec(input_uri=uris).input_uris == sent
 
 
 @pytest.mark.parametrize("location", ["us-central1", "europe-west4", "global", "us", "me-central2"])
-def test_locations(location: str) -> None:
+def test_valid_locations(location: str) -> None:
     assert spec(location=location).location == location
 
 
@@ -81,7 +81,9 @@ def test_locations(location: str) -> None:
         ("labels['team']", {"labels": {"team": "Data Eng"}}),
     ],
 )
-def test_a_value_that_cannot_work_is_refused_by_name(parameter: str, changes: dict[str, object]) -> None:
+def test_an_error_about_an_invalid_value_names_the_parameter_and_the_fix(
+    parameter: str, changes: dict[str, object]
+) -> None:
     with pytest.raises(InvalidParameterError) as caught:
         spec(**changes)
     assert caught.value.parameter == parameter
@@ -90,16 +92,16 @@ def test_a_value_that_cannot_work_is_refused_by_name(parameter: str, changes: di
 
 
 @pytest.mark.parametrize("region", [None, "us-central1", "US-CENTRAL1"])
-def test_an_input_table_of_the_jobs_region_is_read(region: str | None) -> None:
+def test_an_input_table_in_the_jobs_region_is_accepted(region: str | None) -> None:
     check_region(spec(input_uri="bq://p.d.t"), region)
 
 
-def test_the_global_endpoint_reads_tables_of_any_region() -> None:
+def test_the_global_endpoint_accepts_tables_in_any_region() -> None:
     check_region(spec(input_uri="bq://p.d.t", location="global"), "europe-west4")
 
 
 @pytest.mark.parametrize(("region", "parameter"), [("US", "input_uri"), ("europe-west4", "location")])
-def test_an_input_table_that_lies_elsewhere_is_refused(region: str, parameter: str) -> None:
+def test_an_input_table_in_another_region_is_rejected(region: str, parameter: str) -> None:
     with pytest.raises(InvalidParameterError) as caught:
         check_region(spec(input_uri="bq://p.d.t"), region)
     assert caught.value.parameter == parameter

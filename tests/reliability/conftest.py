@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROW = '{"key": "%03d", "request": {"contents": [{"role": "user", "parts": [{"text": "Hello %d"}]}]}}\n'
 
 
-def _make_haste(patch: pytest.MonkeyPatch) -> None:
+def _shorten_waits(patch: pytest.MonkeyPatch) -> None:
     from cryptography.hazmat.primitives import serialization
 
     from airflow_gemini_batch.hooks import gemini_batch
@@ -23,16 +23,16 @@ def _make_haste(patch: pytest.MonkeyPatch) -> None:
 
     for waits in ("LOOKUP_WAITS", "RETRY_WAITS"):
         patch.setattr(submission, waits, (0.001,) * len(getattr(submission, waits)))
-    # Every task of Airflow is a process that reads its key once; here they are all one process.
+    # In Airflow each task is a process that parses its key once; here all tasks share one process.
     patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
-    patch.setattr(gemini_batch, "_READ_WAITS", (0.001,) * len(gemini_batch._READ_WAITS))
+    patch.setattr(gemini_batch, "_READ_WAIT", 0.001)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def haste() -> Iterator[None]:
-    """The waits of minutes take milliseconds; how often we look stays as it is."""
+def short_waits() -> Iterator[None]:
+    """Waits of minutes take milliseconds; the number of look-ups stays the same."""
     with pytest.MonkeyPatch.context() as patch:
-        _make_haste(patch)
+        _shorten_waits(patch)
         yield
 
 

@@ -1,4 +1,4 @@
-"""Random fault plans, from seeds: the same seed is the same plans again."""
+"""Random fault plans from seeds: the same seed gives the same plans."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 SEED = int(os.environ.get("RELIABILITY_SEED", "1"))
-"""Another seed gives other plans. A failing test has its seed in its name."""
+"""A different seed gives different plans. The name of a failing test contains its seed."""
 
 
 def seeds(variable: str, default: int, each: int) -> list[Any]:
-    """Return parameters of tests, ``(seed, number of plans)``, for as many plans as the environment asks."""
+    """Return test parameters ``(seed, number of plans)``; ``variable`` sets the total number of plans."""
     total = int(os.environ.get(variable, default))
     counts = [min(each, total - start) for start in range(0, total, each)]
     return [(SEED * 1_000_000 + index, count) for index, count in enumerate(counts)]
 
 
 def for_all(plans: SearchStrategy[Any], check: Callable[[Any], None], number: int, count: int) -> None:
-    """Check ``count`` plans that the seed ``number`` gives; shrink one that fails."""
+    """Check ``count`` plans generated from the seed ``number``; shrink a failing one."""
 
     def check_one(plan: Any) -> None:
         check(plan)
@@ -57,32 +57,32 @@ def _numbers(highest: int, size: int = 3) -> SearchStrategy[tuple[int, ...]]:
     return st.lists(st.integers(1, highest), min_size=1, max_size=size, unique=True).map(tuple)
 
 
-_anywhere: dict[str, Any] = {
+_any_call: dict[str, Any] = {
     "route": st.sampled_from([Route.CREATE, Route.GET, Route.LIST, Route.CANCEL]),
     "nth": _numbers(6),
 }
-_breaking = st.one_of(
+_failures = st.one_of(
     st.builds(
         CallFault,
         kind=st.just(CallFaultKind.STATUS),
         status=st.sampled_from([408, 409, 429, 499, 500, 502, 503, 504]),
         after=st.booleans(),
-        **_anywhere,
+        **_any_call,
     ),
-    st.builds(CallFault, kind=st.just(CallFaultKind.RESET), after=st.booleans(), **_anywhere),
+    st.builds(CallFault, kind=st.just(CallFaultKind.RESET), after=st.booleans(), **_any_call),
     st.builds(
         CallFault,
         kind=st.sampled_from([CallFaultKind.STALL, CallFaultKind.TRICKLE]),
         seconds=st.just(0.02),
         after=st.booleans(),
-        **_anywhere,
+        **_any_call,
     ),
-    # Fails for good, or in some later look: an error that is explained.
+    # Permanent errors, which must be explained.
     st.builds(
         CallFault,
         kind=st.just(CallFaultKind.STATUS),
         status=st.sampled_from([400, 401, 403, 404]),
-        **{**_anywhere, "nth": _numbers(9, 1)},
+        **{**_any_call, "nth": _numbers(9, 1)},
     ),
 )
 _noise = st.builds(
@@ -92,8 +92,8 @@ _noise = st.builds(
     status=st.sampled_from([429, 503]),
     probability=st.floats(0, 0.3),
 )
-# A list that hides a job for longer than any look-up waits cannot be told from one without it: there, nothing
-# but an idempotency key of the service would help. A retry looks five times.
+# A list that omits a job for longer than any look-up waits is the same as a list without that job; only an
+# idempotency key in the API would help. A retry looks five times.
 _lists = st.one_of(
     st.builds(CallFault, route=st.just(Route.LIST), kind=st.just(CallFaultKind.LAG), lists=st.integers(1, 2)),
     st.builds(
@@ -113,7 +113,7 @@ _tokens = st.one_of(
     ),
 )
 _calls = st.tuples(
-    st.lists(_breaking, max_size=4),
+    st.lists(_failures, max_size=4),
     st.lists(_noise, max_size=1),
     st.lists(_lists, max_size=2, unique_by=lambda fault: fault.kind),
     st.one_of(st.just([]), st.just([]), st.just([]), st.lists(_tokens, max_size=1)),
@@ -134,7 +134,7 @@ _rows = st.builds(RowFault, kind=st.sampled_from(RowFaultKind), nth=_numbers(8))
 
 
 def fault_plans(*, rows: bool = False) -> SearchStrategy[FaultPlan]:
-    """Plans of a job or three: with ``rows``, what it writes goes wrong too."""
+    """Fault plans for up to three jobs; with ``rows``, their output has faults as well."""
     return st.builds(
         FaultPlan,
         calls=_calls,

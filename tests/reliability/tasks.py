@@ -1,4 +1,4 @@
-"""Tasks as Airflow runs them: tried, retried, deferred and resumed, with the real operators and trigger."""
+"""Runs tasks as Airflow does: with retries, deferral and resumption, the real operators and trigger."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _T = TypeVar("_T")
 
 Context = Any
 TRIES = 6
-NOT_PAID_ON = (JobState.FAILED, JobState.CANCELLED, JobState.CANCELLING, JobState.EXPIRED)
+UNCHARGED = (JobState.FAILED, JobState.CANCELLED, JobState.CANCELLING, JobState.EXPIRED)
 
 
 class TaskFailedError(Exception):
-    """The task is red: every try has failed, or one for good. The cause is what it failed of."""
+    """The task failed: every try failed, or one failed without retry. The cause is its last error."""
 
 
 @dataclass
 class Task:
     """One run of one task.
 
-    :param make: makes the operator anew for every try, as a new process would
-    :param store: Airflow's ``task_state_store``, where there is one
+    :param make: creates a new operator for every try, as a new process would
+    :param store: Airflow's ``task_state_store``, if available
     """
 
     make: Callable[[], Any]
@@ -48,9 +48,9 @@ class Task:
     failures: list[Exception] = field(default_factory=list)
 
     def run(self, tries: int = TRIES) -> Any:
-        """Try until it succeeds; what is not an error of ours goes through.
+        """Run the task until it succeeds. Errors of other packages propagate.
 
-        :raises TaskFailedError: it does not
+        :raises TaskFailedError: it did not succeed
         """
         for _ in range(tries):
             try:
@@ -72,11 +72,11 @@ class Task:
         try:
             return self.make().execute(context)
         except TaskDeferred as deferred:
-            event = asyncio.run(self._fired(deferred.trigger))
+            event = asyncio.run(self._first_event(deferred.trigger))
             return getattr(self.make(), deferred.method_name)(context, event)
 
-    async def _fired(self, trigger: Any) -> dict[str, Any]:
-        """Run a trigger as the triggerer would: made again from what the database holds."""
+    async def _first_event(self, trigger: Any) -> dict[str, Any]:
+        """Run a trigger as the triggerer would: recreated from its serialized form."""
         _, kwargs = trigger.serialize()
         async for event in type(trigger)(**kwargs).run():
             return event.payload  # type: ignore[no-any-return]
@@ -84,7 +84,7 @@ class Task:
 
 
 def paid_twice(emulator: Emulator) -> list[str]:
-    """Name what more than one job of the emulator does: same run, same request, both paid for."""
+    """Return the run and request of jobs in the emulator that were charged more than once."""
     jobs = [BatchJob.from_resource(resource) for resource in emulator.jobs]
-    counts = Counter(Mark.read(job) for job in jobs if job.state not in NOT_PAID_ON)
+    counts = Counter(Mark.read(job) for job in jobs if job.state not in UNCHARGED)
     return [str(mark) for mark, count in counts.items() if count > 1]

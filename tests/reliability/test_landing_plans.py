@@ -1,4 +1,4 @@
-"""Random fault plans from submitting to landing: every row of the input is in the table once."""
+"""Random fault plans from submitting to landing: every input row is in the table exactly once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(("seed", "count"), seeds("RELIABILITY_LANDINGS", default=4, each=10))
-def test_every_row_of_the_input_is_landed_once(
+def test_every_input_row_is_landed_exactly_once(
     vertex: Emulator,
     submit_args: dict[str, Any],
     bucket: str,
@@ -36,7 +36,7 @@ def test_every_row_of_the_input_is_landed_once(
     seed: int,
     count: int,
 ) -> None:
-    """Submit, wait, land, and land again; each task with its retries."""
+    """Submit, wait, land, and land again, each task with retries."""
 
     def check(drawn: tuple[FaultPlan, int]) -> None:
         plan, rows = drawn

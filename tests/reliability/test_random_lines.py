@@ -1,4 +1,4 @@
-"""Mutated output through landing: each line of the output and each row of the input is accounted for."""
+"""Lands mutated output: every output line and every input row is accounted for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.jobs.identity import RunIdentity
 from airflow_gemini_batch.results.landing import LandingRequest, land
 
-from .lines import MUTATIONS, answered, asked
+from .lines import MUTATIONS, input_line, output_line
 from .plans import seeds
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def landed(
     bigquery_client: bigquery.Client,
     storage_client: storage.Client,
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Land lines; return the manifest, also that of a count that is out, and the rows of the table."""
+    """Land lines; return the manifest, even if its counts do not add up, and the rows of the table."""
     job_id = uuid.uuid4().hex[:12]
     directory = f"{job_id}/prediction-model-2026-11-01T00:00:00.000000Z"
     objects = {f"{job_id}/in.jsonl": given, f"{directory}/predictions.jsonl": output}
@@ -55,23 +55,23 @@ def check(manifest: dict[str, Any], rows: list[Any], given: list[bytes], output:
     counts = manifest["counts"]
     lines = sum(bool(line.strip(b"\r")) for line in output)
     assert manifest["input_rows"] == len(given)
-    # Every row of the input is in one bucket, and what is beyond is counted as such.
+    # Every input row has one status; rows without an input row are counted as unmatched.
     assert sum(counts.values()) == len(given) + manifest["unmatched"]
-    # Every line of the output is an answer that was landed, or a duplicate that was not.
+    # Every output line was landed, or is a duplicate that was not.
     assert manifest["output_rows"] == lines
     assert sum(counts.values()) - counts["missing"] + manifest["duplicates"] == lines
-    # And the table says the same as the manifest.
+    # The table matches the manifest.
     assert Counter(row["status"] for row in rows) == {name: count for name, count in counts.items() if count}
-    # What carries no key, and no request by which to find one, is landed without a key: it is not guessed.
-    asked_for = {f"k{number:06}" for number in range(len(given))}
+    # A line with neither a key nor a request to find it by is landed without a key.
+    expected = {f"k{number:06}" for number in range(len(given))}
     keys = Counter(row["key"] for row in rows)
-    assert [key for key in asked_for if keys[key] > 1] == []
-    unknown = sum(count for key, count in keys.items() if key not in asked_for) - manifest["unmatched"]
-    assert len(asked_for - set(keys)) == unknown <= manifest["joined_by"].get("count", 0)
+    assert [key for key in expected if keys[key] > 1] == []
+    unknown = sum(count for key, count in keys.items() if key not in expected) - manifest["unmatched"]
+    assert len(expected - set(keys)) == unknown <= manifest["joined_by"].get("count", 0)
 
 
 @pytest.mark.parametrize(("seed", "count"), seeds("RELIABILITY_LINES", default=1000, each=2500))
-def test_each_line_is_accounted_for(
+def test_every_line_is_accounted_for(
     bucket: str,
     dataset: str,
     bigquery_client: bigquery.Client,
@@ -79,27 +79,27 @@ def test_each_line_is_accounted_for(
     seed: int,
     count: int,
 ) -> None:
-    chance = random.Random(seed)
-    given = [asked(number) for number in range(count)]
+    rng = random.Random(seed)
+    given = [input_line(number) for number in range(count)]
     output: list[bytes] = []
     for number in range(count):
-        mutate = MUTATIONS[chance.choice(list(MUTATIONS))]
-        output += [line for line in mutate(answered(number), chance) if b"\n" not in line]
-    chance.shuffle(output)
+        mutate = MUTATIONS[rng.choice(list(MUTATIONS))]
+        output += [line for line in mutate(output_line(number), rng) if b"\n" not in line]
+    rng.shuffle(output)
     manifest, rows = landed(given, output, bucket, dataset, bigquery_client, storage_client)
     check(manifest, rows, given, output)
 
 
-def test_no_mutation_harms_another_row(
+def test_no_mutation_affects_another_row(
     bucket: str, dataset: str, bigquery_client: bigquery.Client, storage_client: storage.Client
 ) -> None:
-    """Each mutation once, between two lines that are left as they are."""
-    chance = random.Random(0)
+    """Apply each mutation once, with an unchanged line after each."""
+    rng = random.Random(0)
     output: list[bytes] = []
     for number, mutate in enumerate(MUTATIONS.values()):
-        hit, whole = 2 * number, 2 * number + 1
-        output += [*mutate(answered(hit), chance), answered(whole)]
-    given = [asked(number) for number in range(2 * len(MUTATIONS))]
+        mutated, unchanged = 2 * number, 2 * number + 1
+        output += [*mutate(output_line(mutated), rng), output_line(unchanged)]
+    given = [input_line(number) for number in range(2 * len(MUTATIONS))]
     manifest, rows = landed(given, output, bucket, dataset, bigquery_client, storage_client)
     check(manifest, rows, given, output)
     statuses = {row["key"]: row["status"] for row in rows}

@@ -1,4 +1,4 @@
-"""Random fault plans between operators and service: never two paid jobs, never an unexplained error."""
+"""Random fault plans between operators and service: no job is charged twice, and every error is explained."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def begin(vertex: Emulator, plan: FaultPlan) -> None:
 
 
 @pytest.mark.parametrize(("seed", "count"), seeds("RELIABILITY_PLANS", default=60, each=30))
-def test_no_plan_pays_twice_or_ends_in_an_error_that_is_not_explained(
+def test_no_plan_pays_twice_or_ends_in_an_unexplained_error(
     vertex: Emulator, submit_args: dict[str, Any], seed: int, count: int
 ) -> None:
-    """Submit, clear and submit again, wait; then let the storm pass, clear all, and all ends well."""
+    """Submit, wait, clear, and again; then without faults, until the task succeeds."""
 
     def check(plan: FaultPlan) -> None:
         begin(vertex, plan)
@@ -62,7 +62,7 @@ def test_no_plan_pays_twice_or_ends_in_an_error_that_is_not_explained(
             submit.ti.try_number += 1
         vertex.faults = NO_FAULTS
         seen: dict[str, Any] = {}
-        # The job that is attached to may be one of the storm, and doomed; the next is not.
+        # The first job may have been created with faults and be bound to fail; the next one is not.
         while not seen:
             name = submit.run(tries=1)
             assert paid_twice(vertex) == []
@@ -75,7 +75,7 @@ def test_no_plan_pays_twice_or_ends_in_an_error_that_is_not_explained(
 
 
 def wait(vertex: Emulator, name: str, submitted: Task) -> dict[str, Any]:
-    """Wait for a job; what the sensor says of it is what the emulator knows."""
+    """Wait for a job; the sensor reports the same state as the emulator."""
     known = {str(job.name): job for job in map(BatchJob.from_resource, vertex.jobs)}
     assert name in known
     try:

@@ -1,4 +1,4 @@
-"""One fault at a time between the submit operator and the service: one job, or an error that says so."""
+"""One fault at a time between the submit operator and the service: one job, or an error that explains it."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def creates(vertex: Emulator) -> int:
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504])
-def test_a_create_that_answers_with_an_error_and_took_effect_is_adopted(
-    vertex: Emulator, task: Task, status: int
-) -> None:
+def test_a_job_created_despite_an_error_response_is_found(vertex: Emulator, task: Task, status: int) -> None:
     vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=status, after=True, nth=(1,))
     name = task.run(tries=1)
     assert [job["name"] for job in vertex.jobs] == [name]
@@ -48,17 +46,17 @@ def test_a_create_that_answers_with_an_error_and_took_effect_is_adopted(
 
 
 @pytest.mark.parametrize("kind", [CallFaultKind.RESET, CallFaultKind.STALL])
-def test_a_create_whose_answer_is_lost_is_adopted(
+def test_a_job_whose_create_response_is_lost_is_found(
     vertex: Emulator, task: Task, kind: CallFaultKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient(monkeypatch)
+    shorten_timeout(monkeypatch)
     vertex.faults = fault(Route.CREATE, kind, after=True, nth=(1,), seconds=2)
     assert task.run(tries=1) == vertex.jobs[0]["name"]
     assert len(vertex.jobs) == 1
 
 
 @pytest.mark.parametrize("force_new", [False, True])
-def test_a_create_whose_answer_is_lost_is_adopted_though_the_job_has_ended(
+def test_a_job_whose_create_response_is_lost_is_found_even_if_it_has_ended(
     vertex: Emulator, submit_args: dict[str, Any], force_new: bool
 ) -> None:
     task = Task(lambda: GeminiBatchSubmitOperator(**submit_args, force_new=force_new))
@@ -69,8 +67,8 @@ def test_a_create_whose_answer_is_lost_is_adopted_though_the_job_has_ended(
     assert len(set(before) | {name}) == 1 + force_new
 
 
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request times out after half a second."""
+def shorten_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests time out after half a second."""
     monkeypatch.setattr(hook_module, "_TIMEOUT_MS", 500)
     hook_module._clients.clear()
 
@@ -84,7 +82,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         (CallFaultKind.STATUS, {"status": 503}),
     ],
 )
-def test_a_create_that_may_have_taken_effect_is_not_repeated_before_the_next_try(
+def test_a_create_with_unknown_outcome_is_not_repeated_before_the_next_try(
     vertex: Emulator, task: Task, kind: CallFaultKind, more: dict[str, Any]
 ) -> None:
     vertex.faults = fault(Route.CREATE, kind, nth=(1,), **more)
@@ -100,13 +98,13 @@ def test_a_create_that_may_have_taken_effect_is_not_repeated_before_the_next_try
     assert (creates(vertex), len(vertex.jobs)) == (2, 1)
 
 
-def test_a_create_that_takes_effect_after_all_is_found_by_the_look_up(
+def test_a_job_created_after_the_request_timed_out_is_found(
     vertex: Emulator, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request stalls on its way, its answer is given up, and then the job appears."""
+    """The request stalls and times out, and then the job appears."""
     from airflow_gemini_batch.jobs import submission
 
-    impatient(monkeypatch)
+    shorten_timeout(monkeypatch)
     monkeypatch.setattr(submission, "LOOKUP_WAITS", (0.2,) * 7)
     vertex.faults = fault(Route.CREATE, CallFaultKind.STALL, nth=(1,), seconds=1.0)
     assert task.run(tries=1) == vertex.jobs[0]["name"]
@@ -114,9 +112,7 @@ def test_a_create_that_takes_effect_after_all_is_found_by_the_look_up(
 
 
 @pytest.mark.parametrize("status", [429, 409])
-def test_a_create_that_was_refused_created_nothing_and_says_so(
-    vertex: Emulator, task: Task, status: int
-) -> None:
+def test_a_rejected_create_raises_the_error_of_the_service(vertex: Emulator, task: Task, status: int) -> None:
     vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=status, nth=(1, 2))
     with pytest.raises(TaskFailedError) as caught:
         task.run(tries=1)
@@ -132,7 +128,7 @@ def test_a_create_over_quota_succeeds_on_a_later_try(vertex: Emulator, task: Tas
 
 
 @pytest.mark.parametrize("route", [Route.CREATE, Route.LIST])
-def test_a_token_that_is_no_longer_good_is_replaced(vertex: Emulator, task: Task, route: Route) -> None:
+def test_a_rejected_token_is_replaced(vertex: Emulator, task: Task, route: Route) -> None:
     vertex.faults = fault(route, CallFaultKind.STATUS, status=401, nth=(1,))
     assert task.run(tries=1) == vertex.jobs[0]["name"]
     assert len(vertex.jobs) == 1
@@ -151,8 +147,8 @@ def test_a_list_that_lags_behind_the_create(vertex: Emulator, task: Task, lists:
     assert len(vertex.jobs) == 1
 
 
-def test_a_list_that_lags_longer_than_a_try_is_waited_for_by_the_next(vertex: Emulator, task: Task) -> None:
-    """The answer is lost, no look-up of the first try shows the job, nor does the first of the second."""
+def test_a_list_that_lags_longer_than_one_try_is_read_again_by_the_next(vertex: Emulator, task: Task) -> None:
+    """No look-up of the first try finds the job, nor does the first one of the second try."""
     vertex.faults = FaultPlan(
         calls=[
             CallFault(route=Route.CREATE, kind=CallFaultKind.RESET, after=True, nth=(1,)),
@@ -164,7 +160,7 @@ def test_a_list_that_lags_longer_than_a_try_is_waited_for_by_the_next(vertex: Em
     assert len(vertex.jobs) == 1
 
 
-def test_a_worker_that_dies_before_it_has_noted_its_job_and_a_list_that_lags(
+def test_a_worker_that_dies_before_it_records_its_job_and_a_list_that_lags(
     vertex: Emulator, task: Task
 ) -> None:
     task.run(tries=1)
@@ -174,7 +170,7 @@ def test_a_worker_that_dies_before_it_has_noted_its_job_and_a_list_that_lags(
     assert len(vertex.jobs) == 1
 
 
-def test_a_list_that_is_cut_short(vertex: Emulator, task: Task) -> None:
+def test_a_truncated_list(vertex: Emulator, task: Task) -> None:
     name = task.run(tries=1)
     vertex.faults = fault(Route.LIST, CallFaultKind.TRUNCATE, keep=0, nth=(1,))
     task.ti.try_number = 2
@@ -182,8 +178,8 @@ def test_a_list_that_is_cut_short(vertex: Emulator, task: Task) -> None:
     assert len(vertex.jobs) == 1
 
 
-def test_a_job_that_failed_hides_no_newer_one(vertex: Emulator, submit_args: dict[str, Any]) -> None:
-    """The first job failed; the list shows it, and does not show yet the one that has replaced it."""
+def test_a_failed_job_does_not_hide_a_newer_one(vertex: Emulator, submit_args: dict[str, Any]) -> None:
+    """The list contains the first job, which failed, but not yet the job that replaced it."""
     task = Task(lambda: GeminiBatchSubmitOperator(**submit_args))
     vertex.faults = FaultPlan(jobs=[JobFault(ends=JobState.FAILED, nth=(1,))])
     task.run(tries=1)
@@ -197,7 +193,7 @@ def test_a_job_that_failed_hides_no_newer_one(vertex: Emulator, submit_args: dic
 
 
 @pytest.mark.parametrize(("ends", "jobs"), [(JobState.SUCCEEDED, 1), (JobState.CANCELLED, 2)])
-def test_a_cancel_that_came_too_late_is_not_paid_for_again(
+def test_a_job_that_succeeds_despite_cancellation_is_not_paid_for_again(
     vertex: Emulator, submit_args: dict[str, Any], ends: JobState, jobs: int
 ) -> None:
     args = {**submit_args, "labels": {"emulator-pace": "reads-8"}}
@@ -221,7 +217,7 @@ def test_a_cancel_that_came_too_late_is_not_paid_for_again(
     ],
 )
 @pytest.mark.parametrize("route", [Route.LIST, Route.GET])
-def test_a_read_that_fails_once_is_read_again(
+def test_a_read_that_fails_once_is_repeated(
     vertex: Emulator, task: Task, route: Route, kind: CallFaultKind, more: dict[str, Any]
 ) -> None:
     name = task.run(tries=1)
@@ -230,7 +226,7 @@ def test_a_read_that_fails_once_is_read_again(
     assert any(request.faults for request in vertex.requests)
 
 
-def test_a_look_up_that_fails_for_long_creates_nothing(vertex: Emulator, task: Task) -> None:
+def test_nothing_is_created_while_the_look_up_fails(vertex: Emulator, task: Task) -> None:
     vertex.faults = fault(Route.LIST, CallFaultKind.STATUS, status=503)
     with pytest.raises(TaskFailedError) as caught:
         task.run(tries=2)
@@ -239,7 +235,7 @@ def test_a_look_up_that_fails_for_long_creates_nothing(vertex: Emulator, task: T
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_credentials_that_are_refused_fail_for_good_and_are_read_again(
+def test_rejected_credentials_fail_without_retry_and_are_loaded_again(
     vertex: Emulator, task: Task, status: int
 ) -> None:
     vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=status, nth=(1, 2))
@@ -257,7 +253,7 @@ def list_jobs() -> list[Any]:
     return hook_module.GeminiBatchHook().list_jobs("local-project", "us-central1", "")
 
 
-def test_a_token_that_is_refused(vertex: Emulator) -> None:
+def test_a_token_that_is_rejected_twice(vertex: Emulator) -> None:
     vertex.faults = fault(Route.TOKEN, CallFaultKind.WRONG_TOKEN, nth=(1, 2))
     with pytest.raises(PermissionDeniedError):
         list_jobs()
@@ -272,14 +268,14 @@ def test_a_token_endpoint_that_is_down(vertex: Emulator) -> None:
     assert {request.path for request in vertex.requests} == {"/token"}
 
 
-def test_a_token_endpoint_that_refuses(vertex: Emulator) -> None:
+def test_a_token_endpoint_that_rejects_the_request(vertex: Emulator) -> None:
     vertex.faults = fault(Route.TOKEN, CallFaultKind.STATUS, status=400)
     with pytest.raises(PermissionDeniedError, match="Check the key"):
         list_jobs()
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, PermissionDeniedError), (503, ServiceUnreachableError)])
-def test_a_look_at_the_input_without_a_token_is_explained(
+def test_an_input_check_without_a_token_is_explained(
     vertex: Emulator, task: Task, status: int, kind: type[Exception]
 ) -> None:
     vertex.faults = fault(Route.TOKEN, CallFaultKind.STATUS, status=status)
@@ -288,10 +284,10 @@ def test_a_look_at_the_input_without_a_token_is_explained(
     assert isinstance(caught.value.__cause__, kind)
 
 
-def test_a_cancel_that_is_lost_is_asked_again_by_the_next_try(
+def test_a_lost_cancel_request_is_repeated_by_the_next_try(
     vertex: Emulator, task: Task, submit_args: dict[str, Any]
 ) -> None:
-    """A changed request replaces the job under way; it is never left to run beside the new one unknown."""
+    """A changed request replaces the active job, which must not keep running next to the new one."""
     old = task.run(tries=1)
     changed = {**submit_args, "model": "gemini-2.5-pro", "labels": {"emulator-pace": "reads-1000"}}
     vertex.faults = fault(Route.CANCEL, CallFaultKind.RESET, nth=(1,))

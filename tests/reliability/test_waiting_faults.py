@@ -1,4 +1,4 @@
-"""One fault at a time between a waiting sensor and the service; the trigger runs as the triggerer runs it."""
+"""One fault at a time between a waiting sensor and the service, with the trigger as the triggerer runs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .test_random_plans import sensor_task, submit_task
 if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.server import Emulator
 
-# The sensor's own first read is tried four times; what is hit from the second call on is the trigger's.
+# The sensor's first read is the first call; the trigger makes the calls from the second one on.
 _LATER = tuple(range(2, 9))
 
 
@@ -31,7 +31,7 @@ _LATER = tuple(range(2, 9))
         (CallFaultKind.TRICKLE, {"seconds": 0.1}),
     ],
 )
-def test_a_streak_of_passing_faults_is_ridden_out(
+def test_consecutive_transient_faults_do_not_end_waiting(
     vertex: Emulator, submit_args: dict[str, Any], kind: CallFaultKind, more: dict[str, Any]
 ) -> None:
     submit = submit_task(submit_args)
@@ -42,7 +42,7 @@ def test_a_streak_of_passing_faults_is_ridden_out(
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_lasting_fault_is_explained_after_a_few_looks(
+def test_a_permanent_fault_is_explained_after_a_few_polls(
     vertex: Emulator, submit_args: dict[str, Any], status: int
 ) -> None:
     submit = submit_task(submit_args)
@@ -57,7 +57,7 @@ def test_a_lasting_fault_is_explained_after_a_few_looks(
 
 
 @pytest.mark.parametrize("ends", ["FAILED", "CANCELLED", "EXPIRED"])
-def test_a_job_that_ends_early_says_what_is_kept_after_all_the_states_on_its_way(
+def test_the_error_of_a_job_that_ended_early_says_whether_output_was_written(
     vertex: Emulator, submit_args: dict[str, Any], ends: str
 ) -> None:
     path = (JobState.QUEUED, JobState.PENDING, JobState.RUNNING, JobState.PAUSED, JobState.UPDATING)

@@ -1,4 +1,4 @@
-"""Jobs of the emulator, for input as it lies in a file."""
+"""Runs jobs on the emulator with the content of a file as input."""
 
 from __future__ import annotations
 

@@ -33,10 +33,10 @@ def test_lines_do_not_depend_on_how_they_are_read(
     assert list(lines_of(blob, chunk)) == [line + b"\n" for line in ended.split(b"\n")[:-1]]
 
 
-def test_nothing_past_the_end_is_asked_for(
+def test_nothing_past_the_end_is_requested(
     stack: RunningStack, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client leaves the answer to that unread, and its connection open until it is collected."""
+    """The client would leave the response unread, and its connection open until garbage collection."""
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.storage import Client
 

@@ -24,7 +24,7 @@ MODEL = "publishers/google/models/gemini-2.5-flash"
 
 @dataclass
 class Lander:
-    """Puts input and output of a job into storage, and lands it."""
+    """Stores input and output of a job, and lands it."""
 
     bucket: str
     dataset: str
@@ -66,7 +66,7 @@ class Lander:
         self.put(f"{self.directory.partition('/')[2]}/{name}", lines, end)
 
     def put_table(self, name: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> str:
-        """Make a table, and return its URI."""
+        """Create a table and return its URI."""
         from google.cloud.bigquery import SchemaField, Table
 
         table = Table(f"{self.dataset}.{name}", [SchemaField(n, kind) for n, kind in columns.items()])
@@ -97,14 +97,14 @@ class Lander:
         return [dict(row.items()) for row in self.bigquery.query(sql).result()]
 
     def rows(self) -> dict[str | None, dict[str, Any]]:
-        """The results by key."""
+        """Result rows by key."""
         found = self.query(f"SELECT * FROM {self.destination.quoted}")
         rows = {row["key"]: row for row in found}
-        assert len(rows) == len(found), "a key is in the table twice"
+        assert len(rows) == len(found), "a key has two rows"
         return rows
 
     def errors(self) -> dict[str | None, dict[str, Any]]:
-        """The error rows by key."""
+        """Error rows by key."""
         return {row["key"]: row for row in self.query(f"SELECT * FROM {self.error_table.quoted}")}
 
     def statuses(self) -> dict[str | None, str]:

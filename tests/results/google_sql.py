@@ -1,4 +1,4 @@
-"""The GoogleSQL analyzer: says of a script what BigQuery would say before it runs it."""
+"""The GoogleSQL analyzer: finds the errors that BigQuery would find before running a script."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _KINDS = {"FLOAT64": "DOUBLE", "INTEGER": "INT64", "FLOAT": "DOUBLE", "BOOLEAN":
 
 
 def column_types(columns: Iterable[Column]) -> dict[str, Any]:
-    """Make the types of columns, by name."""
+    """Return the types of columns, by name."""
     return {each.name: sql_type(each.type, each.mode, each.fields) for each in columns}
 
 
 def sql_type(name: str, mode: str = "NULLABLE", fields: Sequence[Column] = ()) -> Any:
-    """Make the type of a column from BigQuery's names of type and mode."""
+    """Return the type of a column from BigQuery's names of type and mode."""
     if name == "RECORD":
         simple = TypeFactory.create_struct_type(list(column_types(fields).items()))
     else:
@@ -39,7 +39,7 @@ def sql_type(name: str, mode: str = "NULLABLE", fields: Sequence[Column] = ()) -
 
 
 class GoogleSql:
-    """Checks scripts. Making one takes some seconds and a gigabyte; checking a statement is quick."""
+    """Checks scripts. Creating one takes seconds and a gigabyte; checking a statement is fast."""
 
     def __init__(self) -> None:
         self._language = LanguageOptions.maximum_features()

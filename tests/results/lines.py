@@ -27,7 +27,7 @@ def response(*parts: str | dict[str, Any], finish: str | None = "STOP", **more: 
 
 
 def asked(key: Any = None, text: str = "Say hello", **more: Any) -> str:
-    """One line of the input."""
+    """An input line."""
     line = {"request": request(text, **more)}
     return json.dumps(line if key is None else {"key": key, **line})
 
@@ -40,7 +40,7 @@ def answered(
     status: str = "",
     **more: Any,
 ) -> str:
-    """One line of the output, with the members in the service's order; text as it is, not escaped."""
+    """An output line with its members in the service's order; non-ASCII text is not escaped."""
     line: dict[str, Any] = {
         "request": more.pop("request", None) or request(text),
         "status": status,

@@ -1,4 +1,4 @@
-"""What a job has cost: by hand, and in the tables."""
+"""The cost of a job: calculated by hand, and in the tables."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_whole_job_by_hand(lander: Lander) -> None:
         "edge": Decimal("0.125") + Decimal("0.00005"),
         "cut": Decimal("0.000625") + Decimal("0.04"),
         "refused": Decimal(0),
-        # Nobody knows what it was.
+        # Unknown.
         "lost": None,
         "garbled": None,
     }
@@ -74,7 +74,7 @@ def details(**counts: int) -> list[dict[str, Any]]:
     return [{"modality": name, "tokenCount": count} for name, count in counts.items()]
 
 
-def test_sound_costs_more_and_modalities_are_counted(lander: Lander) -> None:
+def test_audio_costs_more_and_modalities_are_counted(lander: Lander) -> None:
     """2.5 Flash: text 0.15, sound 0.5, cached 0.03 and 0.1, answers 1.25."""
     lander.put_input(asked("sound"), asked("text"))
     lander.put_output(
@@ -101,7 +101,7 @@ def test_sound_costs_more_and_modalities_are_counted(lander: Lander) -> None:
     )
 
 
-def test_a_picture_as_an_answer_has_its_own_price(lander: Lander) -> None:
+def test_an_image_as_output_has_its_own_price(lander: Lander) -> None:
     lander.put_input(asked("a"))
     lander.put_output(used("a", 0, 1_300, candidatesTokensDetails=details(IMAGE=1_290, TEXT=10)))
     manifest = lander.land(job=lander.job(model="publishers/google/models/gemini-2.5-flash-image"))
@@ -120,24 +120,24 @@ def test_without_prices_there_are_tokens_and_no_cost(lander: Lander) -> None:
     assert {row["cost_usd"] for row in lander.rows().values()} == {None}
     assert "results_usage" not in lander.tables()
 
-    # Landed again with prices of our own, it has a cost: other prices are another landing.
+    # Landing again with other prices is a new landing, and has a cost.
     prices = BatchPrices.of({"input": 1, "output": 2})
     again = lander.land(job=job, prices=prices)
     assert again.cost_usd == Decimal("0.00102")
     assert lander.rows()["b"]["cost_usd"] == 0
 
 
-def test_prices_are_whole_numbers_of_a_millionth() -> None:
+def test_prices_are_integers_in_millionths_of_a_dollar() -> None:
     prices = BatchPrices.of({"input": "0.0375", "output": 0.15, "long": {"input": 1, "output": 2}})
     parameters = price_parameters(prices)
     assert (parameters["price_input"], parameters["long_price_output"]) == (37_500, 2_000_000)
     assert set(price_parameters(None).values()) == {None}
 
 
-def test_a_view_that_may_not_be_made_fails_no_landing(
+def test_a_view_that_cannot_be_created_does_not_fail_the_landing(
     lander: Lander, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The stand-in knows no permissions."""
+    """The emulator has no permissions."""
     from google.api_core.exceptions import Forbidden
 
     create = lander.bigquery.create_table
@@ -151,4 +151,4 @@ def test_a_view_that_may_not_be_made_fails_no_landing(
     lander.put_input(asked("a"))
     lander.put_output(used("a", 10, 10))
     assert lander.land().rows == 1
-    assert "results_usage cannot be made" in caplog.text
+    assert "Could not create view" in caplog.text

@@ -33,12 +33,12 @@ TAGGED = ResponseSchema.of(
         ("EUROPE-WEST4", "", True),
     ],
 )
-def test_what_a_dataset_can_load_from(dataset: str, bucket: str, possible: bool) -> None:
+def test_where_a_dataset_can_load_from(dataset: str, bucket: str, possible: bool) -> None:
     assert can_load(dataset, bucket) is possible
 
 
 @pytest.mark.parametrize("name", ["text", "Key", "JOB_NAME"])
-def test_a_property_may_not_take_the_name_of_a_fixed_column(name: str) -> None:
+def test_a_property_cannot_have_the_name_of_a_fixed_column(name: str) -> None:
     schema = ResponseSchema.of({"type": "object", "properties": {name: {"type": "string"}}})
     with pytest.raises(ResponseSchemaError, match=rf"\$\.properties\.{name}.*rename") as caught:
         result_columns(schema)
@@ -57,13 +57,13 @@ def test_differences_name_each_column() -> None:
     found = differences(result_columns(TAGGED), existing)
     assert "column status is INTEGER NULLABLE, not STRING NULLABLE" in found
     assert "column tags is STRING NULLABLE, not STRING REPEATED" in found
-    assert "column own is REQUIRED and nothing would be written to it" in found
-    assert "column text (STRING NULLABLE) is not there; add it" in found
+    assert "column own is REQUIRED, but the landing writes no value to it; make it NULLABLE" in found
+    assert "column text (STRING NULLABLE) is missing; add it" in found
     assert not any(" KEY " in each or " key " in each for each in found)
     assert differences(RESULT_COLUMNS, schema_fields(RESULT_COLUMNS)) == []
 
 
-def test_tables_are_made_partitioned_and_clustered(lander: Lander) -> None:
+def test_tables_are_created_partitioned_and_clustered(lander: Lander) -> None:
     lander.put_input(asked("a"))
     lander.put_output(answered("a", '{"tags": ["x"]}'))
     lander.land(TAGGED)
@@ -74,10 +74,10 @@ def test_tables_are_made_partitioned_and_clustered(lander: Lander) -> None:
         assert table.clustering_fields == ["job_name", "key"]
     results = lander.bigquery.get_table(str(lander.destination))
     assert [field.name for field in results.schema][-2:] == ["landed_at", "tags"]
-    assert lander.tables() == {"results", "results_errors", "results_usage"}  # no staging is left
+    assert lander.tables() == {"results", "results_errors", "results_usage"}  # no staging table is left
 
 
-def test_a_table_of_the_user_may_have_columns_of_its_own(lander: Lander) -> None:
+def test_an_existing_table_may_have_other_columns(lander: Lander) -> None:
     from google.cloud.bigquery import SchemaField, Table
 
     own = SchemaField("note", "STRING")
@@ -88,8 +88,8 @@ def test_a_table_of_the_user_may_have_columns_of_its_own(lander: Lander) -> None
     assert lander.rows()["a"]["note"] is None
 
 
-def test_new_columns_are_added_and_all_else_stays(lander: Lander) -> None:
-    """Also the column of ours that a table made by an earlier version lacks."""
+def test_missing_columns_are_added_and_nothing_else_changes(lander: Lander) -> None:
+    """Including a fixed column that a table of an earlier version lacks."""
     from google.cloud.bigquery import Table, TimePartitioning
 
     fields = [field for field in schema_fields(RESULT_COLUMNS) if field.name != "response"]
@@ -111,7 +111,7 @@ def test_new_columns_are_added_and_all_else_stays(lander: Lander) -> None:
     assert {name: after.get(name) for name in kept} == {name: before.get(name) for name in kept}
 
 
-def test_a_column_of_another_type_is_refused_before_anything_is_changed(lander: Lander) -> None:
+def test_a_column_of_another_type_is_refused_before_anything_changes(lander: Lander) -> None:
     from google.cloud.bigquery import SchemaField, Table
 
     fields = [*schema_fields(RESULT_COLUMNS), SchemaField("tags", "STRING")]
@@ -128,13 +128,13 @@ def test_a_column_of_another_type_is_refused_before_anything_is_changed(lander: 
     assert lander.tables() == {"results"}
 
 
-def test_a_table_of_somebody_else_is_left_alone(lander: Lander) -> None:
+def test_a_foreign_table_is_not_changed(lander: Lander) -> None:
     from google.cloud.bigquery import SchemaField, Table
 
     lander.bigquery.create_table(Table(str(lander.destination), [SchemaField("key", "STRING")]))
     lander.put_input(asked("a"))
     lander.put_output(answered("a"))
-    with pytest.raises(TableMismatchError, match=r"column text \(STRING NULLABLE\) is not there"):
+    with pytest.raises(TableMismatchError, match=r"column text \(STRING NULLABLE\) is missing"):
         lander.land()
     assert len(lander.bigquery.get_table(str(lander.destination)).schema) == 1
 

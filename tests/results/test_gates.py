@@ -1,4 +1,4 @@
-"""Gates and the size of the manifest: pure, so without any service."""
+"""Quality gates, and the size of the manifest. No service needed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NOW = datetime(2026, 11, 1, 23, 59, 59, 123456, UTC)
 
 
 def manifest(succeeded: int = 0, invalid: int = 0, failed: int = 0, **names: str) -> Manifest:
-    buckets = dict.fromkeys(RowStatus, 0)
-    buckets |= {RowStatus.SUCCEEDED: succeeded, RowStatus.INVALID: invalid, RowStatus.FAILED: failed}
+    counts = dict.fromkeys(RowStatus, 0)
+    counts |= {RowStatus.SUCCEEDED: succeeded, RowStatus.INVALID: invalid, RowStatus.FAILED: failed}
     rows = succeeded + invalid + failed
     given: dict[str, Any] = {
         "job_name": "projects/p/locations/us-central1/batchPredictionJobs/1",
@@ -32,7 +32,7 @@ def manifest(succeeded: int = 0, invalid: int = 0, failed: int = 0, **names: str
     }
     return Manifest(
         state="JOB_STATE_SUCCEEDED",
-        counts=buckets,
+        counts=counts,
         input_rows=rows,
         output_rows=rows,
         duplicates=0,
@@ -48,7 +48,7 @@ def manifest(succeeded: int = 0, invalid: int = 0, failed: int = 0, **names: str
     )
 
 
-def test_gates_that_nobody_set_only_report() -> None:
+def test_default_gates_never_fail() -> None:
     for landed in (manifest(), manifest(failed=3), manifest(invalid=3)):
         Gates().check(landed)
 
@@ -71,35 +71,37 @@ def test_too_few_successes() -> None:
     assert error.ratio < 0.95
     message = str(error)
     assert "9,499,999 of 10,000,000 rows of projects/p/" in message
-    assert "9,499,999 succeeded, 500,000 failed, 1 invalid, each with its status in p.d.answers," in message
-    assert "the reasons in p.d.answers_errors" in message
-    assert "A retry of this task pays nothing and changes nothing" in message
+    assert (
+        "landed in p.d.answers with their status: 9,499,999 succeeded, 500,000 failed, 1 invalid." in message
+    )
+    assert "The reasons are in p.d.answers_errors" in message
+    assert "Retrying this task costs nothing and changes nothing" in message
 
 
-def test_too_many_invalid_answers() -> None:
+def test_too_many_invalid_rows() -> None:
     Gates(max_invalid_ratio=0.25).check(manifest(3, invalid=1))
     with pytest.raises(
-        QualityGateError, match=r"^2 of 4 rows .* a ratio of 0\.5, and max_invalid_ratio is 0\.25"
+        QualityGateError, match=r"^2 of 4 rows .* a ratio of 0\.5, but max_invalid_ratio is 0\.25"
     ):
         Gates(max_invalid_ratio=0.25).check(manifest(2, invalid=2))
 
 
-def test_where_nothing_was_landed_nothing_has_succeeded() -> None:
+def test_no_rows_means_no_success() -> None:
     Gates(max_invalid_ratio=0).check(manifest())
-    with pytest.raises(QualityGateError, match=r"^0 of 0 rows .* All rows are safe: none"):
+    with pytest.raises(QualityGateError, match=r"^0 of 0 rows .* with their status: none"):
         Gates(min_success_ratio=0.01).check(manifest())
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, 95, math.nan, math.inf, "95%", "", "nan", True, None, [0.5]])
 @pytest.mark.parametrize("parameter", ["min_success_ratio", "max_invalid_ratio"])
-def test_what_is_no_ratio_is_refused(parameter: str, value: object) -> None:
+def test_a_value_that_is_not_a_ratio_is_refused(parameter: str, value: object) -> None:
     given: dict[str, object] = {"min_success_ratio": 0, "max_invalid_ratio": 1, parameter: value}
     with pytest.raises(InvalidParameterError, match=f"{parameter}=.*from 0 to 1") as caught:
         Gates.of(**given)
     assert caught.value.parameter == parameter
 
 
-def test_a_template_renders_to_text() -> None:
+def test_text_rendered_from_a_template() -> None:
     assert Gates.of("0.9", " 1e-3 ") == Gates(0.9, 0.001)
 
 
@@ -115,8 +117,8 @@ JOB = f"projects/{PROJECT}/locations/northamerica-northeast1/batchPredictionJobs
         (ASCII, ACCENTED, set()),
     ],
 )
-def test_a_manifest_has_four_kilobytes_at_most(dataset: str, table: str, kept: set[str]) -> None:
-    """However long the names: those that do not fit are left out, the longest paths first."""
+def test_a_manifest_has_at_most_4_kb(dataset: str, table: str, kept: set[str]) -> None:
+    """However long the names are: those that do not fit are left out, the output location first."""
     facts = manifest(
         *(10**9, 10**9, 10**9),
         job_name=JOB,

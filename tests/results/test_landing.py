@@ -1,4 +1,4 @@
-"""Landing of all that the service was seen to write, on the local stack."""
+"""Landing of every kind of output that the service is known to write, on the local stack."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ def test_a_good_row_has_every_column(lander: Lander) -> None:
     assert lander.errors() == {}
 
 
-def test_errors_keep_the_request_as_it_was_asked(lander: Lander) -> None:
-    """The echo has nulls that nobody asked for; it stands in where the input is gone."""
+def test_errors_store_the_request_of_the_input(lander: Lander) -> None:
+    """The request in the output has extra nulls; it is stored only if the input no longer exists."""
     echo = {"contents": [{"parts": [{"fileData": None, "text": "x"}], "role": "user"}]}
     lander.put_input(asked("busy", "x"), asked("lost", "y"), asked("broken", "z"), asked("good"))
     lander.put_output(
         failed("busy", 429, "RESOURCE_EXHAUSTED", request=echo), '{"key": "broken", "req', answered("good")
     )
     lander.land()
-    asked_again = {key: as_json(row["request"]) for key, row in lander.errors().items()}
-    assert asked_again == {"busy": request("x"), "lost": request("y"), "broken": request("z")}
+    stored = {key: as_json(row["request"]) for key, row in lander.errors().items()}
+    assert stored == {"busy": request("x"), "lost": request("y"), "broken": request("z")}
     lander.land(job=lander.job(input_uris=()))
     assert as_json(lander.errors()["busy"]["request"]) == echo
 
 
-def test_every_bucket(lander: Lander) -> None:
-    """Each row of the input ends in exactly one bucket, with what a person needs to act on it."""
-    keys = ["good", "error", "busy", "prompt", "safety", "cut", "odd", "none", "gone", "torn"]
+def test_every_status(lander: Lander) -> None:
+    """Each input row gets exactly one status, and an error that says what went wrong."""
+    keys = ["good", "error", "busy", "prompt", "safety", "cut", "unknown", "none", "gone", "torn"]
     lander.put_input(*(asked(key) for key in keys))
     lander.put_output(
         answered("good"),
@@ -71,7 +71,7 @@ def test_every_bucket(lander: Lander) -> None:
         answered("prompt", {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}),
         answered("safety", response(finish="SAFETY")),
         answered("cut", response("half of it", finish="MAX_TOKENS")),
-        answered("odd", response("x", finish="SOMETHING_NEW")),
+        answered("unknown", response("x", finish="SOMETHING_NEW")),
         answered("none", {}),
         '{"key": "torn", "request": {"contents',
     )
@@ -94,10 +94,10 @@ def test_every_bucket(lander: Lander) -> None:
         "error": (400, "INVALID_ARGUMENT", "Role is wrong", False),
         "busy": (429, "RESOURCE_EXHAUSTED", "Slow down", True),
         "prompt": (None, "PROHIBITED_CONTENT", "The prompt was blocked: PROHIBITED_CONTENT", False),
-        "safety": (None, "SAFETY", "The answer was blocked: SAFETY", False),
-        "cut": (None, "MAX_TOKENS", "The answer stops in the middle: MAX_TOKENS", False),
-        "odd": (None, "SOMETHING_NEW", "The answer ended with SOMETHING_NEW", False),
-        "none": (None, None, "The output row holds neither an answer nor an error", False),
+        "safety": (None, "SAFETY", "The response was blocked: SAFETY", False),
+        "cut": (None, "MAX_TOKENS", "The response was cut off: MAX_TOKENS", False),
+        "unknown": (None, "SOMETHING_NEW", "The response ended with finish reason SOMETHING_NEW", False),
+        "none": (None, None, "The output row contains neither a response nor an error", False),
         "torn": (None, None, "The output line is not JSON", True),
         "gone": (None, None, "The output has no line for this request", True),
     }
@@ -106,7 +106,7 @@ def test_every_bucket(lander: Lander) -> None:
     assert as_json(lander.rows()["gone"]["request"]) == request()
 
 
-def test_what_is_worth_sending_again(lander: Lander) -> None:
+def test_which_errors_are_retryable(lander: Lander) -> None:
     retryable = {
         'Internal error: {"error": {"code": 500, "status": "INTERNAL"}}': True,
         'Deadline exceeded: {"error": {"code": 504, "status": "DEADLINE_EXCEEDED"}}': True,
@@ -124,7 +124,7 @@ def test_what_is_worth_sending_again(lander: Lander) -> None:
     assert all(row["error_message"] for row in errors.values())
 
 
-def test_text_is_all_parts_but_thoughts(lander: Lander) -> None:
+def test_text_is_all_parts_except_thoughts(lander: Lander) -> None:
     lander.put_input(*(asked(key) for key in "abcd"))
     lander.put_output(
         answered("a", response({"text": "hmm", "thought": True}, "The ", "answer")),
@@ -137,20 +137,20 @@ def test_text_is_all_parts_but_thoughts(lander: Lander) -> None:
     assert texts == {"a": "The answer", "b": "yes", "c": None, "d": None}
 
 
-def test_odd_characters_and_numbers_survive(lander: Lander) -> None:
-    odd = "line\u2028break \u0085 tab\\t \U0001f600 quote\\\" \u00e9 'x'"
+def test_unusual_characters_and_numbers_are_kept(lander: Lander) -> None:
+    text = "line\u2028break \u0085 tab\\t \U0001f600 quote\\\" \u00e9 'x'"
     lander.put_input(asked("a"), asked("b"))
     lander.put_output(
-        answered("a", odd),
+        answered("a", text),
         answered("b", '{"big": 123456789012345678901234567890, "dup": 1, "dup": 2}'),
     )
     assert counts(lander.land()) == {"succeeded": 2}
-    assert lander.rows()["a"]["text"] == odd
+    assert lander.rows()["a"]["text"] == text
     assert as_json(lander.rows()["b"]["output"])["big"] == pytest.approx(1.2345678901234568e29)
 
 
 def test_lines_that_are_not_json(lander: Lander) -> None:
-    """They keep their text; the rows that they answer are found by key, by label, or by count."""
+    """Their text is stored; their requests are found by key, by label, or by count."""
     lander.put_input(*(asked(f"k{n}") for n in range(4)))
     label = f'{{"request": {{"labels": {{"{KEY_LABEL}": "k2"}}, "contents": [{{'
     lander.put_output(answered("k0"), "not json at all", label, answered("k3"), end="")
@@ -158,16 +158,16 @@ def test_lines_that_are_not_json(lander: Lander) -> None:
     assert counts(manifest) == {"succeeded": 2, "malformed": 2}
     assert lander.statuses() == {"k0": "succeeded", "k1": "malformed", "k2": "malformed", "k3": "succeeded"}
     assert lander.errors()["k2"]["raw_line"] == label
-    assert "perhaps not of this line" in lander.errors()["k1"]["error_message"]
+    assert "Its key is a guess" in lander.errors()["k1"]["error_message"]
 
 
-def test_json_that_is_no_row(lander: Lander) -> None:
+def test_json_that_is_not_a_row(lander: Lander) -> None:
     lander.put_input(*(asked(f"k{n}") for n in range(4)))
     lander.put_output(answered("k0"), "[]", "7", '"x"')
     assert counts(lander.land()) == {"succeeded": 1, "failed": 3}
 
 
-def test_duplicates_are_counted_and_the_best_is_kept(lander: Lander) -> None:
+def test_duplicates_are_counted_and_the_best_one_is_kept(lander: Lander) -> None:
     lander.put_input(asked("a"), asked("b"))
     lander.put_output(
         failed("a", 500, "INTERNAL"),
@@ -200,7 +200,7 @@ def test_a_key_that_came_back_as_a_number(lander: Lander) -> None:
     assert manifest.joined_by["number"] == 3
 
 
-def test_numbers_that_two_keys_share_are_told_apart_by_the_request(lander: Lander) -> None:
+def test_two_keys_with_the_same_number_are_matched_by_request(lander: Lander) -> None:
     lander.put_input(asked("007", "first"), asked("7", "second"))
     lander.put_output(answered(7, "2", text="second"), answered(7, "1", text="first"))
     manifest = lander.land()
@@ -209,7 +209,7 @@ def test_numbers_that_two_keys_share_are_told_apart_by_the_request(lander: Lande
 
 
 def test_a_key_that_did_not_come_back(lander: Lander) -> None:
-    """The label in the echoed request does its work, also where it is not the key itself."""
+    """The label in the output's request is used, even if it differs from the key."""
     labels = {"a": "a", "Row B": "h-123"}
     lander.put_input(*(asked(key, labels={KEY_LABEL: label}) for key, label in labels.items()))
     lander.put_output(
@@ -221,7 +221,7 @@ def test_a_key_that_did_not_come_back(lander: Lander) -> None:
 
 
 def test_no_keys_at_all(lander: Lander) -> None:
-    """The canonical request joins, whatever nulls and order the echo has; equal requests are a multiset."""
+    """The canonical request joins, ignoring nulls and member order; equal requests are counted."""
     lander.put_input(asked(None, "x"), asked(None, "y"), asked(None, "same"), asked(None, "same"))
     echo = {"contents": [{"parts": [{"fileData": None, "text": "x"}], "role": "user"}], "labels": None}
     lander.put_output(
@@ -241,8 +241,8 @@ def test_no_keys_at_all(lander: Lander) -> None:
     assert len({row["key"] for row in rows}) == 3
 
 
-def test_keys_are_found_again_through_the_request(lander: Lander) -> None:
-    """The input has keys, and the output neither keys nor labels."""
+def test_keys_are_recovered_through_the_request(lander: Lander) -> None:
+    """The input has keys; the output has neither keys nor labels."""
     lander.put_input(asked("a", "x"), asked("b", "y"), asked("c", "z"))
     lander.put_output(answered(None, "2", text="y"), answered(None, "1", text="x"))
     manifest = lander.land()
@@ -250,7 +250,7 @@ def test_keys_are_found_again_through_the_request(lander: Lander) -> None:
     assert {key: row["text"] for key, row in lander.rows().items()} == {"a": "1", "b": "2", "c": None}
 
 
-def test_an_echo_that_cannot_be_recognised_is_accounted_for_by_count(lander: Lander) -> None:
+def test_an_unrecognizable_request_is_joined_by_count(lander: Lander) -> None:
     lander.put_input(asked(None, "x"), asked(None, "y"))
     lander.put_output(answered(None, "1", text="rewritten"))
     manifest = lander.land()
@@ -258,17 +258,17 @@ def test_an_echo_that_cannot_be_recognised_is_accounted_for_by_count(lander: Lan
     assert manifest.joined_by["count"] == 1
 
 
-def test_an_answer_to_nothing_that_was_asked(lander: Lander) -> None:
+def test_a_response_without_a_request(lander: Lander) -> None:
     lander.put_input(asked("a"))
     lander.put_output(answered("a"), answered("stranger", text="Who is there?"))
     manifest = lander.land()
-    with pytest.raises(RowCountError, match="has 1 rows, and 2 are accounted for: 1 output rows") as caught:
+    with pytest.raises(RowCountError, match="has 1 rows, but 2 were landed: 1 output rows") as caught:
         manifest.check_rows()
     assert caught.value.manifest["unmatched"] == 1
     assert lander.statuses() == {"a": "succeeded", "stranger": "succeeded"}  # the good rows are safe
 
 
-def test_input_that_is_gone(lander: Lander) -> None:
+def test_input_that_no_longer_exists(lander: Lander) -> None:
     lander.put_output(answered("a"), answered("a"), answered("b"), answered(None, text="x"))
     manifest = lander.land()
     assert manifest.input_rows is None
@@ -285,9 +285,9 @@ def test_no_output_lines_at_all(lander: Lander) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"output_location": None}, "does not say where its output lies"),
+        ({"output_location": None}, "names no output location"),
         ({}, "left no predictions in gs://"),
-        ({"state": JobState.RUNNING}, "still writes its output"),
+        ({"state": JobState.RUNNING}, "is still writing its output"),
     ],
 )
 def test_nothing_to_land(lander: Lander, changes: dict[str, Any], message: str) -> None:
@@ -321,7 +321,7 @@ def test_a_key_field_is_a_name(lander: Lander) -> None:
         lander.land(key_field="a b")
 
 
-def test_embeddings_are_good_answers(lander: Lander) -> None:
+def test_embeddings_succeed(lander: Lander) -> None:
     lander.put_input(asked("a"), asked("b"))
     lander.put_output(
         answered("a", {"tokenCount": "2", "embedding": {"values": [0.1, -2, 3e-7]}}),
@@ -387,7 +387,7 @@ def test_typed_columns(lander: Lander) -> None:
 
 
 MISFITS: list[tuple[dict[str, Any], str]] = [
-    ({"label": "z"}, "$.label is none of its enum"),
+    ({"label": "z"}, "$.label is not one of its enum values"),
     ({"label": None}, "$.label is null"),
     ({"label": ...}, "$.label is missing"),
     ({"label": 3}, "$.label is not STRING"),
@@ -406,7 +406,7 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_answers_that_do_not_fit(lander: Lander) -> None:
+def test_responses_that_do_not_match(lander: Lander) -> None:
     texts = {}
     for number, (change, _) in enumerate(MISFITS):
         answer = {"label": "x", "maybe": "m", **change}
@@ -417,10 +417,10 @@ def test_answers_that_do_not_fit(lander: Lander) -> None:
     lander.put_output(*(answered(key, text) for key, text in texts.items()))
     manifest = lander.land(SCHEMA)
     assert manifest.counts[RowStatus.INVALID] == len(texts)
-    complaints = [row["error_message"].rpartition(": ")[2] for _, row in sorted(lander.errors().items())]
-    wanted = {f"k{number}": complaint for number, (_, complaint) in enumerate(MISFITS)}
+    misfits = [row["error_message"].rpartition(": ")[2] for _, row in sorted(lander.errors().items())]
+    wanted = {f"k{number}": misfit for number, (_, misfit) in enumerate(MISFITS)}
     wanted |= dict.fromkeys(("words", "list"), "$ is not a JSON object")
-    assert complaints == [complaint for _, complaint in sorted(wanted.items())]
+    assert misfits == [misfit for _, misfit in sorted(wanted.items())]
     assert {key: row["text"] for key, row in lander.rows().items()} == texts
 
 

@@ -1,4 +1,4 @@
-"""``write_mode="merge"``: a key has one row, over all jobs; and what a user does not want stored is not."""
+"""``write_mode="merge"``: each key has one row across all jobs. Also: options that leave columns empty."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LATER = "2026-11-02T00:00:00+00:00"
 
 
 def merge(lander: Lander, job_id: str, *lines: str, **more: Any) -> None:
-    """Land these lines of output as a job that was asked for the keys a, b and c."""
+    """Land these output lines as those of a job with the keys a, b and c."""
     job = replace(lander, job_id=f"{job_id}-{lander.job_id}")
     job.put_input(*(asked(key) for key in "abc"))
     job.put_output(*lines)
@@ -40,16 +40,16 @@ def test_a_key_keeps_its_newest_success(lander: Lander) -> None:
     merge(lander, "two", *second)
     merged = {"a": ("succeeded", "2"), "b": ("succeeded", "1"), "c": ("succeeded", "2")}
     assert texts(lander) == merged
-    assert lander.errors() == {}  # The failure of c is answered, that of b is of no consequence.
-    # Landing twice is landing once, and a job that is older takes nothing back.
+    assert lander.errors() == {}  # c succeeded later, and b had succeeded before.
+    # Landing again changes nothing, and neither does landing the older job again.
     merge(lander, "two", *second)
     merge(lander, "one", *first)
     assert texts(lander) == merged
     assert lander.errors() == {}
 
 
-def test_output_without_times_is_as_late_as_its_job(lander: Lander) -> None:
-    """In whatever order they are landed, and however often: the job that ended later has the later answer."""
+def test_output_without_times_uses_the_end_of_its_job(lander: Lander) -> None:
+    """In any order and any number of landings: the job that ended later has the later response."""
     kinds = {"key": "STRING", "request": "JSON", "response": "JSON", "status": "STRING"}
     busy_now = 'Too Many Requests: {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}'
     ended = {"older": 1, "newer": 2}
@@ -77,11 +77,11 @@ def test_output_without_times_is_as_late_as_its_job(lander: Lander) -> None:
         assert (rows["a"]["text"], rows["a"]["processed_at"].day) == ("newer", 2)
         assert rows["b"]["job_name"] == str(jobs["newer"].job().name)
         assert lander.errors()["b"]["job_name"] == rows["b"]["job_name"]
-    # Nobody answered c at all, so the row stays that was landed last.
+    # c has no response at all, so the row landed last stays.
     assert rows["c"]["status"] == "missing"
 
 
-def test_what_never_succeeded_keeps_what_came_last(lander: Lander) -> None:
+def test_a_key_that_never_succeeded_keeps_its_newest_row(lander: Lander) -> None:
     merge(lander, "one", busy("a"), failed("b", 400, "INVALID_ARGUMENT"))
     merge(lander, "two", failed("a", 500, "INTERNAL"), '{"key": "b", "broken')
     assert lander.statuses() == {"a": "failed", "b": "malformed", "c": "missing"}
@@ -91,7 +91,7 @@ def test_what_never_succeeded_keeps_what_came_last(lander: Lander) -> None:
 
 
 def test_rows_without_a_known_key_stay_as_they_are(lander: Lander) -> None:
-    """Nobody knows which request they answer; equal requests have one key, and so one row."""
+    """Their requests are unknown. Equal requests have one key, and therefore one row."""
     for _ in range(2):
         lander.put_input(asked(None, "x"), asked(None, "same"), asked(None, "same"))
         lander.put_output(
@@ -114,6 +114,6 @@ def test_requests_and_responses_need_not_be_stored(lander: Lander) -> None:
         "abc", (None, None)
     )
     assert rows["a"]["text"] == "1"
-    # What failed may be asked again.
-    asked_for = [row["request"] for row in lander.errors().values()]
-    assert [json.loads(each) if isinstance(each, str) else each for each in asked_for] == [request()] * 2
+    # Failed requests can be resubmitted.
+    stored = [row["request"] for row in lander.errors().values()]
+    assert [json.loads(each) if isinstance(each, str) else each for each in stored] == [request()] * 2

@@ -1,4 +1,4 @@
-"""A job that was asked the failures of another again takes the place of their rows."""
+"""A job that resubmits failures of another job replaces their rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def first(lander: Lander) -> Lander:
-    """A job of seven rows, of which two succeeded."""
+    """A job with seven rows, two of them succeeded."""
     lander.put_input(
         *(asked(key) for key in ("good", "busy", "down", "refused", "lost", "twice")), asked("twice")
     )
@@ -35,7 +35,7 @@ def first(lander: Lander) -> Lander:
 
 @pytest.fixture
 def second(first: Lander) -> Lander:
-    """The job that was asked again what may succeed: one succeeds, one fails, one is lost."""
+    """The job that resubmits the retryable failures: one succeeds, one fails, one is missing."""
     again = replace(first, job_id="again")
     again.put_input(*(asked(key) for key in ("busy", "down", "lost", "twice")))
     again.put_output(answered("busy"), failed("down", 503, "UNAVAILABLE"), answered("twice"))
@@ -71,27 +71,27 @@ def expected(first: Lander, second: Lander) -> tuple[Any, Any]:
     return sorted(rows), [("down", two), ("lost", two), ("refused", one)]
 
 
-def test_only_rows_that_were_asked_again_are_replaced(first: Lander, second: Lander) -> None:
-    """The key ``twice`` stands for two rows of the first input; the one that succeeded stays."""
+def test_only_resubmitted_rows_are_replaced(first: Lander, second: Lander) -> None:
+    """Two rows of the first input have the key ``twice``; the one that succeeded stays."""
     manifest = second.land(replaces=(name(first),))
     assert (table(second), errors(second)) == expected(first, second)
     assert manifest.rows == 4
 
 
-def test_without_that_rows_of_other_jobs_stay(first: Lander, second: Lander) -> None:
+def test_without_replaces_rows_of_other_jobs_stay(first: Lander, second: Lander) -> None:
     before = table(first)
     second.land()
     assert set(before) < set(table(second))
     assert len(table(second)) == 11
 
 
-def test_it_lands_once(first: Lander, second: Lander) -> None:
+def test_it_is_idempotent(first: Lander, second: Lander) -> None:
     landed = second.land(replaces=(name(first),))
     assert second.land(replaces=(name(first),)) == landed
 
 
 def test_failures_that_come_back_are_replaced_again(first: Lander, second: Lander) -> None:
-    """The first landing runs again, say because a user cleared its task."""
+    """The first landing runs again, for example because a user cleared its task."""
     landed = second.land(replaces=(name(first),))
     first.land()
     assert len(table(second)) == 11
@@ -99,7 +99,7 @@ def test_failures_that_come_back_are_replaced_again(first: Lander, second: Lande
     assert (table(second), errors(second)) == expected(first, second)
 
 
-def test_a_landing_in_the_middle_of_the_chain_is_found_as_it_was(first: Lander, second: Lander) -> None:
+def test_a_landing_in_the_middle_of_the_chain_is_reused(first: Lander, second: Lander) -> None:
     landed = second.land(replaces=(name(first),))
     third = replace(first, job_id="third")
     third.put_input(asked("down"), asked("lost"))
@@ -114,20 +114,20 @@ def test_a_landing_in_the_middle_of_the_chain_is_found_as_it_was(first: Lander, 
 
 def standing(lander: Lander, *jobs: str) -> dict[RowStatus, int]:
     found = count_standing(lander.destination, jobs, lander.bigquery)
-    return {bucket: count for bucket, count in found.items() if count}
+    return {status: count for status, count in found.items() if count}
 
 
-def test_how_rows_stand_is_counted_over_what_was_asked_first(first: Lander, second: Lander) -> None:
+def test_statuses_are_counted_over_the_first_input(first: Lander, second: Lander) -> None:
     good, bad, lost = RowStatus.SUCCEEDED, RowStatus.FAILED, RowStatus.MISSING
     assert standing(first, name(first)) == {good: 2, bad: 4, lost: 1}
     second.land(replaces=(name(first),))
     assert standing(first, name(first), name(second)) == {good: 4, bad: 2, lost: 1}
-    # Of a whole table a key counts once: ``twice`` by the row that was landed last.
+    # In the whole table each key counts once: ``twice`` by the row landed last.
     assert standing(first) == {good: 3, bad: 2, lost: 1}
 
 
-def test_of_several_jobs_rows_of_a_key_the_newest_counts(first: Lander, second: Lander) -> None:
-    """Nothing was replaced: the failures that were asked again are in the table still."""
+def test_of_rows_with_the_same_key_the_newest_counts(first: Lander, second: Lander) -> None:
+    """Nothing was replaced: the resubmitted failures are still in the table."""
     second.land()
     assert len(table(second)) == 11
     assert standing(first) == {RowStatus.SUCCEEDED: 3, RowStatus.FAILED: 2, RowStatus.MISSING: 1}

@@ -1,4 +1,4 @@
-"""Landing of jobs that read or wrote BigQuery tables."""
+"""Landing of jobs with input or output in BigQuery tables."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_objects_in_and_a_table_out(lander: Lander) -> None:
     row = {"key": "a", "request": request(), "response": response("A"), "status": ""}
     kinds = {"key": "STRING", "request": "JSON", "response": "JSON", "status": "STRING"}
     place = lander.put_table("output", kinds, [row])
-    # The job may not say more than what was asked of it.
+    # The job may name only the output_uri that it was created with.
     lander.land(job=lander.job(output_uri=place, output_location=None))
     assert lander.rows()["a"]["text"] == "A"
 
@@ -77,13 +77,13 @@ def test_a_table_in_and_objects_out(lander: Lander) -> None:
     assert lander.land(job=lander.job(input_uris=(source,))).joined_by["key"] == 1
 
 
-def test_an_input_table_that_is_gone(lander: Lander) -> None:
+def test_an_input_table_that_no_longer_exists(lander: Lander) -> None:
     lander.put_output(answered("a"))
     job = lander.job(input_uris=(f"bq://{lander.dataset}.gone",))
     assert lander.land(job=job).input_rows is None
 
 
-def test_an_output_table_that_is_gone(lander: Lander) -> None:
+def test_an_output_table_that_no_longer_exists(lander: Lander) -> None:
     job = lander.job(output_location=f"bq://{lander.dataset}.gone")
     with pytest.raises(OutputNotFoundError, match="does not exist"):
         lander.land(job=job)

@@ -1,4 +1,4 @@
-"""What landing sends and receives, seen at the wire."""
+"""What landing sends and receives over HTTP."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCHEMA = ResponseSchema.of(
 
 @pytest.fixture
 def watched(lander: Lander) -> Iterator[tuple[Lander, list[Seen], list[Seen]]]:
-    """A lander whose clients are watched; what BigQuery has seen; what Cloud Storage has seen."""
+    """A lander with recorded clients, the requests to BigQuery, the requests to Cloud Storage."""
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import bigquery, storage
 
@@ -54,7 +54,7 @@ def put(lander: Lander, count: int) -> None:
 
 
 def put_images(lander: Lander, count: int, size: int) -> None:
-    """Answers of an image each, all different."""
+    """Responses with one image each, all different."""
     dice = random.Random(count)
     images = [base64.b64encode(dice.randbytes(size)).decode() for _ in range(count)]
     parts = [{"inlineData": {"mimeType": "image/png", "data": image}} for image in images]
@@ -62,7 +62,7 @@ def put_images(lander: Lander, count: int, size: int) -> None:
     lander.put_output(*(answered(f"k{n}", response(part)) for n, part in enumerate(parts)))
 
 
-def test_every_body_is_what_the_api_takes(
+def test_every_request_matches_the_api(
     lander: Lander, watched: tuple[Lander, list[Seen], list[Seen]]
 ) -> None:
     worker, queries, objects = watched
@@ -88,7 +88,7 @@ def test_every_body_is_what_the_api_takes(
 def test_no_row_passes_through_the_worker(
     lander: Lander, watched: tuple[Lander, list[Seen], list[Seen]]
 ) -> None:
-    """The worker downloads nothing, and gets and holds as many bytes for a thousand rows as for ten."""
+    """It downloads no object, and a thousand rows take as many bytes and as much memory as ten."""
     worker, queries, objects = watched
     received, held = [], []
     for count in (10, 1000):
@@ -101,10 +101,10 @@ def test_no_row_passes_through_the_worker(
         tracemalloc.stop()
         assert not any(each.is_download for each in objects)
         assert {each.method for each in objects} == {"GET"}
-        # How often it asks for the state of a job depends on the machine.
+        # How often it polls a job depends on the machine.
         answers = [each for each in queries if each.method != "GET" or "/jobs/" not in each.path]
         received.append(sum(each.answer_bytes for each in (*answers, *objects)))
-    # The first landing makes the tables, the second finds them; 990 rows would be over 200,000 bytes.
+    # The first landing creates the tables, the second finds them; 990 rows would have over 200,000 bytes.
     assert abs(received[1] - received[0]) < 5_000, received
     assert held[1] - held[0] < 1_000_000, held
 
@@ -120,7 +120,7 @@ def test_prompts_are_in_no_request(lander: Lander, watched: tuple[Lander, list[S
 def test_images_pass_through_the_worker_a_few_at_a_time(
     lander: Lander, watched: tuple[Lander, list[Seen], list[Seen]]
 ) -> None:
-    """And only they: it holds as much of 24 images as of 8, and is not sent their answers."""
+    """Only images: 24 take as much memory as 8, and their responses are not downloaded."""
     worker, queries, objects = watched
     size, held = 500_000, []
     for count in (8, 24):
@@ -138,8 +138,8 @@ def test_images_pass_through_the_worker_a_few_at_a_time(
     assert held[1] < held[0] * 1.25
 
 
-def test_a_role_that_is_missing_is_named(lander: Lander) -> None:
-    """Nothing is landed then; with the role, all is."""
+def test_a_missing_role_is_named(lander: Lander) -> None:
+    """Nothing is landed without the role, everything with it."""
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 

@@ -1,4 +1,4 @@
-"""Images that answers hold: objects in Cloud Storage, and references to them in the table."""
+"""Images in responses: objects in Cloud Storage, and references to them in the table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PNG = b"\x89PNG\r\n\xfb\xff\xbf\xff\x00"
 
 
 def media(content: bytes | str, mime_type: str | None = "image/png", **more: Any) -> dict[str, Any]:
-    """A part that holds media, perhaps in a text of its own."""
+    """A part with media, from bytes or from base64 text."""
     data = base64.b64encode(content).decode() if isinstance(content, bytes) else content
     return {"inlineData": {"data": data, **({"mimeType": mime_type} if mime_type else {})}, **more}
 
@@ -56,17 +56,17 @@ def objects(lander: Lander, prefix: str = "images/") -> dict[str, tuple[bytes, s
 def test_images_are_objects_and_the_table_refers_to_them(
     lander: Lander, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In every candidate and beside whatever else there is, which is left as it came."""
+    """In every candidate; all other parts stay unchanged."""
     caplog.set_level(logging.INFO, "airflow_gemini_batch")
     full = response("Here: ", media(PNG, thoughtSignature="c2ln"), media(b"jpeg", "image/jpeg"), "done")
     full["candidates"].append(response(media(b"sound", "audio/L16;rate=24000"))["candidates"][0])
     full["candidates"].append({"index": 2, "finishReason": "SAFETY", "safetyRatings": None})
-    lander.put_input(*(asked(key) for key in ("full", "again", "plain", "odd")))
+    lander.put_input(*(asked(key) for key in ("full", "again", "plain", "blocked")))
     lander.put_output(
         answered("full", full),
         answered("again", response(media(PNG))),
         answered("plain"),
-        answered("odd", {"promptFeedback": {"blockReason": '"inlineData": {'}}),
+        answered("blocked", {"promptFeedback": {"blockReason": '"inlineData": {'}}),
     )
     lander.land(media=folder(lander))
     png = reference(lander, PNG, "image/png", ".png")
@@ -82,19 +82,19 @@ def test_images_are_objects_and_the_table_refers_to_them(
     assert landed == full
     assert rows["full"]["text"] == "Here: done"
     assert as_json(rows["plain"]["response"]) == response("hello")
-    assert as_json(rows["odd"]["response"]) == {"promptFeedback": {"blockReason": '"inlineData": {'}}
+    assert as_json(rows["blocked"]["response"]) == {"promptFeedback": {"blockReason": '"inlineData": {'}}
     stored = objects(lander)
     assert {name: (content, kind) for name, (content, kind, _) in stored.items()} == {
         name_of(PNG, ".png"): (PNG, "image/png"),
         name_of(b"jpeg", ".jpeg"): (b"jpeg", "image/jpeg"),
         name_of(b"sound", ".l16"): (b"sound", "audio/L16;rate=24000"),
     }
-    assert f"Media of answers stored in gs://{lander.bucket}/images: 4" in caplog.messages
+    assert f"Stored media of responses in gs://{lander.bucket}/images: 4 objects" in caplog.messages
     assert lander.tables() == {"results", "results_errors", "results_usage"}
 
 
 def test_landing_again_stores_the_same_objects(lander: Lander) -> None:
-    """Also when the rows are gone, and after a landing without them."""
+    """Even if the rows are gone, or a landing without media came first."""
     lander.put_input(asked("a"))
     lander.put_output(answered("a", response(media(PNG))))
     lander.land()
@@ -114,7 +114,7 @@ def test_landing_again_stores_the_same_objects(lander: Lander) -> None:
 
 
 def test_every_spelling_of_base64(lander: Lander, caplog: pytest.LogCaptureFixture) -> None:
-    """What is none stays in the response, and is counted in one line of the log."""
+    """Anything else stays in the response and is counted in one log line."""
     urlsafe = base64.urlsafe_b64encode(PNG).decode()
     assert {"-", "_", "="} < set(urlsafe)
     good = {
@@ -137,10 +137,10 @@ def test_every_spelling_of_base64(lander: Lander, caplog: pytest.LogCaptureFixtu
         assert parts(lander, key) == [part], key
     assert list(objects(lander)) == [name_of(PNG, ".png")]
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warning == "Media of answers that are not base64, left in their responses: 2"
+    assert warning == "Left media that are not valid base64 in their responses: 2 parts"
 
 
-def test_the_ending_of_a_name_is_of_letters_and_digits(lander: Lander) -> None:
+def test_extensions_have_only_letters_and_digits(lander: Lander) -> None:
     endings = {"image/svg+xml": ".svg", "IMAGE/X-Icon": ".icon", "../../x": "", "image/../x": "", None: ""}
     contents = {mime_type: str(mime_type).encode() for mime_type in endings}
     lander.put_input(asked("a"))
@@ -163,7 +163,7 @@ def test_output_in_a_table(lander: Lander, kind: str) -> None:
 
 
 def test_a_large_image(lander: Lander) -> None:
-    """A line of 9 MB, as image models write them."""
+    """A line of 9 MB, as image models write it."""
     image = random.Random(1).randbytes(6_750_000)
     lander.put_input(asked("a"))
     lander.put_output(answered("a", response(media(image))))
@@ -173,7 +173,7 @@ def test_a_large_image(lander: Lander) -> None:
 
 
 def test_a_worker_killed_between_images_and_rows(lander: Lander, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The images are there, the rows are not; the next try leaves the ones and lands the others."""
+    """The images are stored, the rows are not; the next try keeps the images and lands the rows."""
     lander.put_input(asked("a"))
     lander.put_output(answered("a", response(media(PNG))))
     query = lander.bigquery.query
@@ -208,7 +208,7 @@ def test_a_bucket_that_refuses_leaves_nothing_landed(lander: Lander) -> None:
 
 
 @pytest.mark.parametrize("uri", ["/tmp/images", "gs://", "gs:///a", "s3://bucket/a", "gs://bucket/a\nb", 7])
-def test_a_place_that_is_none(uri: Any) -> None:
+def test_an_invalid_media_folder(uri: Any) -> None:
     with pytest.raises(InvalidParameterError, match="media_uri_prefix=") as caught:
         MediaFolder.parse(uri)
     assert caught.value.value == uri

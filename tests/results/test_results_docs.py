@@ -1,4 +1,4 @@
-"""The queries of docs/results.md, run on landed answers."""
+"""The queries of docs/results.md, run on landed rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCE = {"uri": "https://example.com/b", "license": "MIT"}
 
 
 def answer() -> dict[str, Any]:
-    """All that an answer may hold, in one."""
+    """A response with everything that a response may contain."""
     thoughts = [{"text": "First, ", "thought": True}, {"text": "second.", "thought": True}]
     found = response(*thoughts, "Hello", CALL, IMAGE)
     first = found["candidates"][0]
@@ -32,7 +32,7 @@ def answer() -> dict[str, Any]:
     return found
 
 
-def test_everything_has_its_place(lander: Lander) -> None:
+def test_every_query_finds_its_part(lander: Lander) -> None:
     lander.put_input(asked("full"), asked("plain"))
     lander.put_output(answered("full", answer()), answered("plain"))
     lander.land()

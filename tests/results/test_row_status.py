@@ -14,6 +14,6 @@ def test_every_finish_reason_of_the_api_is_classified_once(version: str) -> None
     assert known == sorted(candidate["properties"]["finishReason"]["enum"])
 
 
-def test_a_reason_that_does_not_exist_yet_is_no_success() -> None:
+def test_an_unknown_finish_reason_is_a_failure() -> None:
     assert status_of("STOP") is RowStatus.SUCCEEDED
     assert status_of("SOMETHING_NEW") is RowStatus.FAILED

@@ -1,4 +1,4 @@
-"""Typed columns, asked of BigQuery, against what this file says of schema and answer."""
+"""Typed columns as BigQuery reads them, compared with an oracle in this file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def read(client: bigquery.Client, schema: ResponseSchema, texts: list[str]) -> list[dict[str, Any]]:
-    """Type answers; a row each, with the names of the schema and ``misfit``."""
+    """Read answers as typed columns; one row each, with the names of the schema and ``misfit``."""
     from google.cloud.bigquery import ArrayQueryParameter, QueryJobConfig
 
     source = (
@@ -90,7 +90,7 @@ MISFITS = [
     ({"items": [{"price": 1}, 3]}, "$.items[1] is not an object"),
     ({"items": [{"price": 1}, {"price": "2"}, {}]}, "$.items[1].price is not FLOAT64"),
     ({"items": [{}, {"price": "2"}]}, "$.items[0].price is missing"),
-    ({"items": [{"price": 1, "sizes": ["s", "xl"]}]}, "$.items[0].sizes[1] is none of its enum"),
+    ({"items": [{"price": 1, "sizes": ["s", "xl"]}]}, "$.items[0].sizes[1] is not one of its enum values"),
     ({"items": [{"price": 1, "sizes": "s"}]}, "$.items[0].sizes is not an array"),
     ({"items": [{"price": 1, "maker": {"name": None}}]}, "$.items[0].maker.name is null"),
     ({"buyer": {}}, "$.buyer.home is missing"),
@@ -112,14 +112,14 @@ def test_nested_answers(bigquery_client: bigquery.Client) -> None:
         assert {name: row[name] for name in columns} == columns
 
 
-def test_the_path_that_does_not_fit_is_named(bigquery_client: bigquery.Client) -> None:
+def test_the_misfit_names_its_path(bigquery_client: bigquery.Client) -> None:
     texts = [json.dumps(answer) for answer, _ in MISFITS] + ["[]", "Sure!", "null"]
-    complaints = [complaint for _, complaint in MISFITS] + ["$ is not a JSON object"] * 3
-    assert [row["misfit"] for row in read(bigquery_client, ORDER, texts)] == complaints
+    misfits = [misfit for _, misfit in MISFITS] + ["$ is not a JSON object"] * 3
+    assert [row["misfit"] for row in read(bigquery_client, ORDER, texts)] == misfits
 
 
-def test_records_are_written_in_the_order_of_the_table(lander: Lander) -> None:
-    """By position: a table made of an older schema has the same fields in another order, and others."""
+def test_records_are_written_in_the_table_s_order(lander: Lander) -> None:
+    """A table of an older schema has the same fields in another order, and other fields."""
     from google.cloud.bigquery import SchemaField, Table
 
     def fields(first: str, second: str) -> list[SchemaField]:
@@ -153,12 +153,12 @@ def test_records_are_written_in_the_order_of_the_table(lander: Lander) -> None:
     assert lander.errors()["c"]["error_message"].endswith(": $.many[0].name is not STRING")
 
 
-def test_columns_are_arranged_as_the_table_has_them() -> None:
+def test_columns_are_arranged_like_the_table() -> None:
     made = schema_fields(ORDER.columns)
     assert arranged(ORDER.columns, made) == ORDER.columns
 
 
-# What follows is the oracle: it reads the service's form of a schema, and knows no SQL.
+# The oracle: it reads the service's form of a schema, without SQL.
 
 
 class MisfitError(Exception):
@@ -185,9 +185,9 @@ def is_repeated(schema: dict[str, Any]) -> bool:
 
 
 def fit(schema: dict[str, Any], value: Any) -> Any:
-    """What the column holds of a value.
+    """Return the value of the column.
 
-    :raises MisfitError: the value does not fit
+    :raises MisfitError: the value does not match
     """
     kind = schema.get("type")
     if kind is None or (kind == "ARRAY" and not is_repeated(schema)):
@@ -271,7 +271,7 @@ CHILDREN = st.recursive(
     lambda inner: objects(inner) | inner.map(lambda items: {"type": "array", "items": items}),
     max_leaves=6,
 )
-ODD = st.sampled_from(
+MISMATCHES = st.sampled_from(
     [
         None,
         True,
@@ -302,7 +302,7 @@ TEXTS = {
 
 
 def answers(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Values that mostly fit a schema of the service."""
+    """Values that mostly match a schema of the service."""
     kind = schema.get("type")
     if "enum" in schema:
         values: st.SearchStrategy[Any] = st.sampled_from(schema["enum"])
@@ -320,8 +320,8 @@ def answers(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             "NUMBER": st.integers(-9, 9) | st.floats(-1e9, 1e9).map(lambda each: round(each, 3)),
             "BOOLEAN": st.booleans(),
             "OBJECT": st.just({"free": [1, None]}),
-        }.get(str(kind), ODD)
-    return st.integers(0, 15).flatmap(lambda number: values if number else ODD)
+        }.get(str(kind), MISMATCHES)
+    return st.integers(0, 15).flatmap(lambda number: values if number else MISMATCHES)
 
 
 @st.composite
@@ -332,7 +332,7 @@ def cases(draw: st.DrawFn) -> tuple[ResponseSchema, list[Any]]:
 
 @settings(max_examples=12, deadline=None, derandomize=True, database=None)
 @given(cases())
-def test_what_fits_lands_typed_and_equal(
+def test_typed_columns_equal_the_oracle(
     bigquery_client: bigquery.Client, case: tuple[ResponseSchema, list[Any]]
 ) -> None:
     schema, given_answers = case
@@ -350,6 +350,6 @@ def test_what_fits_lands_typed_and_equal(
 
 
 @pytest.mark.parametrize("value", ["a", None])
-def test_the_oracle_tells_apart(value: Any) -> None:
+def test_the_oracle_finds_misfits(value: Any) -> None:
     with pytest.raises(MisfitError):
         fit({"type": "OBJECT", "properties": {"x": {"type": "INTEGER"}}, "required": ["x"]}, {"x": value})

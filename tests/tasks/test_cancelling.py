@@ -153,7 +153,7 @@ def test_a_triggerer_that_shuts_down_cancels_nothing(
 
 @pytest.mark.parametrize("cancel", [True, False])
 def test_a_late_job(vertex: Emulator, slow: dict[str, Any], context: Context, cancel: bool) -> None:
-    fate = "asked to cancel" if cancel else "goes on and costs money"
+    fate = "is being cancelled" if cancel else "keeps running and costs money"
     operator = GeminiBatchSubmitOperator(
         **slow, wait_for_completion=True, deferrable=False, wait_timeout=0.2, cancel_on_timeout=cancel
     )

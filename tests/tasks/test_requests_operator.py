@@ -200,7 +200,7 @@ def test_a_table_of_something_else_is_not_replaced(
     build: Callable[..., Any], bigquery_client: bigquery.Client, regional: str
 ) -> None:
     bigquery_client.query(f"CREATE TABLE `{regional}.customers` AS SELECT 1 AS id").result()
-    with pytest.raises(AirflowFailException, match="no table of requests"):
+    with pytest.raises(AirflowFailException, match="not a table of requests"):
         build(TWO, destination_table=f"{regional}.customers")
 
 
@@ -211,7 +211,7 @@ def test_a_query_that_fails(build: Callable[..., Any]) -> None:
 
 def test_more_rows_than_a_job_takes(build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_gemini_batch.requests.in_bigquery.counts.MAX_ROWS", 1)
-    with pytest.raises(AirflowFailException, match=r"2 rows.*export_uri makes several jobs"):
+    with pytest.raises(AirflowFailException, match=r"2 rows.*set export_uri"):
         build(TWO)
 
 

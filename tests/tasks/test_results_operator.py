@@ -135,7 +135,7 @@ def test_the_report_is_written_though_a_gate_fails(
     blob = storage_client.bucket(bucket).get_blob(written)
     assert blob.content_type == "text/html; charset=utf-8"
     page = blob.download_as_text()
-    assert "2 of 3 rows succeeded (66.7 %); 1 of the other 1 may succeed when asked again." in page
+    assert "2 of 3 rows succeeded (66.7%); 1 of the other 1 may succeed if resubmitted." in page
     assert "gemini-2.5-flash · SUCCEEDED" in page
     assert "$" in page
     assert "Hello" not in page
@@ -144,7 +144,7 @@ def test_the_report_is_written_though_a_gate_fails(
 def test_a_report_that_cannot_be_written_is_tried_again(
     land: Callable[..., Land], context: Context, ti: TaskInstance
 ) -> None:
-    with pytest.raises(ReportError, match=r"gs://no-such-bucket/a\.html: .* a retry pays nothing"):
+    with pytest.raises(ReportError, match=r"gs://no-such-bucket/a\.html: .* A retry costs nothing"):
         land(report_uri="gs://no-such-bucket/a.html").execute(context)
     assert ti.xcom[XCOM_RETURN_KEY]["counts"]["succeeded"] == 2
 

@@ -249,7 +249,7 @@ def test_lines_that_are_no_requests_are_not_submitted(land: Callable[..., Landed
         f"CREATE OR REPLACE TABLE `{landed.table}_errors` AS "
         f"SELECT * EXCEPT (request), TO_JSON_STRING(request) AS request FROM `{landed.table}_errors`"
     ).result()
-    with pytest.raises(RequestsError, match=r"not hold requests as JSON objects\. Land in a dataset"):
+    with pytest.raises(RequestsError, match=r"not write requests .* as JSON objects\. Use a results table"):
         landed.run()
     assert len(landed.jobs) == 1
 
@@ -351,7 +351,7 @@ def test_a_job_may_have_given_all_its_rows_away(land: Callable[..., Landed]) -> 
     landed.bigquery.query(f"DELETE FROM `{landed.table}_errors` WHERE TRUE").result()
     manifest = landed.run(write_mode="merge")
     assert (manifest["ended"], set(manifest["counts"].values())) == ("nothing_left", {0})
-    with pytest.raises(AirflowFailException, match="has no row of it"):
+    with pytest.raises(AirflowFailException, match="has no rows of this job"):
         landed.run()
     assert len(landed.jobs) == 1
 

@@ -105,7 +105,7 @@ def test_a_cancelled_job_fails_the_task_with_all_that_is_known(job_at: Any, cont
 
 def test_a_failed_job_says_what_the_service_said(job_at: Any, context: Context) -> None:
     name = job_at("immediate", output_uri="gs://no-such-bucket-anywhere/out")
-    with pytest.raises(AirflowFailException, match=r"ended FAILED.*The service says: 9.*No output"):
+    with pytest.raises(AirflowFailException, match=r"ended FAILED.*Vertex AI reported: 9.*No output"):
         sensor(name).execute(context)
     with pytest.raises(AirflowFailException, match="ended FAILED"):
         sensor(name, deferrable=False).execute(context)
@@ -120,7 +120,7 @@ def test_soft_fail_skips(job_at: Any, context: Context, deferrable: bool) -> Non
 
 def test_the_deadline_ends_waiting_and_says_that_the_job_goes_on(job_at: Any, context: Context) -> None:
     operator = sensor(job_at("reads-1000"), timeout=timedelta(seconds=0.2))
-    with pytest.raises(AirflowSensorTimeout, match="goes on and costs money"):
+    with pytest.raises(AirflowSensorTimeout, match="keeps running and costs money"):
         wait_deferred(operator, context)
 
 
@@ -131,7 +131,7 @@ def test_a_deadline_that_passed_while_no_triggerer_ran_does_not_hide_the_end(job
 
 
 def test_a_job_that_is_not_there_is_explained(vertex: Emulator, context: Context) -> None:
-    with pytest.raises(AirflowFailException, match="The job was deleted, or the name belongs to another"):
+    with pytest.raises(AirflowFailException, match="The job was deleted, or it belongs to another"):
         sensor(MISSING).execute(context)
     (event,) = fire(GeminiBatchJobTrigger(MISSING, 0.01))
     assert event["outcome"] == "error"

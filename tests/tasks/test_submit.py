@@ -157,7 +157,7 @@ def test_an_unknown_model_is_explained(
     vertex: Emulator, submit_args: dict[str, Any], context: Context
 ) -> None:
     submit_args["model"] = "gemini-9000"
-    with pytest.raises(AirflowFailException, match="Check the spelling of model") as caught:
+    with pytest.raises(AirflowFailException, match="Check that model is spelled correctly") as caught:
         GeminiBatchSubmitOperator(**submit_args).execute(context)
     assert isinstance(caught.value.__cause__, ModelNotFoundError)
     assert vertex.jobs == ()

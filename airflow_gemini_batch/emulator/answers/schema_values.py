@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.answers.scalars import SchemaError, field_tokens, number_maker, text_maker
+from airflow_gemini_batch.requests.json_schema import BrokenReferenceError, follow, reference_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,7 @@ class SchemaValues:
         :param name: property name, a hint for the content
         """
         schema = self._resolved(schema)
-        if reference := schema.get("$ref") or schema.get("ref"):
+        if reference := reference_of(schema):
             return self._reference(reference, name)
         if "const" in schema:
             return lambda _context, _depth: schema["const"]
@@ -107,7 +108,7 @@ class SchemaValues:
         for _ in range(_DEEPEST):
             if not isinstance(schema, dict):
                 return {}
-            reference = schema.get("$ref") or schema.get("ref")
+            reference = reference_of(schema)
             beside = _without(schema, "$ref", "ref", "$defs", "defs", "definitions")
             if reference and beside:
                 schema = {**self._referenced(reference), **beside}
@@ -122,18 +123,15 @@ class SchemaValues:
         raise SchemaError("a reference refers to itself")
 
     def _referenced(self, reference: str) -> Schema:
-        found: Any = self._root
-        for _ in range(_DEEPEST):
-            found = self._root
-            for step in reference.lstrip("#").strip("/").split("/") if reference.strip("#/") else []:
-                name = step.replace("~1", "/").replace("~0", "~")
-                found = (found.get(name) or found.get(name.lstrip("$"))) if isinstance(found, dict) else None
-            if not isinstance(found, dict):
-                raise SchemaError(f"the reference {reference} leads nowhere")
-            reference = found.get("$ref") or found.get("ref") or ""
-            if not reference:
-                return found
-        raise SchemaError("a reference refers to itself")
+        schema: Schema = {"$ref": reference}
+        followed: tuple[object, ...] = ()
+        try:
+            while step := follow(schema, self._root, followed):
+                schema, followed = {**step.target, **step.siblings}, step.references
+        except BrokenReferenceError as error:
+            problem = "refers to itself" if error.is_recursive else "leads nowhere"
+            raise SchemaError(f"the reference {error.reference} {problem}") from None
+        return schema
 
     def _reference(self, reference: str, name: str) -> _Make:
         def make(context: _Context, depth: int) -> Any:

@@ -1,7 +1,7 @@
-"""The import of input from Cloud Storage: what of it BigQuery can load, with one type per column.
+"""The import of input from Cloud Storage: checks that BigQuery can load it, with one type per column.
 
-The service loads the lines into a table whose schema it detects: every member becomes a column, every object
-a record. One line that does not fit fails the job before it runs, with code 3.
+The service loads the lines into a table whose schema it detects: every field becomes a column, every object a
+record. A single line that does not fit fails the job with code 3 before any row runs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _TYPES = {str: "STRING", int: "NUMERIC", float: "NUMERIC", bool: "BOOL"}
 
 
 class _Column:
-    """A column of the table, as far as the lines read so far tell.
+    """A column of the table, as inferred from the lines read so far.
 
     :param path: such as ``request.tools``; empty for the row as a whole
-    :param depth: how many records it lies in
+    :param depth: number of records around it
     """
 
     __slots__ = ("columns", "depth", "has_null", "is_repeated", "name", "path", "type")
@@ -43,7 +43,7 @@ class _Column:
         self.columns: dict[str, _Column] = {}
 
     def column(self, name: str) -> _Column:
-        """Return the column of a member, made when it is seen first."""
+        """Return the column of a field; creates it for the first value."""
         column = self.columns.get(name)
         if column is None:
             if not _COLUMN_NAME.match(name) or name.endswith("\n"):
@@ -56,7 +56,7 @@ class _Column:
         return column
 
     def set_repeated(self, is_repeated: bool) -> None:
-        """Decide whether the column is an array; it cannot be both."""
+        """Record whether the column is an array; all lines must agree."""
         if self.is_repeated is None:
             self.is_repeated = is_repeated
         elif self.is_repeated is not is_repeated:
@@ -65,13 +65,13 @@ class _Column:
             raise self.null_refused()
 
     def set_null(self) -> None:
-        """Note that a line has no value here."""
+        """Record that a line has null here."""
         self.has_null = True
         if self.is_repeated:
             raise self.null_refused()
 
     def set_type(self, type_: str) -> None:
-        """Decide on the type; there is one."""
+        """Record the type; all lines must agree."""
         if self.type is None:
             if type_ == "RECORD" and self.depth > _DEEPEST_RECORD:
                 raise errors.nested_too_deeply(self.depth)
@@ -82,14 +82,14 @@ class _Column:
             raise _refused(f"Could not convert value. Field: {self.name}")
 
     def null_refused(self) -> errors.JobFailedError:
-        """Return the failure of a null in place of an array or of one of its elements."""
+        """Return the failure for a null instead of an array or in an array."""
         return _refused(f"Only optional fields can be set to NULL. Field: {self.name}; Value: NULL")
 
 
 def check_import(lines: Sequence[bytes], max_rows: int = MAX_ROWS) -> None:
     """Fail the job unless its lines can be loaded into one table.
 
-    :raises JobFailedError: says in the service's words what cannot
+    :raises JobFailedError: they cannot; the message is the service's
     """
     if len(lines) > max_rows:
         raise errors.import_failed(f"The input has {len(lines):,} rows; a job takes {max_rows:,}.")

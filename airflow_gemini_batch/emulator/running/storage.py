@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.rows import Answered, InputRow, coerced
+from airflow_gemini_batch.gcp.gcs_uri import split_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,12 +88,6 @@ def stand_in_host(variable: str) -> str:
             "Set it to the address of a stand-in, such as http://127.0.0.1:PORT.",
         )
     return host if "://" in host else f"http://{host}"
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """Return bucket and name of ``gs://bucket/name``."""
-    bucket, _, name = uri.removeprefix("gs://").partition("/")
-    return bucket, name
 
 
 def check_size(size: int) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
+from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS, UNSUPPORTED_TYPES
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.rows import Answered, InputRow, row_line
 from airflow_gemini_batch.emulator.running.storage import stand_in_host
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.emulator.running.rows import OutputRow
 
-_REFUSED_TYPES = ("STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
-_RESERVED = ("response", "status")
 _PAGE_ROWS = 10_000
 # Much less than the client's ten minutes: a stand-in that has stopped does not come back.
 _RETRY_SECONDS = 20.0
@@ -71,9 +70,9 @@ class Tables:
         except (NotFound, ValueError):
             raise errors.import_failed(f"Not found: Table {name.replace('.', ':', 1)}") from None
         names = {field.name for field in table.schema}
-        is_output = names.issuperset(_RESERVED)  # See Answered.take.
+        is_output = names.issuperset(OUTPUT_COLUMNS)  # See Answered.take.
         for field in table.schema:
-            if not (is_output and field.name in _RESERVED):
+            if not (is_output and field.name in OUTPUT_COLUMNS):
                 _check_column(field.name, field.field_type, field.mode)
         columns = [Column(field.name, field.field_type) for field in table.schema]
         if not any(c.name == "request" and c.type in ("JSON", "STRING") for c in columns):
@@ -83,7 +82,7 @@ class Tables:
         rows = [_input_row({column.name: record[column.name] for column in columns}) for record in records]
         if not rows:
             raise errors.import_failed("The input has no rows.")
-        return [c for c in columns if c.name not in _RESERVED], rows
+        return [c for c in columns if c.name not in OUTPUT_COLUMNS], rows
 
     def output_table(self, uri: str, at: datetime) -> str:
         """Return ``project.dataset.table`` for an output URI, in which dataset and table are optional."""
@@ -156,9 +155,9 @@ def table_line(output: OutputRow, columns: Sequence[Column]) -> bytes:
 
 
 def _check_column(name: str, type_: str, mode: str) -> None:
-    if name in _RESERVED:
+    if name in OUTPUT_COLUMNS:
         raise errors.import_failed(f"The column name `{name}` is reserved for the output.")
-    if mode == "REPEATED" or type_ in _REFUSED_TYPES:
+    if mode == "REPEATED" or type_ in UNSUPPORTED_TYPES:
         kind = "ARRAY" if mode == "REPEATED" else type_
         raise errors.import_failed(f"The column `{name}` has the unsupported type {kind}.")
 

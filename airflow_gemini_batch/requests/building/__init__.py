@@ -1,1 +1,1 @@
-"""From prompts and rows to request lines in Cloud Storage."""
+"""Builds request lines from prompts and rows, and uploads them to Cloud Storage."""

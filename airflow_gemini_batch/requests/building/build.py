@@ -1,4 +1,4 @@
-"""Rows and prompts → keyed lines of GenerateContentRequest. A generator: it holds one row at a time."""
+"""Builds request lines from prompts and rows, one at a time."""
 
 from __future__ import annotations
 
@@ -24,15 +24,22 @@ from airflow_gemini_batch.requests.response_schema import ResponseSchema
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-# Members of a request that the SDK keeps in one object with the generation config.
-_BESIDE_CONFIG = ("systemInstruction", "safetySettings", "tools", "toolConfig", "labels", "cachedContent")
-# Line ends for some readers, though not for JSON.
+# Fields of a request that google-genai keeps in its config object, and REST outside of generationConfig.
+_NOT_IN_CONFIG = (
+    "systemInstruction",
+    "safetySettings",
+    "tools",
+    "toolConfig",
+    "labels",
+    "cachedContent",
+)
+# Some readers treat these as line ends; JSON does not.
 _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 _LINE_END_BYTES = [(chr(code).encode(), escape.encode()) for code, escape in _LINE_ENDS.items()]
 _CONTROLS = bytes(set(range(0x20)) - set(b"\n\t"))
 _MAX_KEY = 1024
 
-# A line of text is these three with the key, the text and the label between them.
+# The line of a text prompt is these three with key, text and label in between.
 _HEAD = f'{{"{KEY_FIELD}":"'.encode()
 _TO_TEXT = b'","request":{"contents":[{"role":"user","parts":[{"text":"'
 _TO_LABEL = f'"}}]}}],"labels":{{"{KEY_LABEL}":"'.encode()
@@ -42,21 +49,21 @@ _canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_ke
 
 
 class Line(NamedTuple):
-    """One request, as it goes into the file."""
+    """One request, as it is written to the file."""
 
     key: str
     data: bytes
-    """UTF-8 of ``{"key": …, "request": …}`` with a line end."""
+    """``{"key": …, "request": …}`` in UTF-8, with a newline at the end."""
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What all requests share; a request's own members win.
+    """Fields that all requests share. The fields of a single request override them.
 
     :param system_instruction: text
     :param generation_config: ``GenerationConfig`` as a dict or an object of google.genai
-    :param response_schema: pydantic model, JSON Schema or :class:`ResponseSchema`; asks for JSON. ``False``
-        is none too: so says who wants no typed columns
+    :param response_schema: pydantic model, JSON Schema or :class:`ResponseSchema`; requests JSON output. None
+        and False: no schema. False also disables typed columns
     :param safety_settings: list of ``SafetySetting``
     :param tools: list of ``Tool``
     """
@@ -68,9 +75,9 @@ class Defaults:
     tools: Sequence[Any] | None = None
 
     def members(self) -> dict[str, Any]:
-        """The members of a GenerateContentRequest, in the service's spelling.
+        """Return the fields of a GenerateContentRequest, as REST spells them.
 
-        :raises InvalidParameterError: a value that cannot work
+        :raises InvalidParameterError: a value is invalid
         """
         members: dict[str, Any] = {}
         if self.system_instruction:
@@ -79,13 +86,13 @@ class Defaults:
             if value:
                 members[name] = [plain(each) for each in value]
         config = camel_case(_mapping("generation_config", self.generation_config))
-        members.update({name: config.pop(name) for name in _BESIDE_CONFIG if name in config})
+        members.update({name: config.pop(name) for name in _NOT_IN_CONFIG if name in config})
         if self.response_schema is not None and self.response_schema is not False:
             if "responseSchema" in config or "responseJsonSchema" in config:
                 raise InvalidParameterError(
                     "generation_config",
                     sorted(config),
-                    "it has a response schema of its own; give one of both",
+                    "it contains a response schema; set either that or response_schema",
                 )
             schema = self.response_schema
             schema = schema if isinstance(schema, ResponseSchema) else ResponseSchema.of(schema)
@@ -102,20 +109,20 @@ def build_lines(
     *,
     template: str | PromptTemplate | None = None,
 ) -> Iterator[Line]:
-    """Build the lines of a batch job's input, one a prompt, in order.
+    """Build the input lines of a batch job, one per prompt, in order.
 
     A prompt is text; a list of parts (text, :func:`media`, dicts, objects of google.genai) or of contents;
     a dict ``{"prompt", "system_instruction", "media_uri", "media_mime_type"}``, ``{"contents", …}`` or
-    ``{"request"}``, with a ``key`` or without; or a pair ``(key, prompt)``. A mapping is key → prompt.
-    With a template, a prompt is a row (mapping, dataclass, named tuple, pydantic model) with its fields.
-    A prompt without a key gets one that its content determines.
+    ``{"request"}``, with or without a ``key``; or a pair ``(key, prompt)``. A mapping maps keys to prompts.
+    With a template, a prompt is a row (mapping, dataclass, named tuple, pydantic model) that has its fields.
+    A prompt without a key gets a hash of its content as key.
 
-    :raises InvalidParameterError: says which row, never what it says
+    :raises InvalidParameterError: a prompt is invalid; the message has the row number, never the prompt
     """
     builder = _Builder(defaults or Defaults(), template)
     if prompts is None or isinstance(prompts, (str, bytes)) or not hasattr(prompts, "__iter__"):
         kind = type(prompts).__name__
-        raise InvalidParameterError("prompts", kind, "give a list or a generator of prompts")
+        raise InvalidParameterError("prompts", kind, "pass a list or generator of prompts")
     return builder.lines(prompts.items() if hasattr(prompts, "items") else prompts)
 
 
@@ -130,7 +137,7 @@ class _Builder:
     def lines(self, prompts: Iterable[Any]) -> Iterator[Line]:
         row = 0
         try:
-            for row, item in enumerate(prompts, 1):  # noqa: B007 - named in the errors
+            for row, item in enumerate(prompts, 1):  # noqa: B007 - used in error messages
                 if item.__class__ is str and self._template is None:
                     yield self._from_text(item)
                 else:
@@ -140,13 +147,15 @@ class _Builder:
             raise InvalidParameterError(place, error.value, error.fix) from error
         except UnicodeEncodeError:
             raise InvalidParameterError(
-                f"prompts (row {row:,})", "text", "it holds half a surrogate pair, which is no Unicode text"
+                f"prompts (row {row:,})",
+                "text",
+                "half of a surrogate pair cannot be encoded as UTF-8",
             ) from None
 
     def _from_text(self, text: str, key: str | None = None) -> Line:
-        """The path that most rows take: everything but the text is prepared."""
+        """The fast path, for text: everything except key and text is already encoded."""
         if not text:
-            raise InvalidParameterError("prompt", text, "it is empty")
+            raise InvalidParameterError("prompt", text, "it is empty; remove the row or add text")
         raw = text.encode()
         if key is None:
             key = f"r{hashlib.sha256(raw).hexdigest()[:24]}"
@@ -154,7 +163,7 @@ class _Builder:
         else:
             label, quoted = label_of(key).encode(), encode_basestring(key)[1:-1].encode()
         if len(raw.translate(None, _CONTROLS)) == len(raw):
-            # Twice as fast as the encoder of the standard library, which looks at each character.
+            # Twice as fast as the encoder of the standard library, which looks at every character.
             written = (
                 raw.replace(b"\\", b"\\\\")
                 .replace(b'"', b'\\"')
@@ -199,7 +208,9 @@ class _Builder:
         except (TypeError, ValueError) as error:
             if isinstance(error, UnicodeError):
                 raise
-            raise InvalidParameterError("request", type(error).__name__, f"it is no JSON: {error}") from None
+            raise InvalidParameterError(
+                "request", type(error).__name__, f"it is not valid JSON: {error}"
+            ) from None
         return Line(key, f"{line.translate(_LINE_ENDS)}\n".encode())
 
     def _filled(self, template: PromptTemplate, item: Any) -> dict[str, Any]:
@@ -215,21 +226,21 @@ class _Builder:
 
 
 def check_key(key: object) -> str:
-    """Return a key that comes back from the service as it went in.
+    """Return the key if the service returns it unchanged.
 
-    :raises InvalidParameterError: it does not begin with a letter: what looks like a number comes back
-        changed
+    :raises InvalidParameterError: it is too long or does not start with a letter; the service changes keys
+        that look like numbers
     """
     if not isinstance(key, str):
         raise InvalidParameterError(
-            KEY_FIELD, key, f"give text that begins with a letter, such as 'row-{key}'"
+            KEY_FIELD, key, f"pass text that starts with a letter, such as 'row-{key}'"
         )
     if not key or not key[0].isalpha() or len(key) > _MAX_KEY:
         raise InvalidParameterError(
             KEY_FIELD,
             key[:80],
-            f"a key begins with a letter and has at most {_MAX_KEY:,} characters, such as 'row-{key[:20]}'; "
-            "one that looks like a number comes back changed",
+            f"a key must start with a letter and have at most {_MAX_KEY:,} characters, such as "
+            f"'row-{key[:20]}'. The service changes keys that look like numbers",
         )
     return key
 
@@ -242,6 +253,6 @@ def _mapping(parameter: str, value: Any) -> dict[str, Any]:
     members = plain(value) if value is not None else {}
     if not isinstance(members, dict):
         raise InvalidParameterError(
-            parameter, type(value).__name__, "give a dict or an object of google.genai"
+            parameter, type(value).__name__, "pass a dict or an object of google.genai"
         )
     return {name: each for name, each in members.items() if each is not None}

@@ -1,4 +1,4 @@
-"""The importer's rules, applied to what we have built ourselves before a job could fail on it."""
+"""Applies the rules of the import to the requests that this package builds."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ log = logging.getLogger(__name__)
 
 
 class BuiltCheck(Inspector):
-    """Refuses an object that would fail its job, and warns of rows that would fail alone."""
+    """Rejects an object that would fail its job, and logs a warning for rows that would fail."""
 
     def __init__(self) -> None:
         self._check = Check()
 
     def add(self, line: bytes) -> None:
-        """See the next line."""
+        """Check the next line."""
         self._check.add(line)
 
     def finish(self) -> None:
-        """Judge.
+        """Report the result.
 
-        :raises InvalidParameterError: the service's own words, and what to do
+        :raises InvalidParameterError: the job would fail; the message has the service's error and the fix
         """
         report = self._check.report()
         for group in report.of_level(Level.JOB):
@@ -36,7 +36,7 @@ class BuiltCheck(Inspector):
             )
         for group in report.of_level(Level.ROW):
             log.warning(
-                "%s requests will be refused, first %r: %s (at %s). %s",
+                "The model will reject %s requests, first %r: %s (at %s). %s",
                 f"{group.count:,}",
                 group.first[0].key,
                 group.message,

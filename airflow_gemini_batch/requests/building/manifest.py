@@ -1,4 +1,4 @@
-"""What was uploaded: objects of requests, and in what two tries of a run differ."""
+"""The manifest of uploaded requests, and how the manifests of two tries differ."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RequestsObject:
-    """One object of requests, small enough for one job.
+    """One object in Cloud Storage that contains the requests of one job.
 
+    :param bytes: its size
     :param digest: SHA-256 of its bytes
     """
 
@@ -24,11 +25,11 @@ class RequestsObject:
 
 @dataclass(frozen=True)
 class RequestsManifest:
-    """What was uploaded.
+    """The uploaded requests.
 
     :param objects: in the order of the lines
-    :param keys: stands for all keys, in whatever order
-    :param content: stands for all lines, in whatever order
+    :param keys: checksum of all keys that does not depend on their order
+    :param content: checksum of all lines that does not depend on their order
     """
 
     objects: tuple[RequestsObject, ...] = ()
@@ -37,43 +38,43 @@ class RequestsManifest:
 
     @property
     def uris(self) -> list[str]:
-        """``gs://…`` of each object: the input of a job each."""
+        """``gs://…`` of each object. Each is the input of one job."""
         return [each.uri for each in self.objects]
 
     @property
     def rows(self) -> int:
-        """Requests in all."""
+        """Total number of requests."""
         return sum(each.rows for each in self.objects)
 
     @property
     def bytes(self) -> int:
-        """Bytes in all."""
+        """Total size in bytes."""
         return sum(each.bytes for each in self.objects)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the digests of the objects: equal for equal lines in equal order."""
+        """SHA-256 of the digests of the objects: equal for the same lines in the same order."""
         return hashlib.sha256("".join(each.digest for each in self.objects).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it, with the totals."""
+        """Return a JSON-serializable dict, with the totals."""
         return {**asdict(self), "rows": self.rows, "bytes": self.bytes, "digest": self.digest}
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> RequestsManifest:
-        """Read what :meth:`to_dict` has written."""
+        """Create a manifest from the result of :meth:`to_dict`."""
         objects = tuple(RequestsObject(**each) for each in document["objects"])
         return cls(objects, document["keys"], document["content"])
 
 
 def difference(before: RequestsManifest, now: RequestsManifest) -> str | None:
-    """Say in what the requests of two tries differ, or nothing when they do not."""
+    """Return how the requests of two tries differ, None if they are the same."""
     if before.digest == now.digest:
         return None
     if before.content == now.content and before.rows == now.rows:
-        return "the same requests come in another order"
+        return "the requests are the same, in another order"
     if before.rows != now.rows:
         return f"{before.rows:,} requests before, {now.rows:,} now"
     if before.keys == now.keys:
-        return "the keys are the same, but requests under them have changed"
-    return "as many requests as before, but with other keys or other text"
+        return "the keys are the same, but the content of requests has changed"
+    return "the number of requests is the same, but keys or content have changed"

@@ -1,4 +1,4 @@
-"""Images, audio, video and documents in Cloud Storage as parts of a prompt."""
+"""Adds images, audio, video and documents in Cloud Storage to prompts."""
 
 from __future__ import annotations
 
@@ -42,25 +42,27 @@ MIME_TYPES = {
     "3gp": "video/3gpp",
     "avi": "video/avi",
 }
-"""Mime type by the ending of a name, in small letters."""
+"""Lowercase file extension → MIME type."""
 
-_ENDING = re.compile(r"\.([A-Za-z0-9]+)$")
+_EXTENSION = re.compile(r"\.([A-Za-z0-9]+)$")
 
 
 def media(uri: str, mime_type: str | None = None, *, parameter: str = "media_uri") -> dict[str, Any]:
-    """A part of a prompt that stands for a file in Cloud Storage.
+    """Return a prompt part that refers to a file in Cloud Storage.
 
-    :param uri: ``gs://bucket/object``
-    :param mime_type: default: guessed from the ending of the name
-    :param parameter: named in the error
-    :raises InvalidParameterError: no such address, or an ending that tells no mime type
+    :param uri: ``gs://bucket/object``; ``https://`` works as well
+    :param mime_type: default: derived from the file extension
+    :param parameter: name of the parameter in error messages
+    :raises InvalidParameterError: the URI is invalid, or its extension is unknown and no MIME type was passed
     """
     if not isinstance(uri, str) or not re.match(r"(gs|https)://[^/\s]+/.", uri):
-        raise InvalidParameterError(parameter, uri, "give gs://bucket/object")
-    ending = _ENDING.search(uri)
-    kind = mime_type or MIME_TYPES.get(ending.group(1).lower() if ending else "")
+        raise InvalidParameterError(parameter, uri, "use the form gs://bucket/object")
+    extension = _EXTENSION.search(uri)
+    kind = mime_type or MIME_TYPES.get(extension.group(1).lower() if extension else "")
     if not kind:
         raise InvalidParameterError(
-            parameter, uri, "its ending tells no mime type; give one, such as 'application/pdf'"
+            parameter,
+            uri,
+            "its extension has no known MIME type; pass one, such as 'application/pdf'",
         )
     return {"fileData": {"mimeType": kind, "fileUri": uri}}

@@ -1,4 +1,4 @@
-"""What a prompt may be, and the GenerateContentRequest that it stands for."""
+"""Converts prompts in all accepted forms to ``GenerateContentRequest``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _PART_FIELDS = frozenset(
     {"text", "fileData", "inlineData", "functionCall", "functionResponse", "executableCode"}
 )
 _ACCEPTED = (
-    "give text, a list of parts, (key, prompt), a dict with 'prompt', 'contents' or 'request', "
+    "pass text, a list of parts, (key, prompt), a dict with 'prompt', 'contents' or 'request', "
     "or the contents of google.genai"
 )
 
 
 def camel_case(members: Mapping[str, Any]) -> dict[str, Any]:
-    """The names of an object's members as REST spells them; those inside are left."""
+    """Return an object with the names of its fields in camelCase. Nested objects stay as they are."""
     return {
         re.sub(r"_([a-z0-9])", lambda m: m.group(1).upper(), str(name)): value
         for name, value in members.items()
@@ -32,15 +32,15 @@ def camel_case(members: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(item: Any) -> Any:
-    """An object of google.genai, or any pydantic model, as JSON; anything else as it is."""
+    """Convert an object of google.genai or any pydantic model to JSON; return anything else unchanged."""
     dump = getattr(item, "model_dump", None)
     return dump(mode="json", by_alias=True, exclude_none=True) if callable(dump) else item
 
 
 def fields_of(item: Any) -> Mapping[str, Any]:
-    """The fields of a row for a template.
+    """Return the fields of a row for a template.
 
-    :raises InvalidParameterError: it has none
+    :raises InvalidParameterError: it is not a row
     """
     dump = getattr(item, "model_dump", None) or getattr(item, "_asdict", None)
     if callable(dump):
@@ -51,14 +51,17 @@ def fields_of(item: Any) -> Mapping[str, Any]:
         raise InvalidParameterError(
             "template",
             type(item).__name__,
-            "with a template, a row is a mapping, dataclass or pydantic model",
+            "with a template, each row must be a mapping, dataclass, named tuple or pydantic model",
         )
     fields: Mapping[str, Any] = item
     return fields
 
 
 def request_of(item: Any) -> dict[str, Any]:
-    """The members of a GenerateContentRequest that one prompt stands for."""
+    """Return the fields of the GenerateContentRequest for one prompt.
+
+    :raises InvalidParameterError: the prompt has none of the accepted forms
+    """
     if isinstance(item, (list, tuple)):
         return {"contents": _contents(item)}
     if not isinstance(item, dict):
@@ -76,7 +79,7 @@ def request_of(item: Any) -> dict[str, Any]:
 
 def _ready(request: Any) -> dict[str, Any]:
     if not isinstance(request, dict) or not request.get("contents"):
-        raise InvalidParameterError("request", type(request).__name__, "give an object with 'contents'")
+        raise InvalidParameterError("request", type(request).__name__, "pass an object with 'contents'")
     ready = {name: plain(value) for name, value in camel_case(request).items() if value is not None}
     contents = ready["contents"]
     ready["contents"] = _contents(contents if isinstance(contents, list) else [contents])
@@ -86,12 +89,14 @@ def _ready(request: Any) -> dict[str, Any]:
 def _from_row(row: dict[str, Any]) -> dict[str, Any]:
     if unknown := set(row) - set(ROW_FIELDS):
         raise InvalidParameterError(
-            "prompt", sorted(unknown), f"beside 'prompt' a row may have {KEY_FIELD!r} and {ROW_FIELDS[1:]}"
+            "prompt",
+            sorted(unknown),
+            f"with 'prompt', a row may only have {KEY_FIELD!r} and {ROW_FIELDS[1:]}",
         )
     uris, types = _several(row.get("media_uri")), _several(row.get("media_mime_type"))
     if len(types) not in (0, len(uris)):
         raise InvalidParameterError(
-            "media_mime_type", len(types), f"give one for each of {len(uris)} media_uri"
+            "media_mime_type", len(types), f"pass one for each of the {len(uris)} media_uri"
         )
     parts = [media(uri, kind) for uri, kind in zip(uris, types or [None] * len(uris), strict=True)]
     request: dict[str, Any] = {"contents": _contents([*parts, *_several(row["prompt"])])}
@@ -107,12 +112,12 @@ def _several(value: Any) -> list[Any]:
 
 
 def instruction_of(text: Any) -> dict[str, Any]:
-    """The content of a system instruction: text, or several."""
+    """Return the content of a system instruction, which is one text or a list of texts."""
     return {"parts": [_part(each) for each in _several(text)]}
 
 
 def _contents(items: Sequence[Any]) -> list[dict[str, Any]]:
-    """A list of contents as it is; a list of parts as one content of the user."""
+    """Return a list of contents with complete fields; turn a list of parts into one content of the user."""
     given = [plain(item) for item in items]
     if given and all(isinstance(item, dict) and "parts" in item for item in given):
         return [
@@ -121,14 +126,14 @@ def _contents(items: Sequence[Any]) -> list[dict[str, Any]]:
         ]
     parts = [_part(item) for item in given]
     if not parts:
-        raise InvalidParameterError("prompt", [], "it has no part")
+        raise InvalidParameterError("prompt", [], "it has no parts; add at least one")
     return [{"role": "user", "parts": parts}]
 
 
 def _part(item: Any) -> dict[str, Any]:
     if isinstance(item, str):
         if not item:
-            raise InvalidParameterError("prompt", item, "a part of it is empty")
+            raise InvalidParameterError("prompt", item, "a part of it is empty; remove it or add text")
         return {"text": item}
     part = plain(item)
     if not isinstance(part, dict) or not _PART_FIELDS & set(camel_case(part)):

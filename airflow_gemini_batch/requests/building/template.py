@@ -1,4 +1,4 @@
-"""Prompt templates: text with named fields, filled from rows."""
+"""Prompt templates: text with named fields that are filled from rows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """``Classify {title}: {body}``. Fields are plain names; ``{{`` and ``}}`` are braces.
+    """A template such as ``Classify {title}: {body}``. Write ``{{`` and ``}}`` for literal braces.
 
-    What fills a field is text: braces in it, of Python or of Jinja, mean nothing.
+    Values are inserted as they are: braces in a value have no meaning, neither for Python nor for Jinja.
 
-    :raises InvalidParameterError: the template cannot be read, or has no field
+    :raises InvalidParameterError: the template is malformed, has no fields, or a field is not a plain name
     """
 
     text: str
@@ -29,24 +29,24 @@ class PromptTemplate:
             pieces = tuple(string.Formatter().parse(self.text))
         except (ValueError, TypeError) as error:
             raise InvalidParameterError(
-                "template", self.text, f"{error}; fields are {{name}}, and {{{{ is a brace"
+                "template", self.text, f"{error}. Write {{name}} for a field and {{{{ for a brace"
             ) from None
         for _, name, spec, conversion in pieces:
             if name is not None and (not name.isidentifier() or spec or conversion):
                 raise InvalidParameterError(
-                    "template", self.text, f"{{{name}}} is no plain name; write {{{{ for a brace"
+                    "template", self.text, f"{{{name}}} is not a plain field name. Write {{{{ for a brace"
                 )
         object.__setattr__(self, "_pieces", tuple((literal, name) for literal, name, _, _ in pieces))
         if not self.fields:
-            raise InvalidParameterError("template", self.text, "it has no field; write {name} for one")
+            raise InvalidParameterError("template", self.text, "it has no fields; write {name} for a field")
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The names, in order, each once."""
+        """The distinct field names, in order."""
         return tuple(dict.fromkeys(name for _, name in self._pieces if name is not None))
 
     def fill(self, values: Mapping[str, Any]) -> str:
-        """The prompt for one row.
+        """Return the prompt for one row.
 
         :raises KeyError: the row has no such field
         """

@@ -1,4 +1,4 @@
-"""Lines → objects in Cloud Storage: streamed, split at the service's limits, the same for the same lines."""
+"""Streams request lines to objects in Cloud Storage, split at the limits of a job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError, RequestsError
-from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_uri
+from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_folder
 from airflow_gemini_batch.requests.building.manifest import RequestsManifest, RequestsObject
 from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.checking.key_uniqueness import Duplicates
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.building.build import Line
 
 MAX_LINE = 100_000_000
-"""Bytes in one line: more do not fit into a row of BigQuery, through which the service imports."""
+"""Maximum size of a line in bytes: the service imports lines into BigQuery, whose rows are not larger."""
 
 _CHUNK = 8 * 1024 * 1024
 _BATCH = 1024 * 1024
@@ -39,16 +39,17 @@ def upload(
     max_bytes: int | None = None,
     max_objects: int | None = None,
 ) -> RequestsManifest:
-    """Write lines to objects of a folder, each within the limits of one job, in constant memory.
+    """Write lines to objects in a folder, each within the limits of one job, in constant memory.
 
-    An object's name follows from its content. One that is there already is left as it is, so that a
-    second upload of the same lines changes nothing, not even a time.
+    The name of an object is derived from its content, and an object that exists is not written again: a
+    second upload of the same lines changes nothing, not even a timestamp.
 
-    :param folder: ``gs://bucket/prefix`` that is this run's alone
-    :param max_objects: refuse what needs more jobs than that
-    :param inspect: makes what looks at the lines of an object and refuses it by raising
-    :raises InvalidParameterError: two requests have the same key, or one does not fit into a job
-    :raises RequestsError: what lies in storage is not what was sent
+    :param folder: ``gs://bucket/prefix`` that only this run uses
+    :param inspect: creates an inspector for each object, which raises to reject it
+    :param max_objects: maximum number of objects
+    :raises InvalidParameterError: two requests have the same key, one is too large for a job, or the lines
+        need more objects than ``max_objects``
+    :raises RequestsError: the stored object differs from what was sent
     """
     uploader = _Uploader(
         *_place(folder, storage), inspect, max_rows or MAX_ROWS, max_bytes or MAX_BYTES, max_objects
@@ -70,37 +71,37 @@ def upload(
 
 
 class Inspector:
-    """Looks at the lines of one object. This one finds nothing wrong; the importer's rules do."""
+    """Inspects the lines of one object. This base class accepts everything."""
 
     def add(self, line: bytes) -> None:
-        """See the next line."""
+        """Inspect the next line."""
 
     def finish(self) -> None:
-        """All lines were seen: raise if a job would refuse them."""
+        """Raise if a job would reject the lines. Called after the last line."""
 
 
 def previous(folder: str, storage: Client) -> RequestsManifest | None:
-    """Read what an earlier try of this run has noted down."""
+    """Return the manifest that an earlier try of this run stored, None if there is none."""
     bucket, prefix = _place(folder, storage)
     found = bucket.get_blob(f"{prefix}{_MANIFEST}")
     return None if found is None else RequestsManifest.from_dict(json.loads(found.download_as_bytes()))
 
 
 def remember(manifest: RequestsManifest, folder: str, storage: Client) -> None:
-    """Note down what was uploaded, for the next try of this run."""
+    """Store the manifest for the next try of this run."""
     bucket, prefix = _place(folder, storage)
     text = json.dumps(manifest.to_dict(), indent=1)
     bucket.blob(f"{prefix}{_MANIFEST}").upload_from_string(text, content_type="application/json")
 
 
 def _place(folder: str, storage: Client) -> tuple[Bucket, str]:
-    name, prefix = split_uri(check_folder("staging_uri", folder))
-    return storage.bucket(name), f"{prefix}/" if prefix else ""
+    name, prefix = split_folder(check_folder("staging_uri", folder))
+    return storage.bucket(name), prefix
 
 
 @dataclass
 class _Uploader:
-    """Gives each line to an object that has room for it."""
+    """Distributes lines over objects."""
 
     bucket: Bucket
     prefix: str
@@ -115,7 +116,7 @@ class _Uploader:
         size = len(line.data)
         if size > min(MAX_LINE, self.max_bytes):
             raise InvalidParameterError(
-                "prompts", f"{size:,} bytes", f"the request {line.key!r} is too large for a job"
+                "prompts", f"{size:,} bytes", f"the request {line.key!r} is too large for a job; shorten it"
             )
         current = self._current
         if current and (current.rows >= self.max_rows or current.size + size > self.max_bytes):
@@ -126,7 +127,7 @@ class _Uploader:
                     "prompts",
                     f"over {sum(each.rows for each in self.done):,} requests",
                     f"a job takes {self.max_rows:,} requests and {self.max_bytes:,} bytes; the task group "
-                    "gemini_batch() makes several jobs",
+                    "gemini_batch() creates several jobs",
                 )
             self._current = _Object(self.bucket, self.prefix, len(self.done), self.inspect)
         self._current.add(line)
@@ -143,7 +144,7 @@ class _Uploader:
 
 @dataclass
 class _Object:
-    """An object under way. It gets its name when its content is known, by a copy inside Cloud Storage."""
+    """An object being written. Its name depends on its content, so it is copied to that name at the end."""
 
     bucket: Bucket
     prefix: str
@@ -162,7 +163,7 @@ class _Object:
         self._digest = hashlib.sha256()
         self._checksum = Checksum()  # type: ignore[no-untyped-call]
         self._inspector = self.inspect() if self.inspect else Inspector()
-        # One name for all tries, so that a killed worker leaves at most one such object behind.
+        # The same name in all tries, so that killed workers leave at most one such object behind.
         self._growing = self.bucket.blob(f"{self.prefix}requests-{self.index:05d}.growing")
         self._writer: IO[bytes] = self._growing.open("wb", chunk_size=_CHUNK, ignore_flush=True)
 
@@ -178,7 +179,7 @@ class _Object:
             self._send()
 
     def finish(self) -> RequestsObject:
-        """Give the object its name, unless one of that name and so of that content is there."""
+        """Copy the object to its name, unless an object of that name, and so of that content, exists."""
         self._send()
         self._inspector.finish()
         self._writer.close()
@@ -191,7 +192,7 @@ class _Object:
         return RequestsObject(uri, self.rows, self.size, digest, self.first_key, self.last_key)
 
     def abandon(self) -> None:
-        """Leave the object unfinished; a storage client before 3.0 finishes it under its own name."""
+        """Leave the object unfinished. Storage clients before 3.0 complete it under its temporary name."""
         getattr(self._writer, "terminate", self._writer.close)()
 
     def _name_it(self, name: str) -> None:
@@ -203,8 +204,8 @@ class _Object:
         checksum = base64.b64encode(self._checksum.digest()).decode()  # type: ignore[no-untyped-call]
         if (self._growing.size, self._growing.crc32c) != (self.size, checksum):
             raise RequestsError(
-                f"gs://{self.bucket.name}/{self._growing.name} does not hold what was sent. Is another try "
-                "of this task still running? Nothing was submitted; retrying is safe."
+                f"gs://{self.bucket.name}/{self._growing.name} differs from what was sent. Is another try of "
+                "this task still running? Nothing was submitted; retrying is safe."
             )
         try:
             self.bucket.copy_blob(
@@ -215,7 +216,7 @@ class _Object:
                 if_generation_match=0,
             )
         except PreconditionFailed:
-            return  # Another try was faster; the name says that the content is the same.
+            return  # Another try was faster. The same name means the same content.
 
     def _send(self) -> None:
         data = b"".join(self._batch)

@@ -1,1 +1,1 @@
-"""What the import and the model refuse, found before a job is submitted; and repair."""
+"""Checks requests before a job is submitted, and repairs them."""

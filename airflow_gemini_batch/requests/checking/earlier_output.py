@@ -1,19 +1,19 @@
-"""Input that is the output of an earlier job, which the service is said to finish: what tells it.
+"""Recognizes input that is the output of an earlier job.
 
-Google's pages say that such a job asks only what has no good answer and copies the rest. Nobody has published
-a run, so of such input nothing is refused for what the service has added to it.
+Google's documentation says that such a job runs only the rows without a successful response and copies the
+others. No published run confirms it, so the fields that the service added are never rejected.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.requests.in_bigquery.columns import RESERVED_COLUMNS
+from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_ADDED = (*RESERVED_COLUMNS, "processed_time")
+_ADDED = (*OUTPUT_COLUMNS, "processed_time")
 
 
 def is_output(row: Mapping[str, Any]) -> bool:
@@ -23,9 +23,9 @@ def is_output(row: Mapping[str, Any]) -> bool:
 
 def is_output_table(columns: Collection[str]) -> bool:
     """Whether a table with these columns was written by the service."""
-    return all(name in columns for name in RESERVED_COLUMNS)
+    return all(name in columns for name in OUTPUT_COLUMNS)
 
 
-def asked_part(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What of such a line was its input."""
+def input_part(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of an output line that was its input."""
     return {name: value for name, value in row.items() if name not in _ADDED}

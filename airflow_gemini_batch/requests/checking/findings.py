@@ -1,4 +1,4 @@
-"""What a check of batch input found, and what it means for the job."""
+"""Findings of a check of batch input: what is wrong, where, and what it means for the job."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 
 class Level(StrEnum):
-    """What a finding costs."""
+    """How severe a finding is, most severe first."""
 
     JOB = "job"
-    """The import refuses the input: the job fails after its time in the queue, with every row."""
+    """The import rejects the input: the job fails after waiting in the queue, and no row runs."""
     ROW = "row"
-    """The model refuses the row; the others run."""
+    """The model rejects the row; the other rows run."""
     RESULT = "result"
-    """All runs and is paid for, and what comes back is not what was meant."""
+    """The row runs and is charged, but its result is not the intended one."""
     ADVICE = "advice"
-    """Works, and could be safer."""
+    """The input works but could be safer."""
     REPAIRED = "repaired"
-    """Was wrong, and is right in the copy."""
+    """The problem was fixed in the repaired copy."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that can be wrong.
+    """One kind of problem.
 
-    :param name: stable, for scripts
-    :param fix: what to do about it
+    :param name: stable, so that scripts can rely on it
+    :param fix: how to fix it
     """
 
     name: str
@@ -37,15 +37,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong in one line. Never holds text of a prompt.
+    """One problem in one line. Never contains text of a prompt.
 
-    :param line: number of the line, from 1; 0 for the input as a whole
-    :param key: key of the row, None where it has none or cannot be read
+    :param line: line number, from 1; 0 for the input as a whole
+    :param key: key of the row; None if it has none or cannot be parsed
     :param path: JSON path, such as ``$.request.tools[0].googleSearch``
     :param rule: name of the rule
-    :param message: what the service says, in its own words where they are known
-    :param fix: what to do about it
-    :param file: URI of the file, where the input is several
+    :param message: the error message, as the service words it where that is known
+    :param fix: how to fix it
+    :param file: URI of the file if the input has several; otherwise empty
     """
 
     line: int
@@ -60,11 +60,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class FindingGroup:
-    """Findings of one kind.
+    """Findings of one rule at one path.
 
-    :param path: JSON path without the places in arrays: ``$.request.tools[].googleSearch``
-    :param count: how many there are in all
-    :param first: those of the first lines
+    :param path: JSON path without array indexes: ``$.request.tools[].googleSearch``
+    :param count: total number of findings
+    :param first: the findings of the first lines
     """
 
     rule: str
@@ -75,23 +75,23 @@ class FindingGroup:
 
     @property
     def message(self) -> str:
-        """What the service says of the first."""
+        """The message of the first finding."""
         return self.first[0].message
 
     @property
     def fix(self) -> str:
-        """What to do about it."""
+        """How to fix the first finding."""
         return self.first[0].fix
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a check.
+    """The result of a check.
 
-    :param rows: lines that are not empty
-    :param size: bytes
-    :param groups: what was found, worst first
-    :param unlisted: findings of further kinds, counted and not kept
+    :param rows: number of lines that are not empty
+    :param size: in bytes
+    :param groups: the findings, most severe first
+    :param unlisted: number of findings beyond the limit on groups; they are counted but not kept
     """
 
     rows: int
@@ -100,20 +100,20 @@ class Report:
     unlisted: int = 0
 
     def of_level(self, *levels: Level) -> tuple[FindingGroup, ...]:
-        """The groups of some levels."""
+        """Return the groups of the given levels."""
         return tuple(group for group in self.groups if group.level in levels)
 
     @property
     def job_fails(self) -> bool:
-        """Whether the import would refuse the input."""
+        """Whether the import would reject the input."""
         return bool(self.of_level(Level.JOB))
 
     def is_fine(self, *, strict: bool = False) -> bool:
-        """Whether nothing was found but advice; with ``strict`` nothing at all."""
+        """Whether there are no findings other than advice; with ``strict``, no findings at all."""
         return not self.groups if strict else len(self.of_level(Level.ADVICE)) == len(self.groups)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON has it."""
+        """Return the report as a JSON-serializable dict."""
         groups = [
             {
                 "rule": group.rule,
@@ -133,8 +133,8 @@ class Report:
 class Place:
     """A line of the input.
 
-    :param key: key of its row, if it has one
-    :param file: URI of the file, where the input is several
+    :param key: key of the row, if it has one
+    :param file: URI of the file if the input has several; otherwise empty
     """
 
     line: int
@@ -143,7 +143,7 @@ class Place:
 
 
 class Findings:
-    """Collects findings into groups, in bounded memory."""
+    """Collects findings into groups in bounded memory."""
 
     KEPT_LINES = 5
     KEPT_GROUPS = 500
@@ -156,8 +156,8 @@ class Findings:
     def add(
         self, rule: Rule, path: str, message: str, places: list[Place], count: int = 1, fix: str = ""
     ) -> None:
-        """Add what is wrong in ``count`` lines, the first of which are ``places``."""
-        kind = (rule.name, _without_places(path))
+        """Add a problem of ``count`` lines, the first of which are ``places``."""
+        kind = (rule.name, _without_indexes(path))
         if kind not in self._counts and len(self._counts) >= self.KEPT_GROUPS:
             self._unlisted += count
             return
@@ -173,7 +173,7 @@ class Findings:
         del found[self.KEPT_LINES :]
 
     def report(self, rows: int, size: int) -> Report:
-        """What was found in an input of so many rows and bytes."""
+        """Return the report on an input with this many rows and bytes."""
         groups = [
             FindingGroup(kind[0], first[0].level, kind[1], self._counts[kind], tuple(first))
             for kind, first in self._first.items()
@@ -187,10 +187,10 @@ def _order(place: Place | Finding) -> tuple[str, int]:
     return place.file, place.line
 
 
-def _without_places(path: str) -> str:
+def _without_indexes(path: str) -> str:
     """``$.request.tools[0].googleSearch`` → ``$.request.tools[].googleSearch``."""
     steps = path.split("[")
     return steps[0] + "".join(
-        f"[]{end}" if place.isdigit() else f"[{place}]{end}"
-        for place, _, end in (step.partition("]") for step in steps[1:])
+        f"[]{end}" if index.isdigit() else f"[{index}]{end}"
+        for index, _, end in (step.partition("]") for step in steps[1:])
     )

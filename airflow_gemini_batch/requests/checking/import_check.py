@@ -1,6 +1,6 @@
-"""Finds in the input of a batch what the service would refuse, before it costs anything.
+"""Finds what the service would reject in the input of a batch job, before the job is submitted.
 
-The input is streamed: memory depends on how many different shapes its lines have, not on how many lines.
+The input is streamed: memory depends on how many different shapes its lines have, not on the number of lines.
 """
 
 from __future__ import annotations
@@ -10,74 +10,72 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_gemini_batch.requests.checking.earlier_output import asked_part, is_output
+# Twice as fast as the standard library.
+from msgspec.json import decode as _decode_fast
+
+from airflow_gemini_batch.requests.checking.earlier_output import input_part, is_output
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.inferred_columns import TOO_DEEP, PathKinds, Problem, Structure
+from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
 from airflow_gemini_batch.requests.checking.line_shapes import Shapes
-from airflow_gemini_batch.requests.checking.request_rules import RowRules
-from airflow_gemini_batch.requests.in_bigquery.key_table import KeyTable
-from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL
-from airflow_gemini_batch.requests.request_fields import request_fields
+from airflow_gemini_batch.requests.checking.request_rules import row_problems
+from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, SAME_KEY
+from airflow_gemini_batch.requests.request_fields import names_with_checked_values
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-try:
-    # Airflow brings it, and it reads JSON twice as fast; what it refuses, the standard library judges.
-    from msgspec.json import decode as _decode_fast
-except ModuleNotFoundError:
-    _decode_fast = None  # type: ignore[assignment]
-
 MAX_ROWS = 200_000
-"""Requests of a job."""
+"""Maximum number of requests in a job."""
 MAX_BYTES = 10**9
-"""Size of an input file in Cloud Storage."""
+"""Maximum size of an input file in Cloud Storage."""
 
 _BOM = b"\xef\xbb\xbf"
-_LIKE_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _REMEMBERED_SHAPES = 2048
 
-_ONE_LINE = "One line is one object: write each row with a JSON library, without line breaks inside it."
+_ONE_LINE = "Write each row as one JSON object on one line, with a JSON library and without line breaks."
 NOT_JSON = Rule("not-json", Level.JOB, _ONE_LINE)
-NOT_UTF8 = Rule("not-utf8", Level.JOB, "Write the file in UTF-8.")
-BOM = Rule("bom", Level.JOB, "Write the file in UTF-8 without a byte order mark (`utf-8`, not `utf-8-sig`).")
-NOT_AN_OBJECT = Rule("not-an-object", Level.JOB, '{"key": "…", "request": {…}} is the form of a line.')
-NO_REQUEST = Rule("no-request", Level.JOB, '{"key": "…", "request": {…}} is the form of a line.')
-EMPTY = Rule("empty", Level.JOB, "Submit nothing when there is nothing to ask.")
+NOT_UTF8 = Rule("not-utf8", Level.JOB, "Encode the file as UTF-8.")
+BOM = Rule("bom", Level.JOB, "Encode the file as UTF-8 without a byte order mark (`utf-8`, not `utf-8-sig`).")
+_FORM_OF_A_LINE = 'Write each line as {"key": "…", "request": {…}}.'
+NOT_AN_OBJECT = Rule("not-an-object", Level.JOB, _FORM_OF_A_LINE)
+NO_REQUEST = Rule("no-request", Level.JOB, _FORM_OF_A_LINE)
+EMPTY = Rule("empty", Level.JOB, "Add rows, or skip the job if there is nothing to process.")
 TOO_MANY_ROWS = Rule(
-    "too-many-rows", Level.JOB, "Split the input over several jobs, for example mapped tasks."
+    "too-many-rows", Level.JOB, "Split the input into several jobs, for example with mapped tasks."
 )
-TOO_LARGE = Rule("too-large", Level.JOB, "Split the file, or give the input as a BigQuery table.")
+TOO_LARGE = Rule("too-large", Level.JOB, "Split the file, or store the input in a BigQuery table.")
 DUPLICATE_KEY = Rule(
     "duplicate-key",
     Level.RESULT,
-    "Give each row a key of its own: results of rows with the same key cannot be told apart.",
+    f"Give each row its own key: {SAME_KEY}.",
 )
 NUMBER_LIKE_KEY = Rule(
     "number-like-key",
     Level.RESULT,
-    'Let the key begin with a letter: "000123" comes back as 123.',
+    'Start the key with a letter. The service returns "000123" as 123.',
 )
 NO_KEY = Rule(
     "no-key",
     Level.ADVICE,
-    f'Give each row a key, `"{KEY_FIELD}": "…"` beside `request` or the label `{KEY_LABEL}` in it: the '
-    "output has another order, and results are joined by the request itself otherwise.",
+    f'Add `"{KEY_FIELD}": "…"` next to `request`, or the label `{KEY_LABEL}` inside it. The output is not in '
+    "the order of the input, and without keys results are joined by the content of the request.",
 )
 EARLIER_OUTPUT = Rule(
     "earlier-output",
     Level.ADVICE,
-    "The service is said to ask only the rows that failed and to copy the others; nobody has published that "
-    "it does. Rows that are missing in this output are not asked.",
+    "According to Google's documentation, the service runs only the rows that failed and copies the others; "
+    "no published run confirms it. Rows that are missing from this output are not run.",
 )
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one job takes.
+    """The limits of one job.
 
-    :param rows: requests
-    :param size: bytes
+    :param rows: number of requests
+    :param size: of one file, in bytes
     """
 
     rows: int = MAX_ROWS
@@ -86,7 +84,7 @@ class Limits:
 
 @dataclass
 class _Shape:
-    """What all lines of one shape have in common."""
+    """What the check knows about all lines of one shape."""
 
     kinds: dict[str, int]
     problems: list[Problem]
@@ -104,8 +102,8 @@ class _RefusedError(Exception):
 def check(lines: Iterable[bytes], *, limits: Limits | None = None) -> Report:
     """Check the lines of one file.
 
-    :param lines: split at newline bytes only, with or without them; a file open in binary mode will do
-    :param limits: of the service, unless told otherwise
+    :param lines: split at newline bytes only, with or without them, such as a file opened in binary mode
+    :param limits: default: the service's limits
     """
     checker = Check(limits)
     checker.add_all(lines)
@@ -113,14 +111,13 @@ def check(lines: Iterable[bytes], *, limits: Limits | None = None) -> Report:
 
 
 class Check:
-    """A check under way, for those who read lines themselves."""
+    """A check that is fed line by line."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._findings = Findings()
         self._path_kinds = PathKinds()
-        self._shape_of = Shapes(request_fields().names_with_checked_values).of
-        self._row_rules = RowRules()
+        self._shape_of = Shapes(names_with_checked_values()).of
         self._shapes: dict[Hashable, _Shape] = {}
         self._keys = KeyTable(self._limits.rows)
         self._file = ""
@@ -131,7 +128,7 @@ class Check:
         self.size = 0
 
     def start_file(self, name: str) -> None:
-        """Count lines and bytes from here on as those of another file of the same job."""
+        """Start another file of the same job: line numbers and the size of the file start again."""
         self._check_size()
         self._file, self._file_size = name, 0
         self._before += self.lines
@@ -153,8 +150,8 @@ class Check:
         key = _key(row)
         if is_output(row):
             place = Place(self.lines, key, self._file)
-            self._findings.add(EARLIER_OUTPUT, "$", "The line is the output of an earlier job.", [place])
-            row = asked_part(row)
+            self._findings.add(EARLIER_OUTPUT, "$", "The line is output of an earlier job.", [place])
+            row = input_part(row)
         if key is not None:
             self._check_key(key, row)
         try:
@@ -176,7 +173,7 @@ class Check:
             add(line)
 
     def report(self) -> Report:
-        """What was found in all lines so far; to be asked for once, at the end."""
+        """Return the findings of all lines. Call it only once, after the last line."""
         self._settle()
         self._path_kinds.report(self._findings)
         whole = [Place(0)]
@@ -196,7 +193,7 @@ class Check:
     def _learn(self, name: Hashable, row: dict[str, Any]) -> _Shape:
         """Check a row of a new shape."""
         structure = Structure(row)
-        problems = [*structure.problems, *self._row_rules.problems(row)]
+        problems = [*structure.problems, *row_problems(row)]
         if _key(row) is None:
             problems.append(Problem(NO_KEY, "$", "The row has no key."))
         if len(self._shapes) >= _REMEMBERED_SHAPES:
@@ -205,7 +202,7 @@ class Check:
         return shape
 
     def _settle(self) -> None:
-        """Turn what was learnt about shapes into findings, and forget the shapes."""
+        """Turn what is known about the shapes into findings, and forget the shapes."""
         for shape in self._shapes.values():
             self._path_kinds.add(shape.kinds, shape.lines, shape.first)
             for problem in shape.problems:
@@ -214,32 +211,31 @@ class Check:
 
     def _check_key(self, key: str, row: dict[str, Any]) -> None:
         place, path = Place(self.lines, key, self._file), f"$.{KEY_FIELD}"
-        if isinstance(row.get(KEY_FIELD), str) and _LIKE_NUMBER.fullmatch(key):
-            self._findings.add(NUMBER_LIKE_KEY, path, "The key comes back as a number.", [place])
+        if isinstance(row.get(KEY_FIELD), str) and _NUMBER.fullmatch(key):
+            self._findings.add(NUMBER_LIKE_KEY, path, "The service returns the key as a number.", [place])
         earlier = self._keys.add(key, self._before + self.lines)
         if earlier:
             where = (
                 f"Line {earlier - self._before:,}" if earlier > self._before else "A line of an earlier file"
             )
-            fix = f"{DUPLICATE_KEY.fix} {where} has it too."
-            self._findings.add(DUPLICATE_KEY, path, "The key is not the only one.", [place], fix=fix)
+            fix = f"{DUPLICATE_KEY.fix} {where} has the same key."
+            self._findings.add(DUPLICATE_KEY, path, "Another row has the same key.", [place], fix=fix)
 
 
 _TOO_DEEP = "Schema nested too deeply, at least 16 compared to the maximum allowed level of 15"
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    """Read a line.
+    """Parse a line.
 
-    :raises _RefusedError: the import would not read it
+    :raises _RefusedError: the import would reject it
     """
     row: Any = None
-    if _decode_fast is not None:
-        try:
-            row = _decode_fast(line)
-        except Exception:
-            # Whatever it is, the next reader says it better.
-            row = None
+    try:
+        row = _decode_fast(line)
+    except Exception:
+        # The standard library decides, and explains what is wrong.
+        row = None
     if type(row) is not dict:
         row = _parse_or_explain(line)
     if type(row.get("request")) is not dict:
@@ -260,10 +256,10 @@ def _parse_or_explain(line: bytes) -> dict[str, Any]:
         raise _RefusedError(TOO_DEEP, _TOO_DEEP) from None
     except json.JSONDecodeError as error:
         if line.startswith(_BOM):
-            raise _RefusedError(BOM, f"{problem}: the line begins with a byte order mark.") from None
+            raise _RefusedError(BOM, f"{problem}: the line starts with a byte order mark.") from None
         raise _RefusedError(NOT_JSON, f"{problem}: {error.msg}, at character {error.pos + 1}.") from None
     except ValueError:
-        raise _RefusedError(NOT_JSON, f"{problem}: a number that JSON does not have.") from None
+        raise _RefusedError(NOT_JSON, f"{problem}: NaN, Infinity or too many digits.") from None
     if not isinstance(row, dict):
         raise _RefusedError(NOT_AN_OBJECT, f"{problem}: the row is not a JSON object.")
     return row
@@ -273,12 +269,12 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-# NaN and Infinity are Python's, not JSON.
+# Python accepts NaN and Infinity; JSON has neither.
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _key(row: dict[str, Any]) -> str | None:
-    """The key of a row: beside the request, else its label."""
+    """Return the key of a row: the one next to the request, else the label."""
     key = row.get(KEY_FIELD)
     if key is None:
         labels = row["request"].get("labels")

@@ -1,7 +1,7 @@
-"""What the import of a batch's input infers: one kind of value per JSON path, over the whole file.
+"""The columns that the import of a job's input infers: one type per JSON path, over the whole file.
 
-The service loads the file as BigQuery loads newline-delimited JSON whose schema it detects: every path
-becomes a column. The rules, and the messages where no other source is given, were seen in failed jobs.
+The service loads the file the way BigQuery loads newline-delimited JSON with schema auto-detection: every
+path becomes a column. Rules and messages come from jobs that failed, unless a comment says otherwise.
 """
 
 from __future__ import annotations
@@ -10,57 +10,56 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from airflow_gemini_batch.gcp.column_rules import COLUMN_NAME, MAX_RECORD_DEPTH
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Rule
 
-MAX_LEVELS = 15
 MAX_PATHS = 10_000
-"""As many columns as a BigQuery table can have; paths beyond are not compared."""
+"""The maximum number of columns in a BigQuery table. Further paths are not compared."""
 
-# What stands at a path: the value itself is an array or not, and the kinds of it or of its elements.
+# Flags of a path: whether the value is an array, and the types of the value or of its elements.
 ARRAY, SINGLE, NULL = 1, 2, 4
 STRING, NUMBER, BOOLEAN, STRUCT = 8, 16, 32, 64
 _KINDS = {STRING: "text", NUMBER: "a number", BOOLEAN: "true or false", STRUCT: "an object"}
 _SCALARS: dict[type, int] = {str: STRING, int: NUMBER, float: NUMBER, bool: BOOLEAN}
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
 _NAME_MEMBER = re.compile(r"[A-Za-z_$][\w$]*")
 
 EMPTY_OBJECT = Rule(
     "empty-object",
     Level.JOB,
-    "An object must have a member. Leave the empty one out if it says nothing. `googleSearch` may have an "
-    "empty `excludeDomains` (--repair does this). `urlContext` and `codeExecution` have no members at all: "
-    "give the input as a BigQuery table, which is not imported.",
+    "Remove the empty object, or add a field to it. Write `googleSearch` with an empty `excludeDomains` "
+    "(--repair does this). `urlContext` and `codeExecution` have no fields: store the input in a BigQuery "
+    "table instead, which is not imported.",
 )
-NOT_ALWAYS_ARRAY = Rule("not-always-array", Level.JOB, "Write an array in every line or in none.")
+NOT_ALWAYS_ARRAY = Rule("not-always-array", Level.JOB, "Write an array in every line, or in no line.")
 NULL_IN_ARRAY = Rule(
     "null-in-array",
     Level.JOB,
-    "Leave the null out. In the enum of a schema write `nullable: true` instead.",
+    "Remove the null. In the enum of a schema, write `nullable: true` instead.",
 )
-NULL_FOR_ARRAY = Rule("null-for-array", Level.JOB, "Leave the member out where it has no value.")
-MIXED_KINDS = Rule("mixed-kinds", Level.JOB, "Write the same kind of value in every line.")
+NULL_FOR_ARRAY = Rule("null-for-array", Level.JOB, "Omit the field in lines that have no value for it.")
+MIXED_KINDS = Rule("mixed-kinds", Level.JOB, "Write a value of the same type in every line.")
 TOO_DEEP = Rule(
     "too-deep",
     Level.JOB,
-    "Flatten it, or put the inner part into a string as JSON. A deep response schema can be given as a "
-    "BigQuery table, which is not imported.",
+    "Flatten the object, or write its inner part as a string of JSON. If a response schema is this deep, "
+    "store the input in a BigQuery table, which is not imported.",
 )
 BAD_NAME = Rule(
     "bad-name",
     Level.JOB,
-    "Every member becomes a column: letters, digits and _ only, not starting with a digit, at most 300 "
-    "characters. Write schemas without `$ref` and `$defs` (--repair does this).",
+    "Rename the field. It becomes a column: letters, digits and _ only, not starting with a digit, at most "
+    "300 characters. Write schemas without `$ref` and `$defs` (--repair does this).",
 )
-NESTED_ARRAY = Rule("nested-array", Level.JOB, "Put the inner array into an object.")
+NESTED_ARRAY = Rule("nested-array", Level.JOB, "Wrap the inner array in an object.")
 TOO_MANY_PATHS = Rule(
     "too-many-paths",
     Level.ADVICE,
-    "Use fewer different member names, for example by turning a map into an array of names and values.",
+    "Use fewer field names, for example an array of names and values instead of a map.",
 )
 
 
 class Problem(NamedTuple):
-    """What is wrong at a path of a row, whatever its line."""
+    """A problem at a path of a row, without the line."""
 
     rule: Rule
     path: str
@@ -68,9 +67,9 @@ class Problem(NamedTuple):
 
 
 class Structure:
-    """The kinds at all paths of one row, and what in it the import refuses by itself.
+    """The types at all paths of one row, and what the import rejects in this row whatever the other rows are.
 
-    :ivar kinds: path as the import names it, ``request.contents.parts`` → what stands there, as flags
+    :ivar kinds: path as the import names it, such as ``request.contents.parts`` → flags
     """
 
     def __init__(self, row: dict[str, Any]) -> None:
@@ -82,7 +81,7 @@ class Structure:
         for name, item in value.items():
             inner = f"{column}.{name}" if column else name
             at = child(path, name)
-            if not _NAME.fullmatch(name):
+            if not COLUMN_NAME.fullmatch(name):
                 self._refuse(
                     BAD_NAME,
                     at,
@@ -104,24 +103,24 @@ class Structure:
                     NULL_IN_ARRAY, at, f"Only optional fields can be set to NULL. Field: {name}; Value: NULL"
                 )
             elif isinstance(item, list):
-                # BigQuery's documented limit: there are no arrays of arrays.
+                # From BigQuery's documentation: it has no arrays of arrays.
                 self._refuse(NESTED_ARRAY, at, "Nested arrays not allowed.")
             else:
                 flags |= self._value(item, column, at, level)
         self._note(column, flags)
 
     def _value(self, value: Any, column: str, path: str, level: int) -> int:
-        """Return the kind of a value that is no array; look into an object."""
+        """Return the type flag of a value that is not an array, after descending into an object."""
         if not isinstance(value, dict):
             return _SCALARS.get(type(value), 0)
         if not value:
             self._refuse(EMPTY_OBJECT, path, f"Cannot store struct '{column}' with no fields")
-        elif level > MAX_LEVELS:
+        elif level > MAX_RECORD_DEPTH:
             self._refuse(
                 TOO_DEEP,
                 path,
                 f"Schema nested too deeply, at least {level} compared to the maximum allowed level of "
-                f"{MAX_LEVELS}",
+                f"{MAX_RECORD_DEPTH}",
             )
         else:
             self._members(value, column, path, level + 1)
@@ -141,7 +140,7 @@ class _Tally:
 
 
 class PathKinds:
-    """The kinds at every path of the file, with how many lines have each and which are the first."""
+    """The types at every path of the file, with the number of lines that have each and the first of them."""
 
     def __init__(self) -> None:
         self._paths: dict[str, dict[int, _Tally]] = {}
@@ -165,7 +164,7 @@ class PathKinds:
                 tally.first = merged[: Findings.KEPT_LINES]
 
     def report(self, findings: Findings) -> None:
-        """Report the paths at which lines differ."""
+        """Report the paths at which lines have different types."""
         for column, tallies in self._paths.items():
             path = f"$.{column}"
             name = column.rpartition(".")[2]
@@ -182,11 +181,11 @@ class PathKinds:
                 findings.add(NULL_FOR_ARRAY, path, message, nulls.first, nulls.lines, fix)
             self._mixed(findings, column, tallies)
         if self._untracked:
-            message = f"More than {MAX_PATHS:,} different paths; those beyond were not compared line by line."
+            message = f"The input has more than {MAX_PATHS:,} different paths; the others were not compared."
             findings.add(TOO_MANY_PATHS, "$", message, self._untracked)
 
     def _mixed(self, findings: Findings, column: str, tallies: dict[int, _Tally]) -> None:
-        # The words are BigQuery's own; from batch jobs only "import error" is known.
+        # BigQuery's messages for load jobs; failed batch jobs only show "import error".
         scalars = [flag for flag in (STRING, NUMBER, BOOLEAN) if flag in tallies]
         if STRUCT in tallies and scalars:
             message = f"JSON object specified for non-record field: {column}"
@@ -198,7 +197,7 @@ class PathKinds:
     def _differing(
         self, findings: Findings, column: str, tallies: dict[int, _Tally], kinds: list[int], message: str
     ) -> None:
-        """Report the lines that have another kind of value than most."""
+        """Report the lines whose value has another type than in most lines."""
         *fewer, usual = sorted(kinds, key=lambda flag: tallies[flag].lines)
         counts = ", ".join(f"lines with {_KINDS[flag]}: {tallies[flag].lines:,}" for flag in (usual, *fewer))
         fix = f"{MIXED_KINDS.fix} Here {counts}{_example(tallies[usual])}."
@@ -207,7 +206,7 @@ class PathKinds:
 
 
 def child(path: str, name: str) -> str:
-    """JSON path of a member."""
+    """Return the JSON path of a field."""
     return f"{path}.{name}" if _NAME_MEMBER.fullmatch(name) else f'{path}["{name}"]'
 
 

@@ -1,4 +1,4 @@
-"""Keys that come twice, found among any number of rows in bounded memory."""
+"""Finding duplicate keys in bounded memory: in one file as it is read, or among any number of rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,42 @@ from array import array
 from typing import IO, TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.requests.keys import SAME_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _KEYS_A_PASS = 200_000
+
+
+class KeyTable:
+    """Hash table of keys, as 64-bit hashes, and their line numbers; its memory is allocated up front.
+
+    :param rows: capacity in keys; further keys are ignored
+    """
+
+    def __init__(self, rows: int) -> None:
+        # At most three quarters full, so that probing stays short.
+        size = 1 << max(rows * 4 // 3, 16).bit_length()
+        self._mask = size - 1
+        self._hashes = array("q", bytes(8 * size))
+        self._lines = array("Q", bytes(8 * size))
+        self._free = rows
+
+    def add(self, key: str, line: int) -> int:
+        """Add a key; return the line that had the same key before, or 0."""
+        # Zero means a free slot.
+        value = hash(key) or 1
+        hashes, mask = self._hashes, self._mask
+        slot = value & mask
+        while hashes[slot]:
+            if hashes[slot] == value:
+                return self._lines[slot]
+            slot = (slot + 1) & mask
+        if self._free:
+            self._free -= 1
+            hashes[slot], self._lines[slot] = value, line
+        return 0
 
 
 class Duplicates:
@@ -54,8 +85,8 @@ class Duplicates:
                     raise InvalidParameterError(
                         "prompts",
                         f"rows {first:,} and {row:,}",
-                        "they have the same key, and answers could not be told apart. Give other keys; rows "
-                        "without a key have the same one when their text is the same",
+                        f"they have the same key, and {SAME_KEY}. Give each its own; rows without a key have "
+                        "the same one when their text is the same",
                     )
                 seen.add(value)
 

@@ -1,7 +1,7 @@
-"""Tells lines apart by their shape: lines of one shape break the same rules, so one of them is checked.
+"""Groups lines by shape. Lines of the same shape break the same rules, so only one of them is checked.
 
-A shape is the names, the kinds of the values, and those values that a rule looks at, such as roles. Free
-text, which differs from line to line, is not part of it. Finding it costs a fraction of checking a line.
+A shape consists of the names, the types of the values, and those values that a rule looks at, such as roles.
+Free text, which differs from line to line, is not part of it. Computing a shape costs a fraction of a check.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-# What the requests of a file usually have in common, written the same way in each.
+# Usually the same in all requests of a file, and written the same way.
 _SETTINGS = frozenset(
     {
         *("generationConfig", "generation_config", "safetySettings", "safety_settings"),
@@ -26,9 +26,9 @@ _SMALL = 2**31
 
 
 class Shapes:
-    """Finds the shape of rows.
+    """Computes the shapes of rows.
 
-    :param checked: names of members whose value matters to a rule, not only its kind
+    :param checked: names of fields whose value matters to a rule, not only its type
     """
 
     def __init__(self, checked: frozenset[str]) -> None:
@@ -38,9 +38,9 @@ class Shapes:
         self._numbers = count()
 
     def of(self, row: dict[str, Any]) -> Hashable:
-        """Return what is equal for rows of the same shape only.
+        """Return the shape of a row: a value that is equal only for rows of the same shape.
 
-        :raises RecursionError: the row is nested too deeply to look at
+        :raises RecursionError: the row is nested too deeply
         """
         shape: list[Any] = [tuple(row)]
         for name, value in row.items():
@@ -56,9 +56,9 @@ class Shapes:
         return tuple(shape)
 
     def _setting(self, name: str, value: Any) -> int:
-        """Return a number for the shape of a value that was probably seen, byte by byte, in other lines."""
+        """Return a number for the shape of a value that other lines probably contain byte for byte."""
         try:
-            # Format 2 has no references between values, so that equal values are equal bytes.
+            # Format 2 has no references between values, so equal values have equal bytes.
             content = marshal.dumps(value, 2)
         except ValueError:
             raise RecursionError from None

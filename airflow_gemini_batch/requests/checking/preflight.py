@@ -1,4 +1,4 @@
-"""The check of the input in Cloud Storage, by the task that is about to submit it."""
+"""Checks the input in Cloud Storage right before a task submits it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Larger input is checked only when asked for: it takes a second for every 60 MB, and the download."""
+"""Larger input is checked only on request: checking takes about a second per 60 MB, plus the download."""
 _SHOWN = 5
 
 
 def preflight(uris: Sequence[str], storage: Client, *, asked_for: bool = False) -> None:
-    """Read the input and refuse what would fail the job; warn of what would fail single rows.
+    """Read the input. Raise if the job would fail; log a warning if only some rows would fail.
 
     :param uris: ``gs://…``, ``*`` allowed
-    :param asked_for: check input of any size
-    :raises InvalidParameterError: the import would refuse the input, and says in which line and why
+    :param asked_for: also check input of more than ``MAX_BYTES``
+    :raises InvalidParameterError: the import would reject the input; the message has line, reason and fix
     """
     from google.api_core.exceptions import Forbidden
 
     stored = StoredLines.find(uris, storage)
     if stored.size > MAX_BYTES and not asked_for:
         log.info(
-            "The input is not checked before submitting: %s bytes are more than %s. Set preflight=True to "
-            "check it all the same.",
+            "The input is not checked before submitting: it has %s bytes, more than %s. Set preflight=True "
+            "to check it anyway.",
             f"{stored.size:,}",
             f"{MAX_BYTES:,}",
         )
@@ -46,34 +46,34 @@ def preflight(uris: Sequence[str], storage: Client, *, asked_for: bool = False) 
     try:
         checker.add_all(stored.read(checker.start_file))
     except Forbidden:
-        log.info("The input is not checked before submitting: no permission to read it")
+        log.info("The input is not checked before submitting: the task has no permission to read it.")
         return
-    _judge(checker.report(), uris)
+    _raise_or_warn(checker.report(), uris)
 
 
-def _judge(report: Report, uris: Sequence[str]) -> None:
+def _raise_or_warn(report: Report, uris: Sequence[str]) -> None:
     if report.job_fails:
         found = report.of_level(Level.JOB)
-        more = f" There are {len(found) - 1} more findings." if len(found) > 1 else ""
+        more = f" {len(found) - 1} more findings." if len(found) > 1 else ""
         raise InvalidParameterError(
             "input_uri",
             list(uris),
-            f"the job would fail and no row would run. {_told(found[0])}. {found[0].fix}{more} "
-            "`gemini-batch validate` shows all; preflight=False submits without a check.",
+            f"the job would fail before any row runs. {_summary(found[0])}. {found[0].fix}{more} "
+            "`gemini-batch validate` lists all findings; preflight=False submits without this check.",
         )
     found = report.of_level(Level.ROW, Level.RESULT)
     if found:
-        more = f"; and {len(found) - _SHOWN} more kinds" if len(found) > _SHOWN else ""
+        more = f"; and {len(found) - _SHOWN} more findings" if len(found) > _SHOWN else ""
         log.warning(
-            "Of the %s rows of the input some would fail or not give what was meant: %s%s. "
-            "`gemini-batch validate` shows all.",
+            "Some of the %s rows of the input would fail or return unintended results: %s%s. "
+            "`gemini-batch validate` lists all findings.",
             f"{report.rows:,}",
-            "; ".join(map(_told, found[:_SHOWN])),
+            "; ".join(map(_summary, found[:_SHOWN])),
             more,
         )
 
 
-def _told(group: FindingGroup) -> str:
+def _summary(group: FindingGroup) -> str:
     first = group.first[0]
     where = f"first in line {first.line:,}" if first.line else ""
     key = f" (key {first.key!r})" if first.key is not None else ""

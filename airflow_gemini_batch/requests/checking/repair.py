@@ -1,4 +1,4 @@
-"""Rewrites what the import refuses and what has one safe meaning; never anything else."""
+"""Rewrites lines that the import would reject. Only problems with exactly one safe fix are changed."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ REPAIRS = {
         Rule(
             "empty-google-search",
             Level.REPAIRED,
-            "An empty `excludeDomains` was put in: it excludes nothing.",
+            "An empty `excludeDomains` was added, which excludes nothing.",
         ),
         Rule(
-            "inline-ref", Level.REPAIRED, "What `$ref` points at was put in its place, and `$defs` left out."
+            "inline-ref",
+            Level.REPAIRED,
+            "`$ref` was replaced by the schema it refers to, and `$defs` was removed.",
         ),
-        Rule("null-keyword", Level.REPAIRED, "The keyword without a value was left out."),
-        Rule("empty-keyword", Level.REPAIRED, "The keyword that says nothing was left out."),
+        Rule("null-keyword", Level.REPAIRED, "The keyword, whose value was null, was removed."),
+        Rule("empty-keyword", Level.REPAIRED, "The empty keyword, which has no effect, was removed."),
         Rule(
             "nullable-type",
             Level.REPAIRED,
-            "The list of a type and null was written as `nullable: true`, in JSON Schema as `anyOf`.",
+            "The list of a type and null was replaced by `nullable: true`, in JSON Schema by `anyOf`.",
         ),
     )
 }
 _SEARCHES = {"googleSearch": "excludeDomains", "google_search": "exclude_domains"}
-# Under both spellings → whether it is JSON Schema.
+# Field, in both spellings → whether its value is a JSON Schema.
 _CONFIG_SCHEMAS = {
     "responseSchema": False,
     "response_schema": False,
@@ -51,7 +53,7 @@ _FUNCTION_SCHEMAS = {
 
 
 class Repair:
-    """Repairs lines, one after the other, and remembers what it did."""
+    """Repairs lines one by one and records the changes."""
 
     def __init__(self) -> None:
         self._done = Findings()
@@ -60,7 +62,7 @@ class Repair:
         self._changes: list[tuple[str, str]] = []
 
     def line(self, line: bytes) -> bytes:
-        """Return a line as it should be: the same bytes, unless something in it was wrong."""
+        """Return the repaired line, or the same bytes if there was nothing to repair."""
         self._lines += 1
         self._size += len(line)
         self._changes = []
@@ -81,7 +83,7 @@ class Repair:
         return _encoded(row) + line[len(line.rstrip()) :]
 
     def report(self) -> Report:
-        """What was changed so far."""
+        """Return the changes so far."""
         return self._done.report(self._lines, self._size)
 
     def _request(self, request: dict[str, Any]) -> None:
@@ -95,8 +97,8 @@ class Repair:
                     tool[name] = {member: []}
                     self._changes.append(("empty-google-search", child(at, name)))
             for name in ("functionDeclarations", "function_declarations"):
-                for place, function in _objects(tool.get(name)):
-                    self._schemas(function, _FUNCTION_SCHEMAS, f"{at}.{name}[{place}]")
+                for position, function in _objects(tool.get(name)):
+                    self._schemas(function, _FUNCTION_SCHEMAS, f"{at}.{name}[{position}]")
 
     def _schemas(self, holder: dict[str, Any], schemas: dict[str, bool], path: str) -> None:
         for name, is_json_schema in schemas.items():
@@ -126,5 +128,5 @@ def _encoded(row: dict[str, Any]) -> bytes:
     try:
         return json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        # Half a surrogate pair can only be written as an escape.
+        # Half of a surrogate pair can only be written as an escape.
         return json.dumps(row).encode()

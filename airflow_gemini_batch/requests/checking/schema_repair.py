@@ -1,7 +1,7 @@
-"""A response schema, rewritten so that the import takes it and it means the same.
+"""Rewrites a response schema so that the import accepts it, without changing its meaning.
 
-Two dialects: the service's own ``Schema``, in which empty and absent are the same and ``nullable`` exists,
-and JSON Schema, in which null is a type.
+There are two dialects: the service's own ``Schema``, in which an empty value equals a missing one and which
+has ``nullable``; and JSON Schema, in which null is a type.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.requests.checking.inferred_columns import child
+from airflow_gemini_batch.requests.json_schema import BrokenReferenceError, follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,28 +17,28 @@ if TYPE_CHECKING:
 _SUBSCHEMAS = ("items", "additionalProperties", "additional_properties", "not", "contains")
 _LISTS = ("anyOf", "any_of", "oneOf", "allOf", "prefixItems")
 _MAPS = ("properties", "patternProperties")
-# Empty, these say nothing in JSON Schema either.
-_EMPTY_SAYS_NOTHING = (
+# With an empty value, these have no effect in JSON Schema either.
+_NO_EFFECT_IF_EMPTY = (
     *("properties", "patternProperties", "required", "items", "additionalProperties", "$defs"),
     *("definitions", "prefixItems", "propertyOrdering", "examples", "dependentRequired"),
 )
-# Their value is data, not a schema.
+# The values of these are data, not schemas.
 _DATA = ("const", "default", "example", "examples", "enum")
 _ANNOTATIONS = ("title", "description", "default", "examples", "example", "deprecated")
-# Each of a few definitions that refer to each other twice doubles the size.
+# Each definition that is used twice doubles the size of those that use it.
 _MOST_NODES = 10_000
 
 
 class CannotRepairError(Exception):
-    """The schema has no form that means the same."""
+    """The schema cannot be rewritten without changing its meaning."""
 
 
 class SchemaRepair:
     """Rewrites one schema.
 
-    :param schema: the whole schema; references point into it
-    :param is_json_schema: whether it is JSON Schema, or the service's own
-    :param changed: is told what was done and the JSON path
+    :param schema: the whole schema, which references point into
+    :param is_json_schema: True: JSON Schema. False: the service's own ``Schema``
+    :param changed: called for each change with the name of the repair and the JSON path
     """
 
     def __init__(
@@ -50,14 +51,14 @@ class SchemaRepair:
         self._nodes = 0
 
     def repaired(self, path: str) -> dict[str, Any]:
-        """Return the schema as it should be.
+        """Return the repaired schema.
 
         :param path: JSON path of the schema in its row
-        :raises CannotRepairError: a reference leads into itself or nowhere, or the result would be huge
+        :raises CannotRepairError: a reference is recursive or broken, or the result would be too large
         """
         return self._node(self._root, path, ())
 
-    def _node(self, given: Mapping[str, Any], path: str, followed: tuple[str, ...]) -> dict[str, Any]:
+    def _node(self, given: Mapping[str, Any], path: str, followed: tuple[object, ...]) -> dict[str, Any]:
         self._nodes += 1
         if self._nodes > _MOST_NODES:
             raise CannotRepairError(path)
@@ -86,42 +87,31 @@ class SchemaRepair:
         return self._without_null_type(schema, path)
 
     def _resolved(
-        self, given: Mapping[str, Any], path: str, followed: tuple[str, ...]
-    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        self, given: Mapping[str, Any], path: str, followed: tuple[object, ...]
+    ) -> tuple[dict[str, Any], tuple[object, ...]]:
         schema = dict(given)
-        while isinstance(reference := schema.get("$ref"), str):
-            if reference in followed:
-                raise CannotRepairError(reference)
-            followed = (*followed, reference)
-            target = self._target(reference)
-            beside = {name: value for name, value in schema.items() if name != "$ref"}
-            if any(name in target and name not in _ANNOTATIONS for name in beside):
-                raise CannotRepairError(reference)
-            schema = {**target, **beside}
-            self._changed("inline-ref", child(path, "$ref"))
+        try:
+            while isinstance(schema.get("$ref"), str) and (
+                step := follow(schema, self._root, followed, ("$ref",))
+            ):
+                if any(name in step.target and name not in _ANNOTATIONS for name in step.siblings):
+                    raise CannotRepairError(step.references[-1])
+                schema, followed = {**step.target, **step.siblings}, step.references
+                self._changed("inline-ref", child(path, "$ref"))
+        except BrokenReferenceError as error:
+            raise CannotRepairError(error.reference) from None
         return schema, followed
-
-    def _target(self, reference: str) -> Mapping[str, Any]:
-        if not reference.startswith("#"):
-            raise CannotRepairError(reference)
-        target: Any = self._root
-        for step in reference[1:].strip("/").split("/") if reference not in ("#", "#/") else ():
-            name = step.replace("~1", "/").replace("~0", "~")
-            target = target.get(name) if isinstance(target, dict) else None
-        if not isinstance(target, dict):
-            raise CannotRepairError(reference)
-        return target
 
     def _drop_empty(self, schema: dict[str, Any], path: str) -> None:
         for name, value in list(schema.items()):
-            # An object without members would be refused as well.
+            # The import rejects an empty object as well.
             if len(schema) == 1:
                 return
             if value is None and name != "const":
                 self._changed("null-keyword", child(path, name))
                 del schema[name]
             elif value in ({}, []) and name not in _DATA[:3]:
-                if self._is_json_schema and name not in _EMPTY_SAYS_NOTHING:
+                if self._is_json_schema and name not in _NO_EFFECT_IF_EMPTY:
                     continue
                 self._changed("empty-keyword", child(path, name))
                 del schema[name]
@@ -140,7 +130,7 @@ class SchemaRepair:
         if not self._is_json_schema:
             return {**typed, "nullable": True}
         if isinstance(values, list) and None not in values:
-            # The enum rules out null, which the type allows.
+            # The type allows null, but the enum does not.
             return typed
         outside = {name: typed.pop(name) for name in _ANNOTATIONS if name in typed}
         return {"anyOf": [typed, {"type": "null"}], **outside}

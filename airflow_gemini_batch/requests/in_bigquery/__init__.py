@@ -1,1 +1,1 @@
-"""Building and checking requests inside BigQuery."""
+"""Building and checking requests inside BigQuery, so that no row passes through the worker."""

@@ -1,9 +1,12 @@
--- One GenerateContentRequest a row, with its key also inside, and the other columns as they are.
-CREATE OR REPLACE TABLE {{destination}} AS
+-- One GenerateContentRequest per row, with the key in its labels as well; other columns are passed through.
+{% from "requests/in_bigquery/columns.jinja" import request_from_prompt, request_with_defaults %}
+CREATE OR REPLACE TABLE {{build.destination.quoted}} AS
 SELECT
   key,
-  {{request}} AS request
-  {{passed_columns}}
+  JSON_SET(unlabeled, '$.labels.{{key_label}}', label) AS request
+  {% for name in build.columns.passed %}
+  , `{{name}}`
+  {% endfor %}
 FROM (
   SELECT
     CAST(key AS STRING) AS key,
@@ -12,7 +15,14 @@ FROM (
       CAST(key AS STRING),
       CONCAT('h-', SUBSTR(TO_HEX(SHA256(CAST(key AS STRING))), 1, 40))
     ) AS label,
-    {{given}} AS given
-    {{passed_columns}}
-  FROM {{staging}}
+    {% if build.columns.has_requests %}
+    {{request_with_defaults(build.columns.source, default_paths)}}
+    {% else %}
+    {{request_from_prompt(build.columns, build.defaults, mime_types)}}
+    {% endif %}
+    AS unlabeled
+    {% for name in build.columns.passed %}
+    , `{{name}}`
+    {% endfor %}
+  FROM {{build.staging.quoted}}
 )

@@ -1,18 +1,17 @@
-"""The columns that a user's query gives: those of the request, those passed through, those that cannot be."""
+"""The columns of a user's query: those that make the request, and those passed through to the output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS, UNSUPPORTED_TYPES
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-RESERVED_COLUMNS = ("response", "status")
-REFUSED_TYPES = ("STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
 _OPTIONAL = ("system_instruction", "media_uri", "media_mime_type")
 
 
@@ -20,7 +19,7 @@ _OPTIONAL = ("system_instruction", "media_uri", "media_mime_type")
 class TableColumn:
     """A column as BigQuery describes it.
 
-    :param type: BigQuery's name, such as STRING or INTEGER
+    :param type: as the API names it, such as STRING or INTEGER
     """
 
     name: str
@@ -30,11 +29,11 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class RequestColumns:
-    """The columns of a query, by what they are for.
+    """The columns of a query by purpose.
 
-    :param source: ``prompt`` or ``request``
-    :param optional: ``system_instruction``, ``media_uri``, ``media_mime_type``, those that are there
-    :param passed: names of the others
+    :param source: the column ``prompt`` or ``request``
+    :param optional: those of ``system_instruction``, ``media_uri`` and ``media_mime_type`` that the query has
+    :param passed: names of all other columns except the key, which pass through to the output
     """
 
     source: TableColumn
@@ -43,40 +42,47 @@ class RequestColumns:
 
     @classmethod
     def of(cls, columns: Iterable[TableColumn]) -> RequestColumns:
-        """Sort the columns of a query.
+        """Sort the columns of a query by purpose.
 
-        :raises InvalidParameterError: a column that is missing, reserved or of a type that a job refuses
+        :raises InvalidParameterError: a column is missing, reserved, or of a type that batch jobs refuse
         """
         found = {column.name.lower(): column for column in columns}
         _check_key(found)
         sources = [found[name] for name in ("prompt", "request") if name in found]
         if len(sources) != 1:
-            raise InvalidParameterError("sql", sorted(found), "it must give either 'prompt' or 'request'")
+            raise InvalidParameterError("sql", sorted(found), "select either 'prompt' or 'request', not both")
         source = sources[0]
         optional = {name: found[name] for name in _OPTIONAL if name in found}
         if source.name.lower() == "request":
             _check_type(source, ("JSON", "STRING"), arrays=False)
             if optional:
-                raise InvalidParameterError("sql", sorted(optional), "a 'request' is whole; put them into it")
+                raise InvalidParameterError(
+                    "sql", sorted(optional), "a 'request' is complete: put these into the request itself"
+                )
         else:
             for column in (source, *optional.values()):
                 _check_type(column, ("STRING",), arrays=True)
         if "media_mime_type" in optional and "media_uri" not in optional:
-            raise InvalidParameterError("sql", ["media_mime_type"], "it needs 'media_uri' beside it")
+            raise InvalidParameterError("sql", ["media_mime_type"], "select 'media_uri' as well")
         used = {KEY_FIELD, source.name.lower(), *optional}
         passed = [column for name, column in found.items() if name not in used]
         _check_passed(passed)
         return cls(source, optional, tuple(column.name for column in passed))
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether rows contain complete requests, not prompts."""
+        return self.source.name.lower() == "request"
+
 
 def _check_key(found: dict[str, TableColumn]) -> None:
     if KEY_FIELD not in found:
         raise InvalidParameterError(
-            "sql", sorted(found), f"it must give a column {KEY_FIELD!r}, which tells rows apart"
+            "sql", sorted(found), f"select a column {KEY_FIELD!r} that is unique in each row"
         )
     key = found[KEY_FIELD]
     if key.is_array or key.type not in ("STRING", "INTEGER", "INT64"):
-        raise InvalidParameterError("sql", f"{KEY_FIELD} {_kind(key)}", "a key is STRING or INT64; CAST it")
+        raise InvalidParameterError("sql", f"{KEY_FIELD} {_kind(key)}", "CAST the key to STRING or INT64")
 
 
 def _check_type(column: TableColumn, types: tuple[str, ...], *, arrays: bool) -> None:
@@ -88,15 +94,15 @@ def _check_type(column: TableColumn, types: tuple[str, ...], *, arrays: bool) ->
 def _check_passed(columns: list[TableColumn]) -> None:
     for column in columns:
         name = column.name
-        if name.lower() in RESERVED_COLUMNS:
+        if name.lower() in OUTPUT_COLUMNS:
             raise InvalidParameterError(
-                "sql", name, f"the output has a column of that name; give it another, such as 'input_{name}'"
+                "sql", name, f"batch output adds a column with this name; use another, such as 'input_{name}'"
             )
-        if column.is_array or column.type in REFUSED_TYPES:
+        if column.is_array or column.type in UNSUPPORTED_TYPES:
             raise InvalidParameterError(
                 "sql",
                 f"{name} {_kind(column)}",
-                f"batch jobs refuse columns of that type; leave it out, or TO_JSON_STRING({name}) AS {name}",
+                f"batch jobs refuse this type; drop the column, or select TO_JSON_STRING({name}) AS {name}",
             )
 
 

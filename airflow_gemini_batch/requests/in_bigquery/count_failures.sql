@@ -1,5 +1,6 @@
--- How many failures there are to be asked again, by the job that they are of.
+-- The number of retryable failures per job.
 SELECT job_name, COUNT(*) AS requests
 FROM (
-{{failures}})
+{% include "requests/in_bigquery/failures.sql" %}
+)
 GROUP BY job_name

@@ -1,4 +1,4 @@
-"""What was counted in the rows of a query, and whether a job would take them."""
+"""Deciding from the counts of ``inspect.sql`` whether a batch job would accept the rows of a query."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS
+from airflow_gemini_batch.requests.keys import SAME_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,45 +15,31 @@ if TYPE_CHECKING:
 
 
 def check_counts(counts: Mapping[str, Any], build: TableBuild, *, is_exported: bool) -> None:
-    """Judge what ``inspect.sql`` has counted.
+    """Refuse rows that cannot become requests.
 
-    :raises InvalidParameterError: how many rows no job takes, and what to do about it
+    :param counts: the row that ``inspect.sql`` returns
+    :param is_exported: whether the requests are written to Cloud Storage as JSONL
+    :raises InvalidParameterError: how many rows have a problem, and how to fix it
     """
-    if counts["empty_keys"]:
-        raise _rows_error(counts["empty_keys"], "have no key, or an empty one")
-    if counts["repeated_keys"]:
-        raise InvalidParameterError(
-            "sql",
-            f"{counts['repeated_keys']:,} rows",
-            f"their key is that of another row, such as {counts['repeated_key']!r}: answers could not be "
-            "told apart; make keys unique",
+    problems = {
+        "empty_keys": "have no key, or an empty one; give each row a key",
+        "repeated_keys": f"repeat the key of another row, such as {counts['repeated_key']!r}, and "
+        f"{SAME_KEY}; make keys unique",
+        "empty_requests": f"have a {build.columns.source.name} that is NULL, empty or without contents",
+        "invalid_media": "have a media_uri that is not a gs:// URI, or whose extension has no known MIME "
+        "type; select media_mime_type",
+        "snake_case": "use snake_case fields such as generation_config, which defaults cannot be merged "
+        "into; use camelCase, such as generationConfig",
+    }
+    if is_exported:
+        problems["keys_without_letter"] = (
+            "have a key that does not begin with a letter; in files, the service changes keys that look like "
+            "numbers. Select CONCAT('row-', key) AS key"
         )
-    if is_exported and counts["keys_without_letter"]:
-        raise _rows_error(
-            counts["keys_without_letter"],
-            "have a key that does not begin with a letter; in a file, one that looks like a number comes "
-            "back changed. Write CONCAT('row-', key) AS key",
+    elif counts["all_rows"] > MAX_ROWS:
+        problems["all_rows"] = (
+            f"are more than the {MAX_ROWS:,} of one job; set export_uri to use several jobs"
         )
-    column = build.columns.source.name
-    if counts["empty_requests"]:
-        raise _rows_error(counts["empty_requests"], f"have no {column}: NULL, empty or without contents")
-    if counts["odd_media"]:
-        raise _rows_error(
-            counts["odd_media"],
-            "have a media_uri that is no gs:// address, or whose ending tells no mime type; give "
-            "media_mime_type",
-        )
-    if counts["snake_case"]:
-        raise _rows_error(
-            counts["snake_case"],
-            "spell a member like generation_config; write generationConfig, to merge defaults with",
-        )
-    if not is_exported and counts["all_rows"] > MAX_ROWS:
-        raise _rows_error(
-            counts["all_rows"],
-            f"are more than {MAX_ROWS:,}, which a job takes; export_uri makes several jobs",
-        )
-
-
-def _rows_error(rows: int, fix: str) -> InvalidParameterError:
-    return InvalidParameterError("sql", f"{rows:,} rows", fix)
+    for name, problem in problems.items():
+        if counts[name]:
+            raise InvalidParameterError("sql", f"{counts[name]:,} rows", problem)

@@ -1,5 +1,5 @@
--- One job's share of the requests. Which share a row belongs to follows from its key.
+-- One job's share of the requests as JSONL; a hash of the key assigns each row to a share.
 EXPORT DATA OPTIONS (uri = '{{uri}}', format = 'JSON', overwrite = TRUE) AS
 SELECT key, request
-FROM {{destination}}
+FROM {{destination.quoted}}
 WHERE MOD(ABS(MOD(FARM_FINGERPRINT(key), {{shards}})), {{shards}}) = {{shard}}

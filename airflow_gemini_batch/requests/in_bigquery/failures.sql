@@ -1,4 +1,4 @@
--- Failures that may succeed when they are asked again: where a key has newer rows, those count.
+-- Retryable failures. A failure does not count when its key has newer rows in the results table.
 SELECT failures.key, failures.request, failures.job_name
 FROM (
   SELECT
@@ -6,15 +6,20 @@ FROM (
     request,
     job_name,
     landed_at,
-    -- A key may stand for several requests; one request is asked once.
+    -- Several requests may share a key; each distinct request is resubmitted once.
     ROW_NUMBER() OVER (PARTITION BY key, TO_JSON_STRING(request) ORDER BY landed_at DESC, job_name) AS age
-  FROM {{errors}}
-  WHERE retryable AND key IS NOT NULL AND request IS NOT NULL AND {{is_meant}}
+  FROM {{failures.errors.quoted}}
+  WHERE retryable AND key IS NOT NULL AND request IS NOT NULL
+  {% if failures.jobs %}
+    AND job_name IN UNNEST(@jobs)
+  {% endif %}
 ) AS failures
 LEFT JOIN (
   SELECT key, MAX(landed_at) AS landed_at
-  FROM {{results}}
-  WHERE {{is_meant}}
+  FROM {{failures.results.quoted}}
+  {% if failures.jobs %}
+  WHERE job_name IN UNNEST(@jobs)
+  {% endif %}
   GROUP BY key
 ) AS newest ON newest.key = failures.key
 WHERE failures.age = 1 AND failures.landed_at >= IFNULL(newest.landed_at, failures.landed_at)

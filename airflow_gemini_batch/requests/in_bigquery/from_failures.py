@@ -1,4 +1,4 @@
-"""Failures → the input of a job that asks them again, without moving a row out of BigQuery."""
+"""Build the input of a job that resubmits failed requests, inside BigQuery."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_gemini_batch.exceptions import (
     TableMismatchError,
 )
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
-from airflow_gemini_batch.gcp.table_name import dataset_location
+from airflow_gemini_batch.gcp.table_name import dataset_location, get_table
 from airflow_gemini_batch.jobs.spec import JobSpec, check_region
 from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.in_bigquery.jobs import TableJobs
@@ -27,18 +27,20 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.requests.in_bigquery.statements import Failures
 
-# A job may queue for 3 days, run for 1 and be landed long after; landing reads its input.
+# A job may queue for 3 days, run for 1 and be landed much later, and landing reads its input.
 _DAYS = 30
-_OTHERWISE = "Land in a dataset of the job's region: it reads the table itself then, without staging_uri."
+_OTHERWISE = (
+    "Use a results table in the job's region: the job then reads a BigQuery table, without staging_uri."
+)
 
 
 @dataclass(frozen=True)
 class RetryRequest:
-    """What to ask again.
+    """Failed requests to resubmit.
 
-    :param run: stands for the round of the task run: the same round builds once
-    :param job_location: where the job will run: it reads tables of that region only
-    :param staging_uri: ``gs://bucket/prefix`` to write lines to if it cannot read the table
+    :param run: identifies the round within the task run; the same round is built only once
+    :param job_location: location of the new job, which only reads tables in the same region
+    :param staging_uri: ``gs://bucket/prefix`` for JSONL, used if the job cannot read the table
     """
 
     run: str
@@ -49,12 +51,12 @@ class RetryRequest:
 
 @dataclass(frozen=True)
 class RetryInput:
-    """The input of the job.
+    """The input of the new job.
 
     :param uri: ``bq://`` table or ``gs://`` pattern
-    :param table: that of the same requests, in any case
-    :param rows: requests
-    :param digest: stands for the round, for names beside this one
+    :param table: table with the same requests, also when ``uri`` is in Cloud Storage
+    :param rows: number of requests
+    :param digest: identifies the round, for deriving other names
     """
 
     uri: str
@@ -64,11 +66,11 @@ class RetryInput:
 
 
 def count_failures(failures: Failures, bigquery: bq.Client, location: str) -> dict[str, int]:
-    """Count what may succeed when it is asked again, by the name of its job.
+    """Count retryable failures per job name.
 
-    :param location: of the tables' dataset
-    :raises InvalidParameterError: nothing was ever landed in the tables
-    :raises TableMismatchError: the error table is of an older release
+    :param location: location of the tables' dataset
+    :raises InvalidParameterError: one of the tables does not exist
+    :raises TableMismatchError: a table lacks a column
     """
     _check_tables(failures, bigquery)
     jobs = TableJobs(bigquery, location, "")
@@ -77,10 +79,10 @@ def count_failures(failures: Failures, bigquery: bq.Client, location: str) -> di
 
 
 def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Client) -> RetryInput:
-    """Make the input. Doing it again in the same round finds what is there and changes nothing.
+    """Build the input. Idempotent within a round: a second call changes nothing.
 
-    :raises InvalidParameterError: the job cannot read tables of that place, and nothing says where else
-    :raises RequestsError: there is more than one job takes, or BigQuery refused
+    :raises InvalidParameterError: the job cannot read tables in that location, and ``staging_uri`` is not set
+    :raises RequestsError: there are more failures than one job accepts, or a BigQuery job failed
     """
     results = request.failures.results
     location = dataset_location(results, bigquery, request.job_location)
@@ -91,12 +93,12 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
     try:
         statement = retry_statement(request.failures, table, _DAYS)
         given = _parameters(request.failures)
-        jobs.run(jobs.step("retry", statement, partial(jobs.is_as_made, table), given))
+        jobs.run(jobs.step("retry", statement, partial(jobs.is_unchanged, table), given))
         rows, size = jobs.measure(table)
         if rows > MAX_ROWS or (folder and size > MAX_BYTES):
             raise RequestsError(
-                f"{rows:,} failures with {size:,} bytes are more than one job takes ({MAX_ROWS:,} requests; "
-                f"files of {MAX_BYTES:,} bytes). Retry job by job: give job_name, mapped over the jobs."
+                f"{rows:,} failed requests with {size:,} bytes exceed the limit of one job ({MAX_ROWS:,} "
+                f"requests, files of {MAX_BYTES:,} bytes). Retry each job alone: map job_name over the jobs."
             )
         uri = f"bq://{table}"
         if folder:
@@ -111,7 +113,7 @@ def _parameters(failures: Failures) -> dict[str, str | list[str]]:
 
 
 def _folder(request: RetryRequest, location: str) -> str | None:
-    """Where lines go, unless the job reads the table itself."""
+    """Return the folder for JSONL, or ``None`` when the job can read the table."""
     results, staging = request.failures.results, request.staging_uri
     try:
         check_region(JobSpec(results.project, request.job_location, "", (f"bq://{results}",), ""), location)
@@ -120,8 +122,8 @@ def _folder(request: RetryRequest, location: str) -> str | None:
             raise InvalidParameterError(
                 "staging_uri",
                 None,
-                f"a job in {request.job_location} does not read tables of the dataset {results.dataset_id}, "
-                f"which lies in {location}: give gs://bucket/prefix, where the requests go instead",
+                f"a job in {request.job_location} cannot read tables in dataset {results.dataset_id}, which "
+                f"is in {location}: give gs://bucket/prefix to write the requests to Cloud Storage instead",
             ) from error
     else:
         return None
@@ -129,16 +131,13 @@ def _folder(request: RetryRequest, location: str) -> str | None:
 
 
 def _check_tables(failures: Failures, bigquery: bq.Client) -> None:
-    from google.api_core.exceptions import NotFound
-
-    for table, needed in ((failures.results, "key"), (failures.errors, "request")):
-        try:
-            columns = {field.name for field in bigquery.get_table(str(table)).schema}
-        except NotFound:
+    for name, needed in ((failures.results, "key"), (failures.errors, "request")):
+        table = get_table(bigquery, name)
+        if table is None:
             raise InvalidParameterError(
                 "results_table",
-                str(table),
-                "it does not exist: land the job's results, then retry its failures",
-            ) from None
-        if needed not in columns:
-            raise TableMismatchError(str(table), [f"column {needed} is not there; land a job again"])
+                str(name),
+                "it does not exist: land the job's results first, then retry its failures",
+            )
+        if needed not in {field.name for field in table.schema}:
+            raise TableMismatchError(str(name), [f"column {needed} is missing; land a job again to add it"])

@@ -1,4 +1,4 @@
-"""Rows of a query → a table of requests, or lines in Cloud Storage, without moving a row out of BigQuery."""
+"""Build requests from a query inside BigQuery: a table, or JSONL in Cloud Storage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_gemini_batch.exceptions import (
     TableMismatchError,
 )
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
-from airflow_gemini_batch.gcp.table_name import dataset_location
+from airflow_gemini_batch.gcp.table_name import dataset_location, get_table
 from airflow_gemini_batch.jobs.spec import JobSpec, check_region
 from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
@@ -35,19 +35,20 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.requests.building.build import Defaults
 
-# Keys are spread over shards by hash, so shards differ a little in size.
+# A hash of the key assigns rows to shards, so shards differ slightly in size.
 _SHARE = 0.95
 
 
 @dataclass(frozen=True)
 class TableRequest:
-    """What to build.
+    """A table of requests to build.
 
-    :param run: stands for the task run: the same run builds once
-    :param sql: gives ``key`` and either ``prompt`` or ``request``
+    :param run: identifies the task run; the same run builds only once
+    :param sql: a query that returns ``key`` and either ``prompt`` or ``request``
     :param answered: a results table; keys that succeeded there are left out
-    :param export_uri: ``gs://bucket/prefix`` to write lines to as well
-    :param job_location: where the job will run: it reads tables of that region only; ``global`` if not known
+    :param export_uri: ``gs://bucket/prefix`` to export the requests to as JSONL
+    :param job_location: location of the batch job, which only reads tables in the same region; ``global`` if
+        unknown
     """
 
     run: str
@@ -61,11 +62,11 @@ class TableRequest:
 
 @dataclass(frozen=True)
 class BuiltRequests:
-    """What was built.
+    """The requests that were built.
 
-    :param uris: the input of a job each: one ``bq://`` table, or ``gs://`` patterns; empty when there is
-        nothing new to ask
-    :param rows: requests in all
+    :param uris: one input per batch job: one ``bq://`` table, or ``gs://`` patterns; empty when the query
+        returned no new rows
+    :param rows: number of requests in total
     """
 
     uris: tuple[str, ...] = ()
@@ -73,11 +74,11 @@ class BuiltRequests:
 
 
 def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Client) -> BuiltRequests:
-    """Build the requests. Doing it again in the same run finds what is there and changes nothing.
+    """Build the requests. Idempotent within a task run: a second call changes nothing.
 
-    :raises InvalidParameterError: rows or columns that no job takes, before anything is submitted
-    :raises TableMismatchError: the destination is a table of something else
-    :raises RequestsError: BigQuery refused
+    :raises InvalidParameterError: a batch job would refuse the rows or columns
+    :raises TableMismatchError: the destination exists and is not a table of requests
+    :raises RequestsError: a BigQuery job failed
     """
     folder = None if request.export_uri is None else check_folder("export_uri", request.export_uri)
     location = dataset_location(request.destination, bigquery, request.job_location)
@@ -91,7 +92,7 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
         rows, size = work.jobs.measure(request.destination)
         if not folder:
             return BuiltRequests((f"bq://{request.destination}",), rows)
-        otherwise = "Leave out export_uri, use the table."
+        otherwise = "Leave out export_uri and use the table as input."
         shards = _shards(rows, size)
         uris = work.jobs.export(request.destination, folder, shards, storage, otherwise=otherwise)
         return BuiltRequests(uris, rows)
@@ -100,7 +101,7 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
 
 
 class _Work:
-    """The BigQuery jobs of one build; their ids follow from the run and from what is asked."""
+    """The BigQuery jobs of one build; their IDs derive from the run and the request."""
 
     def __init__(self, request: TableRequest, bigquery: bq.Client, location: str) -> None:
         self._request = request
@@ -110,26 +111,26 @@ class _Work:
         digest = hashlib.sha256(repr(asked).encode()).hexdigest()[:24]
         self.jobs = TableJobs(bigquery, location, digest)
         self._staging = request.destination.sibling(f"gemini_batch_staging_{digest}_rows")
-        self._is_as_built = partial(self.jobs.is_as_made, request.destination)
+        self._is_unchanged = partial(self.jobs.is_unchanged, request.destination)
 
     def is_built(self) -> bool:
-        """Whether an earlier try of this run has made the table, and it is as it was."""
-        return self.jobs.has_run(self.jobs.step("build", "", self._is_as_built))
+        """Whether an earlier attempt of this run built the table and it is unchanged."""
+        return self.jobs.has_run(self.jobs.step("build", "", self._is_unchanged))
 
     def build(self, answered: TableName | None) -> bool:
-        """Run the user's query, check what it gives, make the table; False when it gives nothing."""
+        """Run the user's query, check its rows and build the table; False when there are no rows."""
         jobs = self.jobs
         statement = stage_statement(self._request.sql, self._staging, answered)
-        jobs.run(jobs.step("stage", statement, partial(jobs.is_there, self._staging)))
+        jobs.run(jobs.step("stage", statement, partial(jobs.exists, self._staging)))
         try:
             build = TableBuild(self._staging, self._request.destination, self._columns(), self._defaults)
             (counts,) = jobs.rows(inspect_statement(build))
             if not counts["all_rows"]:
                 return False
             check_counts(counts, build, is_exported=bool(self._request.export_uri))
-            jobs.run(jobs.step("build", build_statement(build), self._is_as_built, parameters(build)))
+            jobs.run(jobs.step("build", build_statement(build), self._is_unchanged, parameters(build)))
         finally:
-            # The next try must see data that was mended.
+            # The next attempt must see data that was fixed in the meantime.
             self._bigquery.delete_table(str(self._staging), not_found_ok=True)
         return True
 
@@ -141,41 +142,33 @@ class _Work:
 
 
 def _check_region(request: TableRequest, location: str) -> None:
-    """What the submit operator would refuse, refused before anything is built."""
+    """Refuse before building what the submit operator would refuse."""
     table = request.destination
     spec = JobSpec(table.project, request.job_location, "", (f"bq://{table}",), "")
     check_region(spec, location)
 
 
 def _check_destination(name: TableName, bigquery: bq.Client) -> None:
-    """What stands there is replaced, so it must be a table of requests."""
-    from google.api_core.exceptions import NotFound
-
-    try:
-        columns = {field.name for field in bigquery.get_table(str(name)).schema}
-    except NotFound:
-        return
-    if not {"key", "request"} <= columns:
-        raise TableMismatchError(
-            str(name), ["it is no table of requests, which has 'key' and 'request', and would be replaced"]
+    """Only replace a table of requests."""
+    table = get_table(bigquery, name)
+    if table and not {"key", "request"} <= {field.name for field in table.schema}:
+        problem = (
+            "it has no columns 'key' and 'request', so it is not a table of requests; it is not replaced"
         )
+        raise TableMismatchError(str(name), [problem])
 
 
 def _existing(answered: TableName | None, location: str, bigquery: bq.Client) -> TableName | None:
-    """The results table, if it has been made yet."""
-    from google.api_core.exceptions import NotFound
-
+    """Return the results table if it exists yet."""
     if answered is None:
         return None
-    there = dataset_location(answered, bigquery, location)
-    if there != location:
-        fix = "A query reads tables of one location only."
-        raise LocationMismatchError(f"Results table {answered}", there, "the destination", location, fix)
-    try:
-        bigquery.get_table(str(answered))
-    except NotFound:
-        return None
-    return answered
+    answered_location = dataset_location(answered, bigquery, location)
+    if answered_location != location:
+        fix = "A query can only read tables in one location."
+        raise LocationMismatchError(
+            f"Results table {answered}", answered_location, "the destination", location, fix
+        )
+    return answered if get_table(bigquery, answered) else None
 
 
 def _shards(rows: int, size: int) -> int:

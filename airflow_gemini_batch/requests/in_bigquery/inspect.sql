@@ -1,11 +1,13 @@
--- Counts what would go wrong, before anything is submitted.
+-- Counts rows that cannot become requests, before anything is submitted.
+{% from "requests/in_bigquery/columns.jinja" import array, mime_type, parsed %}
+{% set columns = build.columns %}
 SELECT
   COUNT(*) AS all_rows,
   COUNTIF(CAST(key AS STRING) IS NULL OR CAST(key AS STRING) = '') AS empty_keys,
   COUNT(key) - COUNT(DISTINCT key) AS repeated_keys,
   (
     SELECT CAST(key AS STRING)
-    FROM {{staging}}
+    FROM {{build.staging.quoted}}
     WHERE key IS NOT NULL
     GROUP BY key
     HAVING COUNT(*) > 1
@@ -13,7 +15,31 @@ SELECT
     LIMIT 1
   ) AS repeated_key,
   COUNTIF(NOT REGEXP_CONTAINS(CAST(key AS STRING), r'^[A-Za-z]')) AS keys_without_letter,
-  COUNTIF({{is_empty}}) AS empty_requests,
-  COUNTIF({{has_odd_media}}) AS odd_media,
-  COUNTIF({{has_snake_case}}) AS snake_case
-FROM {{staging}}
+  COUNTIF(
+    {% if columns.has_requests %}
+    JSON_QUERY({{parsed(columns.source)}}, '$.contents[0]') IS NULL
+    {% else %}
+    NOT EXISTS (SELECT 1 FROM UNNEST({{array(columns.source)}}) AS text WHERE text != '')
+    {% endif %}
+  ) AS empty_requests,
+  COUNTIF(
+    {% if "media_uri" in columns.optional %}
+    EXISTS (
+      SELECT 1
+      FROM UNNEST({{array(columns.optional.media_uri)}}) AS uri WITH OFFSET AS item_offset
+      WHERE IFNULL(uri, '') != '' AND (
+        {{mime_type(columns, mime_types)}} IS NULL
+        OR NOT REGEXP_CONTAINS(uri, r'{{media_uri_pattern}}')
+      )
+    )
+    {% else %}
+    FALSE
+    {% endif %}
+  ) AS invalid_media,
+  COUNTIF(
+    {% for name in snake_case_members %}
+    JSON_QUERY({{parsed(columns.source)}}, '$.{{name}}') IS NOT NULL OR
+    {% endfor %}
+    FALSE
+  ) AS snake_case
+FROM {{build.staging.quoted}}

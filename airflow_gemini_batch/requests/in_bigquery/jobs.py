@@ -1,4 +1,4 @@
-"""The BigQuery jobs that make a table of requests; each runs once, however often it is asked for."""
+"""The BigQuery jobs that build a table of requests; all are idempotent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_gemini_batch.exceptions import RequestsError
 from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
+from airflow_gemini_batch.gcp.table_name import get_table
 from airflow_gemini_batch.requests.in_bigquery.statements import export_statement, measure_statement
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     Parameters: TypeAlias = Mapping[str, str | list[str]]
 
 _LOSS = "no requests were built"
-# Times of tables and of jobs come from different clocks.
+# A table's modification time and a job's end time come from different clocks.
 _SLACK = timedelta(seconds=1)
 
 
 class TableJobs:
-    """Runs statements under ids that follow from the work.
+    """Runs statements under job IDs derived from the work.
 
-    :param digest: stands for all that decides what is built: equal work is done once
+    :param digest: hash of everything that determines the result; work with the same hash runs only once
     """
 
     def __init__(self, bigquery: bq.Client, location: str, digest: str) -> None:
@@ -45,50 +46,53 @@ class TableJobs:
         is_usable: Callable[[bq.QueryJob], bool],
         given: Parameters | None = None,
     ) -> bigquery_job.Step[bq.QueryJob]:
-        """Make a step of a statement.
+        """Describe a statement as an idempotent job.
 
+        :param name: distinguishes the steps of one build
+        :param is_usable: whether the result of a finished job still exists unchanged
         :param given: query parameters
         """
         stem = f"gemini-batch-requests-{name}-{self.digest}"
         return bigquery_job.Step(stem, partial(self._query, statement, given or {}), is_usable, _LOSS)
 
     def run(self, *steps: bigquery_job.Step[bq.QueryJob]) -> None:
-        """Run steps, side by side.
+        """Run steps in parallel.
 
         :raises LandingError: one of them failed
         """
         bigquery_job.run(self._bigquery, self._location, steps)
 
     def has_run(self, step: bigquery_job.Step[bq.QueryJob]) -> bool:
-        """Whether an earlier try has run a step, and what it made is as it was."""
+        """Whether an earlier attempt ran a step and its result is unchanged."""
         return bigquery_job.find(self._bigquery, self._location, step) is not None
 
     def rows(self, statement: str, given: Parameters | None = None) -> list[dict[str, Any]]:
-        """Read what a query gives."""
+        """Run a query and return its rows."""
         job = self._bigquery.query(statement, job_config=_config(given or {}), location=self._location)
         return [dict(row.items()) for row in job.result()]
 
-    def is_there(self, name: TableName, _job: bq.QueryJob) -> bool:
+    def exists(self, name: TableName, _job: bq.QueryJob) -> bool:
         """Whether a table exists."""
-        return self._table(name) is not None
+        return get_table(self._bigquery, name) is not None
 
-    def is_as_made(self, name: TableName, job: bq.QueryJob) -> bool:
-        """Whether a table is still what a job made: neither dropped nor written since."""
-        table = self._table(name)
+    def is_unchanged(self, name: TableName, job: bq.QueryJob) -> bool:
+        """Whether a table is as a job wrote it: neither deleted nor modified since."""
+        table = get_table(self._bigquery, name)
         return bool(table and job.ended and table.modified and table.modified <= job.ended + _SLACK)
 
     def measure(self, table: TableName) -> tuple[int, int]:
-        """Return the number of requests, and how many bytes they have as lines."""
+        """Return the number of requests and their size in bytes as JSONL."""
         (row,) = self.rows(measure_statement(table))
         return row["requests"], row["bytes"]
 
     def export(
         self, table: TableName, folder: str, shards: int, storage: gcs.Client, *, otherwise: str
     ) -> tuple[str, ...]:
-        """Write lines, a job's share each; return the patterns of their names.
+        """Export requests as JSONL, one set of objects per batch job; return a URI pattern for each set.
 
-        :param otherwise: what the user can do when the lines do not come out as they should
-        :raises RequestsError: they do not
+        :param shards: number of batch jobs
+        :param otherwise: the user's alternative, for the error message
+        :raises RequestsError: BigQuery did not export requests as JSON objects
         """
         uris = [
             f"{folder}/{self.digest}/requests-{shard:05d}-of-{shards:05d}-*.jsonl" for shard in range(shards)
@@ -105,14 +109,6 @@ class TableJobs:
         )
         _check_lines(storage, uris[0], otherwise)
         return tuple(uris)
-
-    def _table(self, name: TableName) -> bq.Table | None:
-        from google.api_core.exceptions import NotFound
-
-        try:
-            return self._bigquery.get_table(str(name))
-        except NotFound:
-            return None
 
     def _query(self, statement: str, given: Parameters, job_id: str) -> bq.QueryJob:
         return self._bigquery.query(
@@ -143,8 +139,8 @@ def _first_object(storage: gcs.Client, uri: str) -> Any:
 
 
 def _check_lines(storage: gcs.Client, uri: str, otherwise: str) -> None:
-    """Look at the first bytes. That a JSON column is exported as JSON, not as text, is written nowhere."""
+    """Check the first bytes: nothing documents that a JSON column is exported as JSON, not as a string."""
     blob = _first_object(storage, uri)
     start = blob.download_as_bytes(start=0, end=4096) if blob and blob.size else b""
     if b'"request":{' not in start.replace(b" ", b""):
-        raise RequestsError(f"{uri} does not hold requests as JSON objects. {otherwise}")
+        raise RequestsError(f"BigQuery did not write requests to {uri} as JSON objects. {otherwise}")

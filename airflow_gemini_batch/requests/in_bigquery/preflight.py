@@ -1,16 +1,17 @@
-"""The check of a table as input, by the task that is about to submit it: one query."""
+"""Check an input table before it is submitted, with one query."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS, UNSUPPORTED_TYPES
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.checking.earlier_output import is_output_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS
-from airflow_gemini_batch.requests.in_bigquery.columns import REFUSED_TYPES, RESERVED_COLUMNS
-from airflow_gemini_batch.requests.keys import KEY_FIELD
+from airflow_gemini_batch.requests.in_bigquery.columns import TableColumn
+from airflow_gemini_batch.requests.keys import KEY_FIELD, SAME_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,12 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def preflight_table(table: str, bigquery: bq.Client) -> None:
-    """Refuse a table that no job takes; warn of rows that would fail or could not be told apart.
+    """Refuse a table that a batch job would refuse; warn about rows that would fail or share a key.
 
-    The import's rules do not hold for tables: a column of type JSON takes what a file may not have.
+    The rules for JSONL files do not apply: a JSON column accepts values that the import of a file refuses.
 
     :param table: ``project.dataset.table``
-    :raises InvalidParameterError: names the column, or how many rows are too many
+    :raises InvalidParameterError: a column cannot be used, or the table is empty or too large
     """
     from google.api_core.exceptions import Forbidden
 
@@ -36,9 +37,9 @@ def preflight_table(table: str, bigquery: bq.Client) -> None:
         types = {field.name: field.field_type for field in found.schema}
         (row,) = bigquery.query(statement(table, types), location=found.location).result()
     except Forbidden:
-        log.info("The input is not checked before submitting: no permission to query it")
+        log.info("Skipping the check of the input table: no permission to query it")
         return
-    _judge(table, dict(row.items()), has_key=_key(types) == KEY_FIELD)
+    _check_counts(table, dict(row.items()))
 
 
 def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
@@ -47,47 +48,46 @@ def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
         raise _refused(table, "it needs a column `request` of type JSON or STRING")
     is_earlier_output = is_output_table(types)
     for field in schema:
-        if field.name.lower() in RESERVED_COLUMNS and not is_earlier_output:
-            raise _refused(table, f"the name of column `{field.name}` is the output's; rename it")
-        if field.mode == "REPEATED" or field.field_type in REFUSED_TYPES:
+        if field.name.lower() in OUTPUT_COLUMNS and not is_earlier_output:
+            raise _refused(table, f"batch output adds a column `{field.name}`; rename this one")
+        if field.mode == "REPEATED" or field.field_type in UNSUPPORTED_TYPES:
             kind = "ARRAY" if field.mode == "REPEATED" else field.field_type
             raise _refused(
-                table, f"column `{field.name}` is {kind}, which a job refuses; leave it out or make it JSON"
+                table,
+                f"column `{field.name}` is {kind}, which batch jobs refuse; drop it or convert it to JSON",
             )
 
 
 def statement(table: str, types: Mapping[str, str]) -> str:
-    """The query that counts.
+    """Return the query that counts rows with problems.
 
-    :param types: type by column name
+    :param types: BigQuery types by column name
     """
-    request = (
-        "request" if types["request"] == "JSON" else "SAFE.PARSE_JSON(request, wide_number_mode => 'round')"
-    )
-    return render("requests/in_bigquery/preflight", table=f"`{table}`", request=request, key=_key(types))
+    # Keys of type JSON cannot be counted; results are joined by the whole request then, as without a key.
+    has_key = types.get(KEY_FIELD, "JSON") != "JSON"
+    request = TableColumn("request", types["request"])
+    return render("requests/in_bigquery/preflight", table=table, request=request, has_key=has_key)
 
 
-def _key(types: Mapping[str, str]) -> str:
-    """The key, or nothing where there is none that can be counted: results are then joined by the request."""
-    return KEY_FIELD if types.get(KEY_FIELD, "JSON") != "JSON" else "CAST(NULL AS STRING)"
-
-
-def _judge(table: str, counts: Mapping[str, Any], *, has_key: bool) -> None:
-    if not counts["all_rows"]:
-        raise _refused(table, "it has no rows; submit nothing when there is nothing to ask")
-    if counts["all_rows"] > MAX_ROWS:
+def _check_counts(table: str, counts: Mapping[str, Any]) -> None:
+    rows = counts["all_rows"]
+    if not rows:
+        raise _refused(table, "it has no rows; skip the job when there are no requests")
+    if rows > MAX_ROWS:
         raise _refused(
-            table, f"it has {counts['all_rows']:,} rows and a job takes {MAX_ROWS:,}; split it over several"
+            table, f"it has {rows:,} rows and a job accepts {MAX_ROWS:,}; split it over several jobs"
         )
     problems = {
-        "have a request that is no JSON object and would fail": counts["odd_requests"],
-        "have no key": counts["empty_keys"] if has_key else 0,
-        "have the key of another row, so that their results cannot be told apart": counts["repeated_keys"],
+        "invalid_requests": "have a request that is not a JSON object and would fail",
+        "empty_keys": "have no key",
+        "repeated_keys": f"repeat the key of another row: {SAME_KEY}",
     }
-    found = [f"{rows:,} {problem}" for problem, rows in problems.items() if rows]
+    found = [f"{counts[name]:,} {problem}" for name, problem in problems.items() if counts[name]]
     if found:
-        log.warning("Of the %s rows of %s: %s.", f"{counts['all_rows']:,}", table, "; ".join(found))
+        log.warning("Of the %s rows of %s: %s.", f"{rows:,}", table, "; ".join(found))
 
 
 def _refused(table: str, fix: str) -> InvalidParameterError:
-    return InvalidParameterError("input_uri", f"bq://{table}", f"{fix}. preflight=False submits all the same")
+    return InvalidParameterError(
+        "input_uri", f"bq://{table}", f"{fix}. Set preflight=False to submit it anyway"
+    )

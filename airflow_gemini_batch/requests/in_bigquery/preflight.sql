@@ -1,7 +1,13 @@
--- Counts the rows of a table that a job would take for nothing.
+-- Counts rows of an input table that would fail, or whose results could not be told apart.
+{% from "requests/in_bigquery/columns.jinja" import parsed %}
 SELECT
   COUNT(*) AS all_rows,
-  COUNTIF(IFNULL(JSON_TYPE({{request}}), 'null') != 'object') AS odd_requests,
-  COUNTIF({{key}} IS NULL) AS empty_keys,
-  COUNT({{key}}) - COUNT(DISTINCT {{key}}) AS repeated_keys
-FROM {{table}}
+  COUNTIF(IFNULL(JSON_TYPE({{parsed(request)}}), 'null') != 'object') AS invalid_requests,
+  {% if has_key %}
+  COUNTIF(key IS NULL) AS empty_keys,
+  COUNT(key) - COUNT(DISTINCT key) AS repeated_keys
+  {% else %}
+  0 AS empty_keys,
+  0 AS repeated_keys
+  {% endif %}
+FROM `{{table}}`

@@ -1,7 +1,8 @@
--- The input of a job that asks failures again; it is gone after some weeks.
-CREATE OR REPLACE TABLE {{destination}}
+-- The input table of a job that resubmits failed requests; it expires after some weeks.
+CREATE OR REPLACE TABLE {{destination.quoted}}
 OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {{days}} DAY))
 AS
 SELECT key, request
 FROM (
-{{failures}})
+{% include "requests/in_bigquery/failures.sql" %}
+)

@@ -1,1 +1,1 @@
-"""The page about a landed job."""
+"""The report: an HTML page about a landed job."""

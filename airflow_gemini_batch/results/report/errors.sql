@@ -1,4 +1,4 @@
--- The most frequent errors of a job; messages that differ in numbers only are one.
+-- The most frequent errors of a job; messages that differ only in numbers count as one.
 SELECT
   status,
   error_code,
@@ -10,7 +10,7 @@ SELECT
   COUNT(*) OVER () AS kinds
 FROM (
   SELECT status, error_code, error_status, key, retryable, LEFT(error_message, 400) AS message
-  FROM {{errors}}
+  FROM {{ errors.quoted }}
   WHERE job_name = @job_name
 )
 GROUP BY status, error_code, error_status, REGEXP_REPLACE(message, r'[0-9]+', '0')

@@ -1,4 +1,4 @@
-"""What a report tells of a job: read from its tables, aggregated in BigQuery."""
+"""The facts of a report: read from the job's tables and aggregated in BigQuery."""
 
 from __future__ import annotations
 
@@ -29,10 +29,14 @@ _KINDS_OF_TOKENS = ("prompt", "cached", "output", "thought", "total")
 
 @dataclass(frozen=True)
 class ErrorKind:
-    """Errors that are one: the same code, and a message that differs in numbers only.
+    """Errors of the same kind: same status and code, and messages that differ only in numbers.
 
-    :param message: one of them; the service's words or ours, never a prompt or an answer
-    :param keys: of some of the rows
+    :param code: HTTP status; ``None`` if the error has none
+    :param name: error name from the service, or the finish reason
+    :param message: one of the messages, from the service or this package; never a prompt or a response
+    :param rows: rows with such an error
+    :param retryable: those of them that may succeed if resubmitted
+    :param keys: keys of some of the rows
     """
 
     status: str
@@ -46,16 +50,18 @@ class ErrorKind:
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """What became of a job.
+    """The facts about a job.
 
-    :param job: ``None`` when the service was not asked, or has forgotten it
-    :param manifest: what landing found; ``None`` when the report is made later
+    :param job: ``None`` if it was not read from the service, or no longer exists there
+    :param manifest: the manifest of its landing; ``None`` if the report is made later
     :param counts: rows by status
-    :param finish_reasons: rows by what the service says of their end
-    :param token_counts: rows by number of tokens, to three digits, of ``prompt`` and ``answer``
-    :param errors: the most frequent ones, the first is the most frequent
-    :param error_kinds: how many kinds there are in all
-    :param cost_usd: ``None`` for a model whose price is not known
+    :param finish_reasons: rows by the service's finish reason
+    :param token_counts: rows by number of tokens, rounded to three digits, for ``prompt`` and ``response``
+    :param errors: the most frequent kinds of errors, most frequent first
+    :param error_kinds: number of all kinds of errors
+    :param task: ``DAG.TASK`` that landed the job
+    :param run: run ID of that task
+    :param cost_usd: ``None`` if the model's price is unknown
     """
 
     job_name: JobName
@@ -82,7 +88,7 @@ class ReportFacts:
 
     @property
     def estimate(self) -> CostSpan | None:
-        """What the job was expected to cost, if that was asked before it was created."""
+        """The estimated cost, if it was estimated before the job was created."""
         if self.manifest:
             return self.manifest.estimated_cost_usd
         return CostSpan.from_label(self.job.labels.get(ESTIMATE_LABEL)) if self.job else None
@@ -97,17 +103,17 @@ def report_facts(
     job: BatchJob | None = None,
     manifest: Manifest | None = None,
 ) -> ReportFacts:
-    """Read them. What comes to the worker is as large for ten million rows as for ten thousand.
+    """Read the facts. The worker receives as little for ten million rows as for ten thousand.
 
-    Buckets and tokens are those of the manifest, if there is one: where rows are merged by key, the table may
-    have kept better ones of other jobs.
+    Counts and tokens are those of the manifest, if given: after a merge by key, the table may have
+    kept better rows of other jobs.
 
-    :raises ReportError: the results table has no row of the job, or one of the tables cannot be read
+    :raises ReportError: the results table has no rows of the job, or a table cannot be read
     """
     rows = _query(bigquery, "rows", name, results=results)
     if not rows and not manifest:
-        raise ReportError(f"Table {results} has no rows of {name}. Land the job there, then report on it.")
-    counts: dict[str, dict[int, int]] = {"prompt": {}, "answer": {}}
+        raise ReportError(f"Table {results} has no rows of {name}. Land the job there first.")
+    counts: dict[str, dict[int, int]] = {"prompt": {}, "response": {}}
     for row in _query(bigquery, "tokens", name, results=results):
         counts[row["kind"]][row["tokens"]] = row["row_count"]
     errors = _query(bigquery, "errors", name, errors=error_table)
@@ -135,7 +141,7 @@ def report_facts(
 
 def report_script(query: str, **tables: TableName) -> str:
     """Return one of the queries ``rows``, ``tokens`` and ``errors``."""
-    return render(f"results/report/{query}", **{role: table.quoted for role, table in tables.items()})
+    return render(f"results/report/{query}", **tables)
 
 
 def _query(bigquery: Client, query: str, name: JobName, **tables: TableName) -> list[Any]:
@@ -147,7 +153,7 @@ def _query(bigquery: Client, query: str, name: JobName, **tables: TableName) -> 
         return list(bigquery.query(report_script(query, **tables), job_config=config).result())
     except GoogleAPICallError as error:
         (table,) = tables.values()
-        raise ReportError(f"Table {table} cannot be read for a report: {error.message}") from error
+        raise ReportError(f"Could not read table {table} for the report: {error.message}") from error
 
 
 def _tokens(rows: Sequence[Any]) -> Tokens:

@@ -1,4 +1,4 @@
-"""Where a report is kept: an object in Cloud Storage."""
+"""Where a report is stored: an object in Cloud Storage."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _URI = re.compile(rf"{BUCKET_PATTERN}/[^*\r\n]+")
 
 @dataclass(frozen=True)
 class ReportPlace:
-    """``gs://bucket/name``; a name that ends with ``/`` is a folder, and a page has its job's name in it."""
+    """``gs://bucket/name``; in a folder, a name that ends with ``/``, each page is named after its job."""
 
     bucket: str
     name: str
 
     @classmethod
     def parse(cls, uri: str, parameter: str = "report_uri") -> ReportPlace:
-        """Take a URI.
+        """Parse a URI.
 
-        :raises InvalidParameterError: it is not the name of an object or a folder
+        :raises InvalidParameterError: it is not the URI of an object or folder
         """
         if not isinstance(uri, str) or not _URI.fullmatch(uri):
             fix = "give an object, gs://bucket/name.html, or a folder, gs://bucket/folder/"
@@ -36,10 +36,10 @@ class ReportPlace:
         return cls(*split_uri(uri))
 
     def write(self, page: str, job_name: JobName, storage: Client) -> str:
-        """Write the page of a job, over an earlier one.
+        """Write the page of a job, replacing an earlier one.
 
-        :return: the URI of its object
-        :raises ReportError: it could not be written
+        :return: the URI of the object
+        :raises ReportError: Cloud Storage refused the upload
         """
         from google.api_core.exceptions import GoogleAPICallError
 
@@ -52,7 +52,7 @@ class ReportPlace:
         except GoogleAPICallError as error:
             reason = " ".join(error.message.split())
             raise ReportError(
-                f"The report of {job_name} could not be written to {uri}: {reason} Its rows are landed, and "
-                "a retry pays nothing and lands nothing again."
+                f"Could not write the report of {job_name} to {uri}: {reason} The rows are landed. A retry "
+                "costs nothing and does not land them again."
             ) from error
         return uri

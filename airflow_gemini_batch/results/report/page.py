@@ -1,4 +1,4 @@
-"""The report of a job: one HTML page that needs no network, light and dark. Pure."""
+"""The report of a job: one self-contained HTML page for light and dark mode. Pure."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.batch_job import JobState
+from airflow_gemini_batch.batch_job import JobState, duration
 from airflow_gemini_batch.results.report.tokens import Histogram, histogram, short
 from airflow_gemini_batch.results.row_status import RowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from jinja2 import Template
 
     from airflow_gemini_batch.results.report.facts import ReportFacts
 
 _MEANINGS = {
-    RowStatus.SUCCEEDED: "a good answer",
-    RowStatus.FAILED: "the service answered with an error",
-    RowStatus.BLOCKED: "a filter stopped prompt or answer",
-    RowStatus.TRUNCATED: "stopped at a limit of tokens",
-    RowStatus.INVALID: "does not fit the response schema",
+    RowStatus.SUCCEEDED: "a good response",
+    RowStatus.FAILED: "the service returned an error",
+    RowStatus.BLOCKED: "a filter blocked the prompt or the response",
+    RowStatus.TRUNCATED: "cut off at a token limit",
+    RowStatus.INVALID: "does not match the response schema",
     RowStatus.MALFORMED: "the output line is not JSON",
-    RowStatus.MISSING: "the output has no line",
+    RowStatus.MISSING: "the output has no line for the request",
 }
-# A job that ends in its queue has no start, one that expires perhaps no end.
+# A job that ends while queued has no start time, and one that expires may have no end time.
 _PHASES = {
     ("created", "started"): "queued",
     ("created", "ended"): "queued or running",
@@ -40,9 +40,11 @@ _PHASES = {
 
 @dataclass(frozen=True)
 class Bar:
-    """A labelled share of a whole.
+    """A labeled part of a whole.
 
-    :param start: where it begins when the bars are laid end to end, in percent
+    :param value: formatted count or duration
+    :param share: formatted percentage
+    :param start: sum of the widths before it, in percent
     :param width: in percent
     """
 
@@ -55,8 +57,8 @@ class Bar:
 
 
 def render(facts: ReportFacts) -> str:
-    """Return the page. All that comes from outside is escaped; there are no prompts and no answers in it."""
-    buckets = [(bucket.value, _MEANINGS[bucket], count) for bucket, count in facts.counts.items() if count]
+    """Return the page. All values are escaped; it contains no prompts and no responses."""
+    statuses = [(status.value, _MEANINGS[status], count) for status, count in facts.counts.items() if count]
     reasons = [(reason, "", count) for reason, count in facts.finish_reasons.items()]
     return _template().render(
         facts=facts,
@@ -66,7 +68,7 @@ def render(facts: ReportFacts) -> str:
         model=facts.model or (facts.job.model.rpartition("/")[2] if facts.job else ""),
         phases=phases(facts),
         moments=moments(facts),
-        counts=bars(buckets, facts.rows),
+        statuses=bars(statuses, facts.rows),
         reasons=bars(reasons, facts.rows),
         histograms=histograms(facts),
         manifest=facts.manifest,
@@ -75,39 +77,39 @@ def render(facts: ReportFacts) -> str:
 
 
 def sentence(facts: ReportFacts) -> str:
-    """Say what happened."""
+    """Summarize the job in one sentence."""
     good = facts.counts[RowStatus.SUCCEEDED]
     if good == facts.rows:
         return f"All {facts.rows:,} rows succeeded." if facts.rows > 1 else "The only row succeeded."
-    again = sum(each.retryable for each in facts.errors)
+    retryable = sum(each.retryable for each in facts.errors)
     least = "at least " if facts.error_kinds > len(facts.errors) else ""
     others = facts.rows - good
-    hope = f"{least}{again:,} of the other {others:,} may succeed when asked again."
-    if not again:
-        hope = f"the other {others:,} would end the same way if asked again."
-    return f"{good:,} of {facts.rows:,} rows succeeded ({share(good, facts.rows)}); {hope}"
+    outlook = f"{least}{retryable:,} of the other {others:,} may succeed if resubmitted."
+    if not retryable:
+        outlook = f"resubmitting the other {others:,} would not help."
+    return f"{good:,} of {facts.rows:,} rows succeeded ({share(good, facts.rows)}); {outlook}"
 
 
 def remark(facts: ReportFacts) -> str:
-    """Say what is unusual about the job or its rows; empty when nothing is."""
-    said = []
+    """Describe what is unusual about the job or its rows; empty if nothing is."""
+    notes = []
     job, manifest = facts.job, facts.manifest
     if job and not job.state.is_success:
         why = f": {job.error.message}" if job.error else "."
-        said.append(f"The job ended {job.state.name}, and what it had completed is landed{why}")
+        notes.append(f"The job ended as {job.state.name}; the rows it had completed are landed{why}")
     elif job and job.state is JobState.PARTIALLY_SUCCEEDED:
-        said.append("The service says that the job succeeded in part.")
+        notes.append("The job ended as PARTIALLY_SUCCEEDED.")
     if manifest and manifest.input_rows is None:
-        said.append("The input has changed or is gone: rows without an answer could not be found.")
+        notes.append("The input has changed or no longer exists, so missing rows could not be found.")
     if manifest and manifest.unmatched:
-        said.append(f"{manifest.unmatched:,} rows of the output answer nothing that was asked.")
+        notes.append(f"{manifest.unmatched:,} output rows match no input row.")
     if manifest and manifest.duplicates:
-        said.append(f"{manifest.duplicates:,} duplicates in the output were left out.")
-    return " ".join(said)
+        notes.append(f"{manifest.duplicates:,} duplicates in the output were not landed.")
+    return " ".join(notes)
 
 
 def moments(facts: ReportFacts) -> list[tuple[str, datetime]]:
-    """The times that are known, in order."""
+    """Return the known times of the job, in order."""
     job = facts.job
     known = (
         ("created", job and job.create_time),
@@ -119,7 +121,7 @@ def moments(facts: ReportFacts) -> list[tuple[str, datetime]]:
 
 
 def phases(facts: ReportFacts) -> list[Bar]:
-    """What the job did between two of its moments, on a common scale."""
+    """Return the phases between two consecutive times, on a common scale."""
     known = moments(facts)
     whole = (known[-1][1] - known[0][1]).total_seconds()
     found = []
@@ -142,9 +144,9 @@ def phases(facts: ReportFacts) -> list[Bar]:
 
 
 def bars(counts: Sequence[tuple[str, str, int]], whole: int) -> list[Bar]:
-    """Lay counts end to end.
+    """Place counts end to end.
 
-    :param counts: label, note and count of each
+    :param counts: label, note and count of each bar
     """
     found, start = [], 0.0
     for label, note, count in counts:
@@ -155,32 +157,19 @@ def bars(counts: Sequence[tuple[str, str, int]], whole: int) -> list[Bar]:
 
 
 def histograms(facts: ReportFacts) -> list[tuple[str, str, Histogram]]:
-    """How many rows have how many tokens: heading, what is counted, the histogram."""
-    kinds = {"prompt": ("Prompt", "with what was cached"), "answer": ("Answer", "with its thoughts")}
+    """Return heading, note and histogram of the tokens per row, for prompts and responses."""
+    kinds = {"prompt": ("Prompt", "cached tokens included"), "response": ("Response", "thoughts included")}
     return [(*kinds[kind], found) for kind in kinds if (found := histogram(facts.token_counts.get(kind, {})))]
 
 
 def share(count: int, whole: int) -> str:
-    """A percentage that says neither 0 % of something nor 100 % of less than all."""
+    """Format a percentage. Only zero rows are 0%, and only all rows are 100%."""
     if not whole or count in (0, whole):
-        return "100 %" if count else "0 %"
+        return "100%" if count else "0%"
     percent = count / whole * 100
     if percent < 0.1:
-        return "< 0.1 %"
-    return "> 99.9 %" if percent > 99.9 else f"{percent:.1f} %"
-
-
-def duration(length: timedelta) -> str:
-    """A length of time in its two largest units."""
-    left = length.total_seconds()
-    if left < 10:
-        return f"{left:.1f} s"
-    parts = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        parts.append((int(count), unit))
-    first = next(place for place, (count, _) in enumerate(parts) if count)
-    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)
+        return "< 0.1%"
+    return "> 99.9%" if percent > 99.9 else f"{percent:.1f}%"
 
 
 @cache

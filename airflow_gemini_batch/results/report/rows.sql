@@ -1,4 +1,4 @@
--- The rows of a job by what became of them.
+-- The rows of a job by status and finish reason.
 SELECT
   status,
   finish_reason,
@@ -14,7 +14,7 @@ SELECT
   MAX(task_id) AS task_id,
   MAX(run_id) AS run_id,
   MAX(landed_at) AS landed_at
-FROM {{results}}
+FROM {{ results.quoted }}
 WHERE job_name = @job_name
 GROUP BY status, finish_reason
 ORDER BY row_count DESC, status, finish_reason

@@ -1,4 +1,4 @@
-"""Histograms of tokens, with edges that people can read. Pure."""
+"""Histograms of tokens per row, with round edges. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STEPS = (1, 2, 5)
 
 @dataclass(frozen=True)
 class Column:
-    """Rows with ``low`` to below ``high`` tokens; ``high`` is ``None`` where it takes all that is more."""
+    """Rows with at least ``low`` and less than ``high`` tokens; without a limit if ``high`` is ``None``."""
 
     low: int
     high: int | None
@@ -22,16 +22,16 @@ class Column:
 
     @property
     def label(self) -> str:
-        """The range, and how many rows are in it."""
+        """The range, and the number of rows in it."""
         limits = f"{self.low:,} and more" if self.high is None else f"{self.low:,} to {self.high - 1:,}"
         return f"{limits if self.high != self.low + 1 else f'{self.low:,}'} tokens: {self.rows:,} rows"
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Columns of one width, and the numbers that sum them up.
+    """Columns of equal width, and quantiles.
 
-    :param median: and the others, to three digits
+    :param median: tokens, rounded to three digits, like ``p95`` and ``most``
     """
 
     columns: tuple[Column, ...]
@@ -41,15 +41,15 @@ class Histogram:
 
     @property
     def tallest(self) -> int:
-        """Rows of the tallest column."""
+        """Number of rows of the tallest column."""
         return max(column.rows for column in self.columns)
 
 
 def histogram(counts: Mapping[int, int]) -> Histogram | None:
-    """Put rows into columns of a round width. The rare long ones share the last, so that the rest is seen.
+    """Group rows into columns of a round width. The longest 1% share the last one.
 
-    :param counts: rows by number of tokens, to three digits
-    :return: ``None`` where there are no rows
+    :param counts: rows by number of tokens, rounded to three digits
+    :return: ``None`` if there are no rows
     """
     ordered = sorted((tokens, rows) for tokens, rows in counts.items() if rows)
     if not ordered:
@@ -76,7 +76,7 @@ def histogram(counts: Mapping[int, int]) -> Histogram | None:
 
 
 def quantile(ordered: list[tuple[int, int]], part: float) -> int:
-    """The least number of tokens that ``part`` of the rows do not exceed."""
+    """Return the smallest number of tokens that a share ``part`` of the rows does not exceed."""
     needed = part * sum(rows for _, rows in ordered)
     seen = 0
     for tokens, rows in ordered:
@@ -87,7 +87,7 @@ def quantile(ordered: list[tuple[int, int]], part: float) -> int:
 
 
 def short(number: int) -> str:
-    """A number for an axis: 950, 1.2k, 35k, 1.5M."""
+    """Format a number for an axis: 950, 1.2k, 35k, 1.5M."""
     for unit, size in (("M", 1_000_000), ("k", 1_000)):
         if number >= size:
             value = number / size
@@ -96,7 +96,7 @@ def short(number: int) -> str:
 
 
 def _width(low: int, high: int) -> int:
-    """The least round width that leaves at most :data:`_COLUMNS`, and not finer than three digits."""
+    """Return the smallest round width with at most :data:`_COLUMNS` columns, no finer than three digits."""
     least = max((high - low) / _COLUMNS, 10 ** max(len(str(high)) - 3, 0))
     scale = 1
     while True:

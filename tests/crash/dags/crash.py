@@ -1,4 +1,4 @@
-"""What the crash matrix runs: a job from its requests to its rows, in the two ways to wait for it."""
+"""The DAGs of the crash matrix: a job from its requests to its rows, with each way of waiting for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_gemini_batch.operators.gemini_batch import (
 )
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 
-# The name of a run is the name of its folder and of its table.
+# Each run has a folder and a table with its name.
 FOLDER = "gs://crash/{{ run_id }}"
 ARGUMENTS = {"retries": 6, "retry_delay": timedelta(0)}
 
@@ -48,7 +48,7 @@ def dag(name):
 
 
 with dag("crash_short"):
-    # The first look at the job shows its end.
+    # The first poll of the job shows that it has ended.
     land(submit(labels={"emulator-pace": "immediate"}).output)
 
 with dag("crash_sensor"):

@@ -1,4 +1,4 @@
-"""What the load test runs, 300 times at once."""
+"""The DAG of the load test, run 300 times at once."""
 
 from __future__ import annotations
 

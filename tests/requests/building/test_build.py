@@ -1,4 +1,4 @@
-"""Lines of requests from all that a user may give."""
+"""Request lines from prompts in all accepted forms."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_every_key_has_a_label(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["000000", "17", "-3", "", "_x", 17, "x" * 1025])
-def test_keys_that_would_not_come_back(key: Any) -> None:
+def test_keys_that_the_service_would_change(key: Any) -> None:
     with pytest.raises(InvalidParameterError, match=r"prompts \(row 2\): key=.*letter"):
         build([("fine", "a"), (key, "b")])
 
@@ -116,7 +116,7 @@ def test_objects_of_google_genai() -> None:
     assert line["request"]["labels"]["team"] == "x"
 
 
-def test_a_ready_request_keeps_what_it_says() -> None:
+def test_fields_of_a_complete_request_override_the_defaults() -> None:
     request = {
         "contents": [{"parts": [{"text": "Hello"}]}],
         "generation_config": {"temperature": 1},
@@ -155,12 +155,12 @@ def test_templates() -> None:
 
 
 @pytest.mark.parametrize("template", ["no field", "{", "{0}", "{a.b}", "{a!r}", "{a:>5}", "{}"])
-def test_templates_that_cannot_be_read(template: str) -> None:
+def test_invalid_templates(template: str) -> None:
     with pytest.raises(InvalidParameterError, match="template="):
         PromptTemplate(template)
 
 
-class Odd(BaseModel):
+class NotAPrompt(BaseModel):
     secret: str = "the prompt"
 
 
@@ -171,24 +171,27 @@ class Odd(BaseModel):
         ("the prompt", "prompts='str'"),
         (7, "prompts='int'"),
         (["ok", ""], r"row 2.*it is empty"),
-        (["ok", 7], r"row 2.*'int'.*give text"),
+        (["ok", 7], r"row 2.*'int'.*pass text"),
         ([{"text ": "the prompt"}], r"row 1.*\['text '\]"),
         ([{"prompt": "the prompt", "media_url": "x"}], r"\['media_url'\].*media_uri"),
-        ([{"prompt": "the prompt", "media_uri": "gs://b/a"}], "mime type"),
+        ([{"prompt": "the prompt", "media_uri": "gs://b/a"}], "MIME type"),
         ([{"prompt": "the prompt", "media_uri": "a.pdf"}], "gs://bucket/object"),
         (
             [{"prompt": "the prompt", "media_uri": "gs://b/a.pdf", "media_mime_type": ["a", "b"]}],
             "one for each",
         ),
-        ([[]], "no part"),
+        ([[]], "no parts"),
         ([["the prompt", 7]], "'int'"),
         ([{"request": {"contents": []}}], "with 'contents'"),
-        ([{"contents": [{"parts": [{"text": "the prompt"}]}], "generationConfig": {"seed": {1}}}], "no JSON"),
-        ([{"contents": [{"parts": [{"text": "x"}]}], "seed": float("nan")}], "no JSON"),
-        ([Odd()], r"\['secret'\]"),
+        (
+            [{"contents": [{"parts": [{"text": "the prompt"}]}], "generationConfig": {"seed": {1}}}],
+            "not valid JSON",
+        ),
+        ([{"contents": [{"parts": [{"text": "x"}]}], "seed": float("nan")}], "not valid JSON"),
+        ([NotAPrompt()], r"\['secret'\]"),
     ],
 )
-def test_what_cannot_work_is_explained_without_the_prompt(prompts: Any, message: str) -> None:
+def test_errors_never_quote_the_prompt(prompts: Any, message: str) -> None:
     with pytest.raises(InvalidParameterError, match=message) as caught:
         build(prompts)
     assert "the prompt" not in str(caught.value)
@@ -197,12 +200,12 @@ def test_what_cannot_work_is_explained_without_the_prompt(prompts: Any, message:
 def test_a_row_without_the_templates_field() -> None:
     with pytest.raises(InvalidParameterError, match=r"template='body'.*it has \['title'\]"):
         build([{"title": "x"}], template="{title} {body}")
-    with pytest.raises(InvalidParameterError, match="a row is a mapping"):
+    with pytest.raises(InvalidParameterError, match="each row must be a mapping"):
         build(["text"], template="{title}")
 
 
 def test_two_response_schemas() -> None:
-    with pytest.raises(InvalidParameterError, match="one of both"):
+    with pytest.raises(InvalidParameterError, match="set either that or response_schema"):
         build(["a"], Defaults(generation_config={"response_schema": SCHEMA}, response_schema=SCHEMA))
     with pytest.raises(InvalidParameterError, match="generation_config='int'"):
         build(["a"], Defaults(generation_config=7))
@@ -227,7 +230,7 @@ def test_lines_are_made_one_at_a_time() -> None:
     ]
 
 
-def test_what_is_built_agrees_with_the_discovery_document() -> None:
+def test_built_requests_match_the_discovery_document() -> None:
     discovery = Discovery.load("aiplatform", "v1")
     schema = discovery.schema_named("GenerateContentRequest")
     defaults = Defaults(

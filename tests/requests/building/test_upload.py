@@ -1,4 +1,4 @@
-"""Uploads to the storage stand-in: split, named by content, the same when done twice."""
+"""Uploads to the Cloud Storage stand-in: split, named by content, idempotent."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_second_upload_changes_nothing(storage_client: storage.Client, folder:
     assert names(storage_client, bucket) == before
 
 
-def test_what_a_killed_worker_left_is_in_nobodys_way(
+def test_an_object_left_by_a_killed_worker_does_not_matter(
     storage_client: storage.Client, folder: str, bucket: str
 ) -> None:
     def killed() -> Any:
@@ -90,15 +90,13 @@ def test_what_a_killed_worker_left_is_in_nobodys_way(
     assert len(names(storage_client, bucket)) == 1
 
 
-def test_nothing(storage_client: storage.Client, folder: str, bucket: str) -> None:
+def test_no_lines(storage_client: storage.Client, folder: str, bucket: str) -> None:
     manifest = upload([], folder, storage_client)
     assert (manifest.uris, manifest.rows) == ([], 0)
     assert names(storage_client, bucket) == {}
 
 
-def test_keys_that_come_twice(
-    storage_client: storage.Client, folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_duplicate_keys(storage_client: storage.Client, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_gemini_batch.requests.checking.key_uniqueness._KEYS_A_PASS", 4)
     built = lines(*map(str, range(20)))
     upload(built, folder, storage_client)
@@ -106,19 +104,19 @@ def test_keys_that_come_twice(
         upload([*built, built[2]], folder, storage_client)
 
 
-def test_a_line_that_fits_into_no_job(storage_client: storage.Client, folder: str) -> None:
+def test_a_line_that_is_too_large_for_a_job(storage_client: storage.Client, folder: str) -> None:
     with pytest.raises(InvalidParameterError, match="too large") as caught:
         upload(lines("secret " * 20), folder, storage_client, max_bytes=100)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("folder", ["bucket/x", "gs://", "s3://bucket/x", "gs://bucket/*", None])
-def test_a_folder_that_is_none(storage_client: storage.Client, folder: Any) -> None:
+def test_an_invalid_folder(storage_client: storage.Client, folder: Any) -> None:
     with pytest.raises(InvalidParameterError, match=r"staging_uri=.*gs://bucket/prefix"):
         upload(lines("a"), folder, storage_client)
 
 
-def test_an_inspector_sees_each_object_and_may_refuse(
+def test_an_inspector_sees_each_object_and_can_reject_it(
     storage_client: storage.Client, folder: str, bucket: str
 ) -> None:
     seen: list[list[bytes]] = []
@@ -153,10 +151,10 @@ def test_the_manifest_is_kept_for_the_next_try(storage_client: storage.Client, f
     ("now", "reason"),
     [
         ([("a", "1"), ("b", "2")], None),
-        ([("b", "2"), ("a", "1")], "another order"),
+        ([("b", "2"), ("a", "1")], "in another order"),
         ([("a", "1")], "2 requests before, 1 now"),
         ([("a", "1"), ("b", "9")], "the keys are the same"),
-        ([("a", "1"), ("c", "2")], "other keys or other text"),
+        ([("a", "1"), ("c", "2")], "keys or content have changed"),
     ],
 )
 def test_what_differs_between_two_tries(

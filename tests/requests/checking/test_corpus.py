@@ -1,4 +1,4 @@
-"""Files that are kept: what the check says of each is what a job does with it."""
+"""The corpus of input files: the check's finding on each matches what a job does with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CORPUS = Path(__file__).parent / "corpus"
 BAD = sorted((CORPUS / "bad").glob("*.jsonl"))
 GOOD = sorted((CORPUS / "good").glob("*.jsonl"))
-# Where a parser stopped, each says in its own words.
+# The two parsers word their errors differently.
 PARSER = {"not-json", "not-utf8", "bom", "not-an-object"}
 
 
@@ -36,7 +36,7 @@ def report_of(path: Path) -> Report:
 
 
 def expected(path: Path) -> FindingGroup:
-    """The finding after which a bad file is named."""
+    """Return the finding that a bad file is named after."""
     rule = path.stem.split("__")[0]
     found = [group for group in report_of(path).groups if group.rule == rule]
     assert found, f"{path.name}: {[group.rule for group in report_of(path).groups]}"
@@ -71,7 +71,7 @@ def test_a_bad_file_fails_for_the_reason_that_was_found(path: Path, run_job: Run
 
 
 @pytest.mark.parametrize("path", GOOD, ids=name_of)
-def test_a_good_file_is_let_through_and_succeeds(path: Path, run_job: RunJob) -> None:
+def test_a_good_file_passes_the_check_and_its_job_succeeds(path: Path, run_job: RunJob) -> None:
     report, job = report_of(path), run_job(path.read_bytes())
     assert report.is_fine(), report.groups
     assert job.state == "JOB_STATE_SUCCEEDED", job.error
@@ -97,7 +97,7 @@ def test_results_of_one_key_cannot_be_told_apart(path: Path, run_job: RunJob) ->
 
 
 @pytest.mark.parametrize("path", bad("ignored-beside-request"), ids=name_of)
-def test_what_stands_beside_the_request_is_copied_and_not_obeyed(path: Path, run_job: RunJob) -> None:
+def test_fields_next_to_the_request_are_copied_and_ignored(path: Path, run_job: RunJob) -> None:
     (row,) = run_job(path.read_bytes()).rows
     (name,) = set(row) - {"key", "request", "status", "response", "processed_time"}
     assert expected(path).path == f"$.{name}"
@@ -115,8 +115,8 @@ def test_every_rule_has_a_bad_file_and_a_fix() -> None:
 
     modules = (import_check, inferred_columns, request_rules)
     rules = {rule.name: rule for m in modules for rule in vars(m).values() if isinstance(rule, Rule)}
-    # Their files would be too large to keep; they have tests of their own.
+    # Their files would be too large for the repository; they have their own tests.
     large = {"too-many-rows", "too-large"}
     advice = {name for name, rule in rules.items() if rule.level is Level.ADVICE}
     assert {path.stem.split("__")[0] for path in BAD} == set(rules) - large - advice
-    assert all(rule.fix.endswith((".", "{…}} is the form of a line.")) for rule in rules.values())
+    assert all(rule.fix.endswith(".") for rule in rules.values())

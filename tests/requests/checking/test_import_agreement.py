@@ -1,4 +1,10 @@
-"""The check and the emulator's import have no code in common, and must agree on any file."""
+"""The check and the emulator agree on any file.
+
+The rules of the import, and those of ``contents``, are implemented twice and independently:
+``requests/checking`` and ``emulator/running`` share no code for them, so these tests compare two readings of
+the service. Fields and types of a request are checked by the same code, ``gcp/discovery.py``, against
+Google's discovery document; there, these tests only compare what each side makes of a violation.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +33,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=8,
 )
-# What can stand where the model looks: right, nearly right and wrong.
+# Values for the fields that the model reads: valid, nearly valid and invalid.
 ROLES = st.sampled_from(["user", "model", "system", "", None, 5])
 TEXTS = st.sampled_from(["Name a river.", "", None, 7])
 FILES = st.dictionaries(st.sampled_from(["fileUri", "mimeType", "mime_type"]), st.sampled_from(["x", ""]))
@@ -67,7 +73,7 @@ def lines_of(rows: list[Any]) -> list[bytes]:
 
 
 def of_emulator(lines: list[bytes]) -> str | None:
-    """Return what the job dies of."""
+    """Return the error of the job, None if it does not fail."""
     try:
         check_import(lines)
     except JobFailedError as error:
@@ -110,8 +116,8 @@ def test_both_read_the_same_lines(content: bytes) -> None:
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(ROWS, min_size=1, max_size=6), st.integers(1, 4))
-def test_what_is_remembered_of_a_shape_changes_nothing(rows: list[Any], times: int) -> None:
-    """Lines whose shape was seen are not looked into; the findings are those of looking into each."""
+def test_checking_only_one_line_of_each_shape_changes_no_finding(rows: list[Any], times: int) -> None:
+    """Further lines of a known shape are not checked; the findings are the same as if they were."""
     lines = lines_of(rows)
     together = check(lines * times, limits=LIMITS)
     apart = [check([line], limits=LIMITS) for line in lines]
@@ -121,7 +127,7 @@ def test_what_is_remembered_of_a_shape_changes_nothing(rows: list[Any], times: i
             for group in report.of_level(level):
                 place = (group.rule, group.path)
                 expected[place] = expected.get(place, 0) + group.count * times
-        # A file has more than its lines have: that lines differ. It never has less.
+        # A file has the findings of its lines, and those on differences between lines.
         found = {(group.rule, group.path): group.count for group in together.of_level(level)}
         assert {place: found.get(place, 0) for place in expected} == expected or level is Level.JOB
         assert set(expected) <= set(found)

@@ -1,4 +1,4 @@
-"""What a check reports, and what it costs."""
+"""What a check reports, and how much memory it takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_gemini_batch.emulator.running.importer import check_import
 from airflow_gemini_batch.requests.checking import import_check, inferred_columns
 from airflow_gemini_batch.requests.checking.findings import FindingGroup, Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS, Check, Limits, check
-from airflow_gemini_batch.requests.in_bigquery.key_table import KeyTable
+from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def only(report: Report) -> FindingGroup:
     return group
 
 
-def test_a_finding_says_where_what_and_how_to_mend_it() -> None:
+def test_a_finding_has_place_message_and_fix() -> None:
     lines = [line(n) for n in range(1, 9)]
     lines += [
         line(n, tools=[{"functionDeclarations": [{"name": "f"}]}, {"googleSearch": {}}]) for n in (9, 10)
@@ -65,7 +65,7 @@ def test_the_first_lines_are_kept_and_all_are_counted() -> None:
     assert [finding.line for finding in group.first] == [1, 2, 3, 4, 5]
 
 
-def test_what_is_not_read_is_counted_by_line() -> None:
+def test_lines_that_cannot_be_parsed_are_counted() -> None:
     report = check([b"{\n", line(), b"\n", b"[]\n", line(2)])
     assert report.rows == 4
     assert [(g.rule, g.first[0].line) for g in report.groups] == [("not-json", 1), ("not-an-object", 4)]
@@ -74,7 +74,7 @@ def test_what_is_not_read_is_counted_by_line() -> None:
 def test_the_second_of_two_keys_is_reported_with_the_first() -> None:
     group = only(check([line(1), b"\n", line(2), line(1)]))
     assert (group.rule, group.first[0].line, group.first[0].key) == ("duplicate-key", 4, "k1")
-    assert "Line 1 has it too" in group.fix
+    assert "Line 1 has the same key" in group.fix
 
 
 def test_a_label_is_a_key() -> None:
@@ -94,7 +94,7 @@ def test_several_files_are_one_job() -> None:
         ("unknown-field", "gs://b/2.jsonl", 2),
         ("duplicate-key", "gs://b/2.jsonl", 1),
     ]
-    assert "A line of an earlier file has it too" in report.groups[1].fix
+    assert "A line of an earlier file has the same key" in report.groups[1].fix
 
 
 class TestLimits:
@@ -127,20 +127,20 @@ class TestLimits:
 
 
 @pytest.mark.parametrize("depth", [16, 500, 1500, 100_000])
-def test_no_depth_is_too_much_for_the_check(depth: int) -> None:
+def test_any_depth_can_be_checked(depth: int) -> None:
     content = b'{"key": "k", "request": ' + b'{"a": ' * depth + b"1" + b"}" * (depth + 1)
     assert "too-deep" in [group.rule for group in check([content]).groups]
     with pytest.raises(JobFailedError, match="nested too deeply, at least 16"):
         check_import([content])
 
 
-def test_an_array_in_arrays_is_no_end() -> None:
+def test_deeply_nested_arrays_can_be_checked() -> None:
     content = b'{"key": "k", "request": {"a": ' + b"[" * 5000 + b"]" * 5000 + b"}}"
     assert check([content]).job_fails
 
 
 def different_lines(count: int) -> Iterator[bytes]:
-    """Lines as of one program: five shapes, and text and key of their own."""
+    """Yield lines of five shapes, each with its own text and key."""
     for n in range(count):
         yield line(n, generationConfig={"seed": n % 5 + 1, "maxOutputTokens": 100 + n % 5})
 
@@ -163,7 +163,7 @@ def test_memory_does_not_grow_with_the_lines() -> None:
 
 
 def test_memory_is_bounded_when_no_two_lines_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each line has a member of its own, as a map written as an object would have."""
+    """Each line has a field that no other line has, such as a map that is written as an object."""
     monkeypatch.setattr(inferred_columns, "MAX_PATHS", 600)
     monkeypatch.setattr(import_check, "_REMEMBERED_SHAPES", 64)
     checker = Check()
@@ -176,7 +176,7 @@ def test_memory_is_bounded_when_no_two_lines_are_alike(monkeypatch: pytest.Monke
     assert "too-many-paths" in [group.rule for group in report.of_level(Level.ADVICE)]
 
 
-def test_findings_of_ever_new_kinds_are_counted() -> None:
+def test_findings_beyond_the_limit_are_counted() -> None:
     findings = Findings()
     for n in range(Findings.KEPT_GROUPS + 7):
         findings.add(Rule("r", Level.ROW, "Mend it."), f"$.a{n}", "wrong", [Place(1)])
@@ -184,14 +184,17 @@ def test_findings_of_ever_new_kinds_are_counted() -> None:
     assert (len(report.groups), report.unlisted) == (Findings.KEPT_GROUPS, 7)
 
 
-def test_without_the_fast_reader_the_findings_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_json_parsers_give_the_same_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(line: bytes) -> None:
+        raise ValueError
+
     lines = [line(1), b'{"a": NaN}', b"\xff", b'{"request": 1}', line(2, topic=1)]
     fast = check(lines)
-    monkeypatch.setattr(import_check, "_decode_fast", None)
+    monkeypatch.setattr(import_check, "_decode_fast", refuse)
     assert check(lines) == fast
 
 
-def test_advice_is_fine_unless_strict() -> None:
+def test_advice_is_a_failure_only_with_strict() -> None:
     report = check([json.dumps({"request": row()["request"]}).encode()])
     assert only(report).rule == "no-key"
     assert report.is_fine()
@@ -200,7 +203,7 @@ def test_advice_is_fine_unless_strict() -> None:
 
 
 def test_the_output_of_an_earlier_job_is_input() -> None:
-    """What the service has added to it is not ours to judge: it would fail the import as a user's own."""
+    """The fields that the service added are not checked, although they would fail the import."""
 
     def written(number: int, **added: Any) -> bytes:
         return json.dumps({**row(number), **added}).encode()
@@ -213,7 +216,7 @@ def test_the_output_of_an_earlier_job_is_input() -> None:
     ]
     found = only(check(lines))
     assert (found.rule, found.count, check(lines).is_fine()) == ("earlier-output", 3, True)
-    # A user's own member of one of the names is none of the service's.
+    # A field of the user that has one of these names is checked.
     assert check([written(1, status="new")]).groups == ()
     assert only(check([written(1, response={})])).rule == "empty-object"
 

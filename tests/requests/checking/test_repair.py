@@ -1,4 +1,4 @@
-"""What is repaired, that it means the same, and that nothing else is touched."""
+"""Repairs keep the meaning of a line and change nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def row(**request: Any) -> dict[str, Any]:
 
 
 def repaired(**request: Any) -> tuple[dict[str, Any], list[str]]:
-    """Return the request after, and the rules that did it."""
+    """Return the repaired request and the rules that changed it."""
     repair = Repair()
     line = repair.line(json.dumps(row(**request)).encode() + b"\n")
     assert line.endswith(b"}\n")
@@ -42,7 +42,7 @@ def test_an_empty_search_excludes_nothing(name: str, member: str) -> None:
     assert check([line]).groups == ()
 
 
-def test_references_are_put_in_place() -> None:
+def test_references_are_inlined() -> None:
     schema = {
         "$defs": {
             "Point": {
@@ -78,23 +78,23 @@ def test_references_are_put_in_place() -> None:
         {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}}}},
         {"$ref": "#/$defs/B", "$defs": {"A": {"type": "string"}}},
         {"$ref": "https://example.com/schema"},
-        # Both would hold, and nobody can write that in one.
+        # Both types would apply, which no single schema can express.
         {"$ref": "#/$defs/A", "type": "integer", "$defs": {"A": {"type": "string"}}},
     ],
 )
-def test_a_reference_with_no_place_is_left_with_all_of_its_schema(schema: dict[str, Any]) -> None:
+def test_a_schema_with_a_reference_that_cannot_be_inlined_is_left_as_it_is(schema: dict[str, Any]) -> None:
     schema = {**schema, "title": None}
     assert schema_after(schema) == (schema, [])
 
 
-def test_a_reference_that_doubles_and_doubles_is_left() -> None:
+def test_references_that_grow_exponentially_are_left() -> None:
     two = [{"$ref": f"#/$defs/A{n + 1}"} for n in range(40)]
     defs = {f"A{n}": {"anyOf": [two[n], two[n]]} for n in range(40)} | {"A40": {"type": "string"}}
     schema = {"$ref": "#/$defs/A0", "$defs": defs}
     assert schema_after(schema) == (schema, [])
 
 
-def test_keywords_that_say_nothing_are_left_out() -> None:
+def test_keywords_without_effect_are_removed() -> None:
     schema = {
         "type": "object",
         "title": None,
@@ -109,19 +109,19 @@ def test_keywords_that_say_nothing_are_left_out() -> None:
 @pytest.mark.parametrize(
     "schema",
     [
-        # In JSON Schema an empty enum allows nothing, `not: {}` neither, and a null constant is null.
+        # In JSON Schema, an empty enum and `not: {}` allow nothing, and a null constant means null.
         {"type": "object", "properties": {"a": {"enum": []}}},
         {"type": "object", "properties": {"a": {"not": {}}}},
         {"type": "object", "properties": {"a": {"const": None}}},
-        # A property that may be anything is not the same as none.
+        # A property of any type differs from no property.
         {"type": "object", "properties": {"a": {}}},
         {"type": "object", "properties": {"a": {"type": ["string", "integer"]}}},
         {"type": "object", "properties": {"a": {"default": {"b": None}}}},
-        # Without its only keyword it would be an empty object, which is refused as well.
+        # Without its only keyword it would be an empty object, which the import rejects as well.
         {"type": "object", "properties": {"a": {"anyOf": [{"enum": ["x"]}, {"enum": None}]}}},
     ],
 )
-def test_what_says_something_stays(schema: dict[str, Any]) -> None:
+def test_keywords_with_an_effect_stay(schema: dict[str, Any]) -> None:
     assert schema_after(schema) == (schema, [])
 
 
@@ -173,7 +173,7 @@ def test_schemas_of_functions_are_schemas() -> None:
         b'{"request": {"contents": [{"parts": [{"functionCall": {"args": {"googleSearch": {}}}}]}]}}',
     ],
 )
-def test_everything_else_stays_byte_for_byte(line: bytes) -> None:
+def test_other_lines_stay_byte_for_byte(line: bytes) -> None:
     repair = Repair()
     assert repair.line(line) == line
     assert repair.report().groups == ()
@@ -197,19 +197,19 @@ def test_a_report_names_line_key_and_path() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*/*.jsonl")), ids=lambda path: path.stem)
-def test_a_repair_never_makes_it_worse_and_is_done_once(path: Path) -> None:
+def test_a_repair_adds_no_findings_and_is_idempotent(path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
-    once = list(map(Repair().line, lines))
-    assert list(map(Repair().line, once)) == once
+    repaired = list(map(Repair().line, lines))
+    assert list(map(Repair().line, repaired)) == repaired
     before = {group.rule for group in check(lines).groups}
-    assert {group.rule for group in check(once).groups} <= before
+    assert {group.rule for group in check(repaired).groups} <= before
     if path.parent.name == "good" and "type_lists" not in path.stem:
-        assert once == lines
+        assert repaired == lines
 
 
 @pytest.mark.parametrize(
     "name", ["bad-name__defs_and_ref", "empty-object__google_search", "empty-object__in_one_line_of_many"]
 )
-def test_what_was_wrong_is_right_in_the_copy(name: str) -> None:
+def test_a_repaired_copy_has_no_findings(name: str) -> None:
     with (CORPUS / "bad" / f"{name}.jsonl").open("rb") as lines:
         assert check(map(Repair().line, lines)).groups == ()

@@ -1,4 +1,4 @@
-"""Which columns of a query can become requests."""
+"""Columns of a query that can become requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def columns(**types: str) -> RequestColumns:
     )
 
 
-def test_columns_are_sorted() -> None:
+def test_columns_are_sorted_by_purpose() -> None:
     found = columns(Key="INTEGER", PROMPT="ARRAY STRING", media_uri="STRING", day="DATE", n="FLOAT")
     assert found.source == TableColumn("PROMPT", "STRING", is_array=True)
     assert set(found.optional) == {"media_uri"}
@@ -27,15 +27,15 @@ def test_columns_are_sorted() -> None:
     ("types", "message"),
     [
         ({"prompt": "STRING"}, "column 'key'"),
-        ({"key": "FLOAT", "prompt": "STRING"}, "key FLOAT.*CAST it"),
+        ({"key": "FLOAT", "prompt": "STRING"}, "key FLOAT.*CAST the key"),
         ({"key": "ARRAY STRING", "prompt": "STRING"}, "key ARRAY<STRING>"),
         ({"key": "STRING"}, "either 'prompt' or 'request'"),
         ({"key": "STRING", "prompt": "STRING", "request": "JSON"}, "either 'prompt' or 'request'"),
         ({"key": "STRING", "prompt": "INTEGER"}, "prompt INTEGER.*STRING, or an ARRAY"),
         ({"key": "STRING", "request": "INTEGER"}, "request INTEGER.*JSON or STRING"),
         ({"key": "STRING", "request": "ARRAY JSON"}, "request ARRAY<JSON>"),
-        ({"key": "STRING", "request": "JSON", "media_uri": "STRING"}, "a 'request' is whole"),
-        ({"key": "STRING", "prompt": "STRING", "media_mime_type": "STRING"}, "needs 'media_uri'"),
+        ({"key": "STRING", "request": "JSON", "media_uri": "STRING"}, "a 'request' is complete"),
+        ({"key": "STRING", "prompt": "STRING", "media_mime_type": "STRING"}, "select 'media_uri'"),
         ({"key": "STRING", "prompt": "STRING", "Status": "STRING"}, "sql='Status'.*input_Status"),
         ({"key": "STRING", "prompt": "STRING", "response": "JSON"}, "sql='response'"),
         (
@@ -48,6 +48,6 @@ def test_columns_are_sorted() -> None:
         ),
     ],
 )
-def test_columns_that_no_job_takes(types: dict[str, str], message: str) -> None:
+def test_columns_that_batch_jobs_refuse(types: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidParameterError, match=message):
         columns(**types)

@@ -1,4 +1,4 @@
-"""Every statement that builds requests from a query, read by the real GoogleSQL analyzer."""
+"""All statements that build requests, checked by the GoogleSQL analyzer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_gemini_batch.cost.sample import table_statement as sample_statement
+from airflow_gemini_batch.cost import sample
 from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.building.build import Defaults
 from airflow_gemini_batch.requests.in_bigquery import preflight, statements
@@ -58,8 +58,8 @@ def columns_of(build: TableBuild, key: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-def test_bigquery_would_run_every_variant() -> None:
-    """In one test, since the analyzer takes long to start and a gigabyte to run."""
+def test_every_variant_is_valid_googlesql() -> None:
+    """One test, because the analyzer starts slowly and needs a gigabyte of memory."""
     pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
     from tests.results.google_sql import GoogleSql, sql_type
 
@@ -92,13 +92,13 @@ def test_bigquery_would_run_every_variant() -> None:
         tables = {str(REQUESTS): {name: sql_type(kind) for name, kind in kinds.items()}}
         assert analyzer.check(preflight.statement(str(REQUESTS), kinds), tables, {})
     for request in ("JSON", "STRING"):
-        sample = sample_statement(str(REQUESTS), request)
-        assert analyzer.check(sample, {str(REQUESTS): {"request": sql_type(request)}}, {})
+        sampled = sample.table_statement(str(REQUESTS), request)
+        assert analyzer.check(sampled, {str(REQUESTS): {"request": sql_type(request)}}, {})
     for answered in (None, ANSWERS):
         assert analyzer.check(stage_statement(QUERY, STAGING, answered), answers, {})
 
 
-def test_the_variants_use_every_file() -> None:
+def test_every_file_is_used() -> None:
     build = variants()[0]
     used = [
         stage_statement(QUERY, STAGING),
@@ -107,17 +107,18 @@ def test_the_variants_use_every_file() -> None:
         measure_statement(REQUESTS),
         export_statement(REQUESTS, "gs://b/x", 0, 1),
         preflight.statement(str(REQUESTS), {"request": "JSON"}),
-        sample_statement(str(REQUESTS), "JSON"),
+        sample.table_statement(str(REQUESTS), "JSON"),
         count_failures_statement(Failures(ANSWERS, FAILED)),
         retry_statement(Failures(ANSWERS, FAILED), REQUESTS, 30),
     ]
-    files = list(Path(statements.__file__).parent.glob("*.sql"))
+    folders = (Path(module.__file__).parent for module in (statements, sample))
+    files = [file for folder in folders for file in folder.glob("*.sql")]
     firsts = {file.read_text(encoding="utf-8").splitlines()[0] for file in files}
     assert {statement.splitlines()[0] for statement in used} <= firsts
     assert firsts <= {line for statement in used for line in statement.splitlines()}
 
 
-def test_values_are_parameters() -> None:
+def test_values_are_query_parameters() -> None:
     for build in variants():
         assert "it's" not in build_statement(build)
         assert "it's" not in inspect_statement(build)

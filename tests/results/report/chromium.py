@@ -1,4 +1,4 @@
-"""A headless Chromium: what it shows, and what it makes of a page."""
+"""A headless Chromium: screenshots and layouts of pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 RUN = Path(__file__).parents[3] / ".tools" / "browser" / "run"
 
-# Drawn on a canvas, a picture can be asked for its colours.
+# A canvas gives access to the pixels of a screenshot.
 _LOOK = """<!doctype html><body><img src="data:image/png;base64,{png}"><script>
 onload = () => {{
   const image = document.images[0], canvas = document.createElement("canvas"), seen = new Map();
@@ -24,17 +24,17 @@ onload = () => {{
   let light = 0;
   for (let i = 0; i < data.length; i += 4) {{
     light += (data[i] + data[i + 1] + data[i + 2]) / 3;
-    const colour = (data[i] << 16) + (data[i + 1] << 8) + data[i + 2];
-    seen.set(colour, (seen.get(colour) || 0) + 1);
+    const color = (data[i] << 16) + (data[i + 1] << 8) + data[i + 2];
+    seen.set(color, (seen.get(color) || 0) + 1);
   }}
   const pixels = data.length / 4;
   document.body.dataset.found = JSON.stringify({{
-    width: canvas.width, height: canvas.height, light: light / pixels / 255, colours: seen.size,
+    width: canvas.width, height: canvas.height, light: light / pixels / 255, colors: seen.size,
     commonest: Math.max(...seen.values()) / pixels,
   }});
 }};
 </script>"""
-# The page is shown as it is, in a frame as wide as the screen that is meant.
+# The page is loaded unchanged in a frame of the width to test.
 _MEASURE = """<!doctype html><body style="margin:0">
 <iframe src="{uri}" style="border:0;width:{width}px;height:800px"></iframe><script>
 onload = () => {{
@@ -54,15 +54,15 @@ onload = () => {{
 class Picture:
     """A screenshot.
 
-    :param light: mean, from 0 (black) to 1 (white)
-    :param colours: how many there are
-    :param commonest: the share of the pixels that has the commonest colour
+    :param light: mean brightness, from 0 (black) to 1 (white)
+    :param colors: number of different colors
+    :param commonest: share of the pixels with the most common color
     """
 
     width: int
     height: int
     light: float
-    colours: int
+    colors: int
     commonest: float
 
 
@@ -70,10 +70,10 @@ class Picture:
 class Layout:
     """A page in a window.
 
-    :param client: the width of the window
-    :param fetched: what it has loaded
-    :param scroll: the width of what is in it
-    :param problems: the elements that stand out on the right
+    :param client: width of the window
+    :param fetched: URLs that the page has loaded
+    :param scroll: width of the content
+    :param problems: elements that overflow on the right
     """
 
     client: int
@@ -85,7 +85,7 @@ class Layout:
 
 
 def screenshot(page: Path, png: Path, *, width: int, height: int, dark: bool) -> Picture:
-    """Take a picture of a page, and look at it."""
+    """Take a screenshot of a page and measure its colors."""
     scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
     _run(f"--window-size={width},{height}", scheme, f"--screenshot={png}", page.as_uri())
     data = base64.b64encode(png.read_bytes()).decode()
@@ -93,24 +93,24 @@ def screenshot(page: Path, png: Path, *, width: int, height: int, dark: bool) ->
 
 
 def layout(page: Path, width: int) -> Layout:
-    """Lay a page out in a window of some width."""
+    """Lay out a page in a window of a given width."""
     wrapper = page.with_suffix(f".{width}.html")
     return Layout(**_ask(wrapper, _MEASURE.format(uri=page.as_uri(), width=width)))
 
 
 def _ask(file: Path, html: str) -> Any:
-    """Let a page of ours run, and return what it has found."""
+    """Run a test page and return the values it found."""
     file.write_text(html, encoding="utf-8")
     dumped = _run(
         "--allow-file-access-from-files", "--virtual-time-budget=10000", "--dump-dom", file.as_uri()
     )
     found = re.search(r'data-found="([^"]*)"', dumped)
-    assert found, f"the page has found nothing: {dumped[-500:]}"
+    assert found, f"the test page returned no values: {dumped[-500:]}"
     return json.loads(unescape(found.group(1)))
 
 
 def _run(*arguments: str) -> str:
-    assert RUN.exists(), "there is no browser: run `make browser`, which provides one or says why not"
+    assert RUN.exists(), "no browser found: run `make browser`, which installs one or says why it cannot"
     done = subprocess.run(
         [RUN, "--hide-scrollbars", *arguments], check=False, capture_output=True, text=True, timeout=120
     )

@@ -1,4 +1,4 @@
-"""The report: what it reads from the tables, and what it says."""
+"""The report: the facts read from the tables, and the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.landing import WriteMode
 from airflow_gemini_batch.results.report.facts import ErrorKind, ReportFacts, report_facts
-from airflow_gemini_batch.results.report.page import duration, remark, render, sentence, share
+from airflow_gemini_batch.results.report.page import remark, render, sentence, share
 from airflow_gemini_batch.results.report.tokens import histogram, short
 from airflow_gemini_batch.results.row_status import RowStatus
 from tests.results.lines import answered, asked, failed, response
@@ -48,7 +48,7 @@ FACTS = ReportFacts(
     counts={**dict.fromkeys(RowStatus, 0), RowStatus.SUCCEEDED: 95, RowStatus.FAILED: 5},
     finish_reasons={"STOP": 95},
     tokens=Tokens(1000, 0, 500, 0, 1500),
-    token_counts={"prompt": {10: 95}, "answer": {5: 95}},
+    token_counts={"prompt": {10: 95}, "response": {5: 95}},
     errors=(BUSY, REFUSED),
     error_kinds=2,
     model="gemini-2.5-flash",
@@ -59,7 +59,7 @@ FACTS = ReportFacts(
 
 
 class Page(HTMLParser):
-    """What a page says, and what it is made of."""
+    """The text and the tags of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -81,13 +81,13 @@ class Page(HTMLParser):
         return " ".join(" ".join(self._texts).split())
 
 
-def test_what_it_cost_stands_beside_what_was_expected() -> None:
-    assert "The price of this model is not known" in Page(render(FACTS)).text
+def test_cost_and_estimate() -> None:
+    assert "The price of this model is unknown" in Page(render(FACTS)).text
     job = replace(JOB, labels={ESTIMATE_LABEL: "200000-1500000"})
     assert "$" not in Page(render(FACTS)).text
     assert "$1,234.50" in Page(render(replace(FACTS, cost_usd=Decimal("1234.5")))).text
     text = Page(render(replace(FACTS, job=job, cost_usd=Decimal("0.53")))).text
-    assert "in all $0.5300" in text
+    assert "total $0.5300" in text
     assert "estimated $0.2000 to $1.50" in text
 
 
@@ -96,8 +96,8 @@ def with_counts(**counts: int) -> ReportFacts:
 
 
 def land_all_kinds(lander: Lander) -> Any:
-    """Land rows that end in all seven buckets."""
-    keys = ["good", "same", "busy1", "busy2", "refused", "blocked", "cut", "odd", "broken", "gone"]
+    """Land rows of all seven statuses."""
+    keys = ["good", "same", "busy1", "busy2", "refused", "blocked", "cut", "invalid", "broken", "gone"]
     lander.put_input(*(asked(key, "a secret prompt") for key in keys))
     good = '{"topic": "a secret answer"}'
     lander.put_output(
@@ -109,14 +109,14 @@ def land_all_kinds(lander: Lander) -> Any:
         failed("refused", 400, "INVALID_ARGUMENT", "<script>alert(1)</script>"),
         answered("blocked", response("a secret answer", finish="SAFETY")),
         answered("cut", response("a secret answer", finish="MAX_TOKENS")),
-        answered("odd", '{"topic": 7}'),
+        answered("invalid", '{"topic": 7}'),
         '{"key": "broken", "request": {"contents": "a secret prompt',
     )
     schema = {"type": "object", "properties": {"topic": {"type": "string"}}, "required": ["topic"]}
     return lander.land(ResponseSchema.of(schema))
 
 
-def test_the_facts_are_those_of_the_tables(lander: Lander) -> None:
+def test_the_facts_match_the_tables(lander: Lander) -> None:
     manifest = land_all_kinds(lander)
     job = lander.job()
     facts = report_facts(job.name, lander.destination, lander.error_table, lander.bigquery, manifest=manifest)
@@ -127,18 +127,16 @@ def test_the_facts_are_those_of_the_tables(lander: Lander) -> None:
     later = report_facts(job.name, lander.destination, lander.error_table, lander.bigquery)
     assert facts.cost_usd == later.cost_usd == manifest.cost_usd is not None
     assert facts.finish_reasons == {"STOP": 3, "MAX_TOKENS": 1, "SAFETY": 1}
-    assert facts.token_counts == {"prompt": {10: 5}, "answer": {4: 5}}
+    assert facts.token_counts == {"prompt": {10: 5}, "response": {4: 5}}
     assert (facts.model, facts.task, facts.run) == ("gemini-2.5-flash", "dag.land", "run-1")
     busy, *others = facts.errors
     assert (busy.status, busy.code, busy.name) == ("failed", 429, "RESOURCE_EXHAUSTED")
     assert (busy.rows, busy.retryable, busy.keys) == (2, 2, ("busy1", "busy2"))
     assert facts.error_kinds == 1 + len(others) == 7
-    assert sentence(facts) == (
-        "2 of 10 rows succeeded (20.0 %); 4 of the other 8 may succeed when asked again."
-    )
+    assert sentence(facts) == ("2 of 10 rows succeeded (20.0%); 4 of the other 8 may succeed if resubmitted.")
 
 
-def test_the_page_of_a_landing_has_neither_prompts_nor_answers(lander: Lander) -> None:
+def test_the_page_contains_no_prompts_and_no_responses(lander: Lander) -> None:
     manifest = land_all_kinds(lander)
     job = lander.job(create_time=BEGIN)
     facts = report_facts(
@@ -154,7 +152,7 @@ def test_the_page_of_a_landing_has_neither_prompts_nor_answers(lander: Lander) -
         assert f"{status} " in page.text
 
 
-def test_jobs_beside_it_are_not_in_its_report(lander: Lander) -> None:
+def test_other_jobs_are_not_in_the_report(lander: Lander) -> None:
     lander.put_output(answered("a"), failed("b", 400, "INVALID_ARGUMENT"))
     lander.land()
     other = replace(lander, job_id="other")
@@ -165,7 +163,7 @@ def test_jobs_beside_it_are_not_in_its_report(lander: Lander) -> None:
     assert sentence(facts) == "The only row succeeded."
 
 
-def test_rows_that_a_merge_left_out_are_in_the_report_of_their_landing(lander: Lander) -> None:
+def test_rows_that_a_merge_did_not_write_are_in_the_report_of_their_landing(lander: Lander) -> None:
     lander.put_output(answered("a"))
     lander.land(write_mode=WriteMode.MERGE)
     other = replace(lander, job_id="other")
@@ -175,7 +173,7 @@ def test_rows_that_a_merge_left_out_are_in_the_report_of_their_landing(lander: L
     facts = report_facts(name, lander.destination, lander.error_table, lander.bigquery, manifest=manifest)
     assert facts.counts == manifest.counts
     assert facts.finish_reasons == {}
-    assert sentence(facts).startswith("0 of 1 rows succeeded (0 %)")
+    assert sentence(facts).startswith("0 of 1 rows succeeded (0%)")
     assert "landed by" not in Page(render(facts)).text
 
 
@@ -186,8 +184,8 @@ def test_a_job_that_was_not_landed_there(lander: Lander) -> None:
         report_facts(NAME, lander.destination, lander.error_table, lander.bigquery)
 
 
-def test_a_table_that_is_not_there(lander: Lander) -> None:
-    with pytest.raises(ReportError, match="results cannot be read for a report"):
+def test_a_table_that_does_not_exist(lander: Lander) -> None:
+    with pytest.raises(ReportError, match=r"Could not read table .*results for the report"):
         report_facts(NAME, lander.destination, lander.error_table, lander.bigquery)
 
 
@@ -200,7 +198,7 @@ def test_the_page_fetches_nothing() -> None:
 
 
 @pytest.mark.parametrize("field", ["message", "name", "status", "keys"])
-def test_what_comes_from_outside_is_escaped(field: str) -> None:
+def test_values_are_escaped(field: str) -> None:
     bad = '"><b onclick=x>'
     error = replace(BUSY, **{field: (bad,) if field == "keys" else bad})
     html = render(replace(FACTS, errors=(error,), run=bad, finish_reasons={bad: 1}, model=bad))
@@ -210,39 +208,39 @@ def test_what_comes_from_outside_is_escaped(field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "expected"),
     [
         (with_counts(succeeded=12_000), "All 12,000 rows succeeded."),
         (
             replace(with_counts(succeeded=9, failed=1), errors=(replace(REFUSED, rows=1),), error_kinds=1),
-            "9 of 10 rows succeeded (90.0 %); the other 1 would end the same way if asked again.",
+            "9 of 10 rows succeeded (90.0%); resubmitting the other 1 would not help.",
         ),
         (
             replace(with_counts(succeeded=99_999, failed=5), error_kinds=40),
-            "99,999 of 100,004 rows succeeded (> 99.9 %); at least 3 of the other 5 may succeed when asked "
-            "again.",
+            "99,999 of 100,004 rows succeeded (> 99.9%); at least 3 of the other 5 may succeed if "
+            "resubmitted.",
         ),
     ],
 )
-def test_the_first_sentence(facts: ReportFacts, said: str) -> None:
-    assert sentence(facts) == said
-    assert said in Page(render(facts)).text
+def test_the_first_sentence(facts: ReportFacts, expected: str) -> None:
+    assert sentence(facts) == expected
+    assert expected in Page(render(facts)).text
 
 
 def test_a_job_that_failed_says_why() -> None:
     job = replace(JOB, state=JobState.FAILED, error=JobError(13, "System error."), start_time=None)
     facts = replace(FACTS, job=job)
-    assert remark(facts) == "The job ended FAILED, and what it had completed is landed: System error."
+    assert remark(facts) == "The job ended as FAILED; the rows it had completed are landed: System error."
     assert remark(facts) in Page(render(facts)).text
 
 
 def test_a_report_without_job_and_manifest() -> None:
     page = Page(render(replace(FACTS, job=None, errors=(), token_counts={}, finish_reasons={})))
     assert "landed 2026-11-01 19:53:00" in page.text
-    assert "The price of this model is not known" in page.text
+    assert "The price of this model is unknown" in page.text
 
 
-def test_phases_are_between_the_times_that_are_known() -> None:
+def test_phases_are_between_known_times() -> None:
     text = Page(render(FACTS)).text
     assert "queued 30 min running 1 h until landed 10 min" in text
     without_start = replace(FACTS, job=replace(JOB, start_time=None))
@@ -250,25 +248,17 @@ def test_phases_are_between_the_times_that_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "whole", "said"),
+    ("count", "whole", "expected"),
     [
-        (0, 10, "0 %"), (10, 10, "100 %"), (0, 0, "0 %"), (1, 10_000, "< 0.1 %"), (9_999, 10_000, "> 99.9 %"),
-        (999, 1000, "99.9 %"), (1, 8, "12.5 %"),
+        (0, 10, "0%"), (10, 10, "100%"), (0, 0, "0%"), (1, 10_000, "< 0.1%"), (9_999, 10_000, "> 99.9%"),
+        (999, 1000, "99.9%"), (1, 8, "12.5%"),
     ],
 )  # fmt: skip
-def test_a_share_never_says_all_of_less_than_all(count: int, whole: int, said: str) -> None:
-    assert share(count, whole) == said
+def test_only_all_rows_are_100_percent(count: int, whole: int, expected: str) -> None:
+    assert share(count, whole) == expected
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0, "0.0 s"), (9.94, "9.9 s"), (61, "1 min 1 s"), (3600, "1 h"), (90_000, "1 d 1 h"), (86_460, "1 d")],
-)
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(timedelta(seconds=seconds)) == said
-
-
-def test_a_histogram_keeps_every_row_and_shows_the_rest_beside_a_long_one() -> None:
+def test_a_histogram_keeps_every_row_and_groups_the_longest() -> None:
     counts = dict.fromkeys(range(100, 400), 10) | {200_000: 3}
     found = histogram(counts)
     assert found
@@ -282,7 +272,7 @@ def test_a_histogram_keeps_every_row_and_shows_the_rest_beside_a_long_one() -> N
     assert widths == {10}
 
 
-def test_histograms_of_little() -> None:
+def test_histograms_of_few_rows() -> None:
     assert histogram({}) is None
     found = histogram({7: 2})
     assert found
@@ -291,8 +281,8 @@ def test_histograms_of_little() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "expected"),
     [(0, "0"), (950, "950"), (1000, "1k"), (1250, "1.2k"), (35_499, "35k"), (1_500_000, "1.5M")],
 )
-def test_numbers_of_an_axis(number: int, said: str) -> None:
-    assert short(number) == said
+def test_axis_numbers(number: int, expected: str) -> None:
+    assert short(number) == expected

@@ -1,4 +1,4 @@
-"""The report of a job of 10,000 rows, looked at in a real browser."""
+"""The report of a job with 10,000 rows, in a real browser."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FAULTS = FaultPlan(
 
 
 def line(number: int) -> str:
-    """A request; one in a hundred has too few tokens for its answer, and all differ in length."""
+    """A request; one in a hundred has too few tokens for its response, and all differ in length."""
     words = ("tea", "cup", "leaf", "water", "kettle", "spoon", "honey", "morning")
     length = 20 + number * 7919 % 41 + number * 104_729 % 37 + number * 1_299_709 % 31
     review = " ".join(words[place * (number % 7 + 1) % 8] for place in range(length))
@@ -56,7 +56,7 @@ def line(number: int) -> str:
 
 @pytest.fixture(scope="module")
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page that the results operator has written."""
+    """The page that the results operator writes."""
     vertex: Emulator = request.getfixturevalue("stack").vertex
     client: storage.Client = request.getfixturevalue("storage_client")
     bigquery = request.getfixturevalue("bigquery_client")
@@ -90,14 +90,14 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return file
 
 
-def test_what_is_on_the_page_can_be_read(page: Path) -> None:
+def test_the_page_has_readable_text(page: Path) -> None:
     seen = layout(page, 1000)
     text = " ".join(seen.text.split())
     assert "of 10,000 rows succeeded (" in text
     for words in (
-        *("Time line", "queued", "running", "until landed", "What became of 10,000 rows", "Finish reasons"),
-        *("MAX_TOKENS", "Cost", "in all $", "Prompt tokens of a row", "Answer tokens of a row"),
-        *("Most frequent errors", "RESOURCE_EXHAUSTED", "may succeed when asked again", "review-0"),
+        *("Timeline", "queued", "running", "until landed", "10,000 rows by status", "Finish reasons"),
+        *("MAX_TOKENS", "Cost", "total $", "Prompt tokens per row", "Response tokens per row"),
+        *("Most frequent errors", "RESOURCE_EXHAUSTED", "may succeed if resubmitted", "review-0"),
         *("malformed", "missing", "truncated", "local-project.report_page.reviews_errors"),
     ):
         assert words in text, words
@@ -106,15 +106,15 @@ def test_what_is_on_the_page_can_be_read(page: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 400, 768, 1440])
-def test_nothing_stands_out_of_a_window(page: Path, width: int) -> None:
+def test_nothing_overflows_the_window(page: Path, width: int) -> None:
     seen = layout(page, width)
     assert seen.client == width
     assert seen.scroll <= width, seen.problems
     assert seen.problems == []
 
 
-def test_it_looks_like_something_light_and_dark(page: Path) -> None:
-    """Set ``REPORT_PNG=docs/report.png`` to make the picture in the docs anew."""
+def test_screenshots_in_light_and_dark_mode(page: Path) -> None:
+    """Set ``REPORT_PNG=docs/report.png`` to recreate the screenshot in the docs."""
     height = layout(page, 1000).height
     pictures = {}
     for scheme in ("light", "dark"):
@@ -123,7 +123,7 @@ def test_it_looks_like_something_light_and_dark(page: Path) -> None:
     for picture in pictures.values():
         assert (picture.width, picture.height) == (1000, height)
         assert picture.height > 1000
-        assert picture.colours > 100
+        assert picture.colors > 100
         assert picture.commonest < 0.9
     assert pictures["light"].light > 0.85
     assert pictures["dark"].light < 0.25

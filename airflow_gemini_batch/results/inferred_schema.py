@@ -1,4 +1,4 @@
-"""The response schema that a job's own requests ask for, when nobody gives one."""
+"""Inferred schema: the response schema in a job's own requests, for landings without ``response_schema``."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client, QueryJob
 
 MAX_SPELLINGS = 20
-"""Texts that may mean the same schema: members in another order, nulls. More of them do not agree."""
+"""How many JSON texts of one schema are compared; they may differ in member order and nulls."""
 log = logging.getLogger(__name__)
 
 
-def find_schema(
+def infer_schema(
     script: str, stem: str, load: Callable[[], None], location: str, bigquery: Client
 ) -> ResponseSchema | None:
-    """Ask the requests for their schema, once: a later landing reads the answer that BigQuery has kept.
+    """Infer the schema from the requests. A later landing reads the result of the same query job.
 
     :param script: see :func:`~airflow_gemini_batch.results.statements.schemas_script`
-    :param stem: of the query's id
-    :param load: makes the table that it reads
-    :raises LandingError: BigQuery refused
+    :param stem: ID of the query job without the attempt number
+    :param load: fills the staging table that the query reads
+    :raises LandingError: BigQuery refused a request
     """
 
     def start(job_id: str) -> QueryJob:
@@ -51,30 +51,30 @@ def _is_kept(job: QueryJob) -> bool:
 
 
 def agreed(texts: Sequence[str | None]) -> ResponseSchema | None:
-    """Return the schema that all requests ask for; ``None``, and why in the log, if there is none.
+    """Return the schema that all requests contain. If there is none, return ``None`` and log the reason.
 
-    :param texts: the different schemas as JSON, :data:`MAX_SPELLINGS` at most; ``None`` for a request
+    :param texts: the different schemas as JSON, at most :data:`MAX_SPELLINGS`; ``None`` stands for requests
         without one
     """
-    found = _agreement(texts) if any(texts) else None
-    if isinstance(found, str):
-        log.warning("No typed columns: %s. The answers are in the column output", found)
+    inferred = _agreement(texts) if any(texts) else None
+    if isinstance(inferred, str):
+        log.warning("No typed columns: %s. The responses are in the column output", inferred)
         return None
-    if found:
-        log.info("The typed columns are those of the response schema that the requests ask for")
-    return found
+    if inferred:
+        log.info("Typed columns: using the schema inferred from the requests")
+    return inferred
 
 
 def _agreement(texts: Sequence[str | None]) -> ResponseSchema | str:
-    """The schema, or why there is none."""
+    """Return the schema, or the reason why there is none."""
     given = [text for text in texts if text is not None]
     if len(given) < len(texts) or len(given) >= MAX_SPELLINGS:
-        return "the requests do not all ask for one schema"
+        return "the requests do not all have the same response schema"
     try:
         schemas = [ResponseSchema.of(json.loads(text)) for text in given]
         result_columns(schemas[0])
     except ResponseSchemaError as error:
-        return f"the schema of the requests cannot be a table, at {error.path}: {error.fix}"
+        return f"the inferred schema has no matching table columns, at {error.path}: {error.fix}"
     if any(each.for_request() != schemas[0].for_request() for each in schemas):
-        return "the requests ask for different schemas"
+        return "the requests have different response schemas"
     return schemas[0]

@@ -1,5 +1,5 @@
 SELECT
-  answer_id,
+  response_id,
   JSON_VALUE(key, '$') AS name,
   processed_at,
   raw_line IS NOT NULL AS is_malformed,
@@ -7,6 +7,6 @@ SELECT
   finish_reason,
   block_reason,
   is_embedding,
-  text IS NULL AS is_mute,
+  text IS NULL AS has_no_text,
   output
-FROM answers
+FROM responses

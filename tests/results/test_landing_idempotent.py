@@ -1,4 +1,4 @@
-"""Landing twice is landing once, whoever dies in between."""
+"""Landing is idempotent, whenever a worker dies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def jobs(lander: Lander, kind: str) -> list[str]:
     return [each.job_id for each in reversed(found)]
 
 
-def test_landing_twice_adopts_what_is_there(lander: Lander) -> None:
+def test_landing_again_reuses_the_first_landing(lander: Lander) -> None:
     put(lander, "a", "b")
     first = lander.land()
     assert lander.land() == first
@@ -65,7 +65,7 @@ def test_new_output_replaces_the_rows_of_the_job(lander: Lander) -> None:
     assert set(lander.rows()) == {"b", "c", "d"}
 
 
-def test_rows_of_other_jobs_stay_or_go_by_the_write_mode(lander: Lander) -> None:
+def test_the_write_mode_keeps_or_replaces_rows_of_other_jobs(lander: Lander) -> None:
     other = replace(lander, job_id="other")
     for each, keys in ((lander, "ab"), (other, "cd")):
         put(each, *keys)
@@ -80,7 +80,7 @@ def test_several_jobs_land_in_one_table_at_once(lander: Lander) -> None:
     landers = [replace(lander, job_id=f"job{number}") for number in range(3)]
     for each in landers:
         put(each, f"{each.job_id}-a", f"{each.job_id}-b")
-    landers[0].land()  # so that one of them has rows to replace
+    landers[0].land()  # so that it has rows to replace
     landers[0].put_output(answered("job0-a"))
     with ThreadPoolExecutor(3) as pool:
         manifests = list(pool.map(lambda each: each.land(), landers))
@@ -89,17 +89,17 @@ def test_several_jobs_land_in_one_table_at_once(lander: Lander) -> None:
 
 
 def test_one_job_landed_by_two_workers_at_once(lander: Lander, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second finds the first's script running, waits for it and reports the same."""
+    """The second finds the first one's script running, waits for it and returns the same manifest."""
     put(lander, "a", "b")
     started = Event()
     query = lander.bigquery.query
 
-    def start_and_tell(*arguments: Any, **named: Any) -> Any:
+    def start_and_signal(*arguments: Any, **named: Any) -> Any:
         job = query(*arguments, **named)
         started.set()
         return job
 
-    monkeypatch.setattr(lander.bigquery, "query", start_and_tell)
+    monkeypatch.setattr(lander.bigquery, "query", start_and_signal)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(lander.land)
         assert started.wait(60)
@@ -110,7 +110,7 @@ def test_one_job_landed_by_two_workers_at_once(lander: Lander, monkeypatch: pyte
 
 
 def test_a_worker_killed_after_the_loads(lander: Lander, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next try finds the staging tables filled and loads nothing again."""
+    """The next try finds the staging tables filled and does not load them again."""
     put(lander, "a")
 
     def die(*_: Any, **__: Any) -> None:
@@ -131,7 +131,7 @@ def test_a_worker_killed_after_the_loads(lander: Lander, monkeypatch: pytest.Mon
 
 
 def test_a_worker_killed_while_the_script_runs(lander: Lander, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script runs on without us; the next try waits for it and takes its counts."""
+    """The script keeps running; the next try waits for it and reads its counts."""
     put(lander, "a", "b")
     query = lander.bigquery.query
 
@@ -149,7 +149,7 @@ def test_a_worker_killed_while_the_script_runs(lander: Lander, monkeypatch: pyte
 
 
 def test_the_id_of_a_failed_job_is_not_used_again(lander: Lander) -> None:
-    stem = f"once-{lander.dataset.split('.')[1]}"
+    stem = f"test-{lander.dataset.split('.')[1]}"
 
     def start(sql: str) -> Any:
         return lambda job_id: lander.bigquery.query(sql, job_id=job_id, job_retry=None)
@@ -164,8 +164,8 @@ def test_the_id_of_a_failed_job_is_not_used_again(lander: Lander) -> None:
         assert job.job_id == f"{stem}-2"
 
 
-def test_what_an_earlier_job_did_is_done_again_when_it_is_gone(lander: Lander) -> None:
-    stem = f"once-{lander.dataset.split('.')[1]}"
+def test_a_job_whose_result_is_gone_runs_again(lander: Lander) -> None:
+    stem = f"test-{lander.dataset.split('.')[1]}"
     for attempt in (1, 2):
         step = bigquery_job.Step(
             stem,
@@ -177,9 +177,9 @@ def test_what_an_earlier_job_did_is_done_again_when_it_is_gone(lander: Lander) -
 
 
 def test_data_that_bigquery_quotes_stays_out_of_the_error(lander: Lander) -> None:
-    secret = "the whole text of somebody's confidential prompt"
+    secret = "the whole text of a user's confidential prompt"
     step = bigquery_job.Step(
-        f"once-{lander.dataset.split('.')[1]}",
+        f"test-{lander.dataset.split('.')[1]}",
         lambda job_id: lander.bigquery.query(
             f"SELECT JSON_QUERY('{{\"{secret.replace(chr(39), '')}', '$.a')", job_id=job_id, job_retry=None
         ),
@@ -190,8 +190,8 @@ def test_data_that_bigquery_quotes_stays_out_of_the_error(lander: Lander) -> Non
     assert "confidential" not in str(caught.value)
 
 
-def test_jobs_of_one_id_in_two_projects_are_two_jobs(lander: Lander) -> None:
-    """The same job id in another place is another job: its rows are not this one's to replace."""
+def test_the_same_job_id_in_two_projects_is_two_jobs(lander: Lander) -> None:
+    """Its rows must not be replaced."""
     put(lander, "a")
     lander.land()
     elsewhere = lander.job(name=JobName("other-project", "europe-west4", lander.job_id))

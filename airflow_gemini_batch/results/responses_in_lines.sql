@@ -2,13 +2,13 @@
 SELECT
   IF(doc IS NULL, line, NULL) AS raw_line,
   IFNULL(
-    NULLIF(TO_JSON_STRING(JSON_QUERY(doc, '$.{{key_field}}')), 'null'),
-    -- A line that breaks off may still begin with its key, or carry the label.
+    NULLIF(TO_JSON_STRING(JSON_QUERY(doc, '$.{{ landing.key_field }}')), 'null'),
+    -- A truncated line may still start with its key or contain the label.
     IF(
       doc IS NULL,
       IFNULL(
-        REGEXP_EXTRACT(line, r'^\s*\{\s*"{{key_field}}"\s*:\s*("[^"\\]*"|-?[0-9]+)'),
-        REGEXP_EXTRACT(line, r'"{{key_label}}"\s*:\s*("[^"\\]*")')
+        REGEXP_EXTRACT(line, r'^\s*\{\s*"{{ landing.key_field }}"\s*:\s*("[^"\\]*"|-?[0-9]+)'),
+        REGEXP_EXTRACT(line, r'"{{ key_label }}"\s*:\s*("[^"\\]*")')
       ),
       NULL
     )
@@ -19,6 +19,6 @@ SELECT
   JSON_QUERY(doc, '$.response') AS response
 FROM (
   SELECT line, SAFE.PARSE_JSON(line, wide_number_mode => 'round') AS doc
-  FROM {{answers_table}}
+  FROM {{ landing.responses.quoted }}
   WHERE line != ''
 )

@@ -1,4 +1,4 @@
-"""The typed columns of a landing that was given no schema."""
+"""Typed columns of a landing without ``response_schema``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.results.columns import RESULT_COLUMNS
-from airflow_gemini_batch.results.found_schema import MAX_SPELLINGS, agreed
+from airflow_gemini_batch.results.inferred_schema import MAX_SPELLINGS, agreed
 from tests.results.lines import answered, asked
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SCHEMA = {
 }
 
 
-def wants(
+def asks_for(
     schema: dict[str, Any], name: str = "responseSchema", config: str = "generationConfig"
 ) -> dict[str, Any]:
     return {config: {"responseMimeType": "application/json", name: schema}}
@@ -34,16 +34,16 @@ def typed_columns(lander: Lander) -> list[str]:
 
 
 def test_all_requests_agree(lander: Lander) -> None:
-    """However they spell it; and a second landing lands nothing twice."""
+    """In any spelling. A second landing changes nothing."""
     other = {
         "required": ["a"],
         "type": "object",
         "properties": {"a": {"type": "string"}, "b": {"type": "integer"}},
     }
     lander.put_input(
-        asked("1", **wants(SCHEMA)),
-        asked("2", **wants(other, "response_json_schema", "generation_config")),
-        asked("3", **wants({**SCHEMA, "description": None})),
+        asked("1", **asks_for(SCHEMA)),
+        asked("2", **asks_for(other, "response_json_schema", "generation_config")),
+        asked("3", **asks_for({**SCHEMA, "description": None})),
     )
     lander.put_output(
         answered("1", '{"a": "x", "b": 1}'), answered("2", '{"b": 1}'), answered("3", '{"a": "y"}')
@@ -58,28 +58,28 @@ def test_all_requests_agree(lander: Lander) -> None:
 
 
 def test_requests_in_a_table(lander: Lander) -> None:
-    given = [{"key": "1", "request": json.loads(asked(**wants(SCHEMA)))["request"]}]
+    given = [{"key": "1", "request": json.loads(asked(**asks_for(SCHEMA)))["request"]}]
     source = lander.put_table("input", {"key": "STRING", "request": "JSON"}, given)
     lander.put_output(answered("1", '{"a": "x"}'))
     lander.land(job=lander.job(input_uris=(source,)))
     assert lander.rows()["1"]["a"] == "x"
 
 
-def test_requests_that_are_known_from_their_echo_only(lander: Lander) -> None:
-    request = json.loads(asked(**wants(SCHEMA)))["request"]
+def test_requests_that_are_known_only_from_the_output(lander: Lander) -> None:
+    request = json.loads(asked(**asks_for(SCHEMA)))["request"]
     lander.put_output(answered("1", '{"a": "x"}', request=request), '{"torn')
     lander.land()
     assert lander.rows()["1"]["a"] == "x"
 
 
 def test_it_can_be_turned_off(lander: Lander) -> None:
-    lander.put_input(asked("1", **wants(SCHEMA)))
+    lander.put_input(asked("1", **asks_for(SCHEMA)))
     lander.put_output(answered("1", "{}"))
-    lander.land(find_schema=False)
+    lander.land(infer_schema=False)
     assert (typed_columns(lander), lander.statuses()) == ([], {"1": "succeeded"})
 
 
-def test_a_table_that_cannot_take_the_columns_is_no_reason_to_fail(
+def test_a_table_with_incompatible_columns_does_not_fail_the_landing(
     lander: Lander, caplog: pytest.LogCaptureFixture
 ) -> None:
     from google.cloud.bigquery import SchemaField, Table
@@ -88,7 +88,7 @@ def test_a_table_that_cannot_take_the_columns_is_no_reason_to_fail(
 
     own = [*schema_fields(RESULT_COLUMNS), SchemaField("a", "INTEGER"), SchemaField("b", "INTEGER")]
     lander.bigquery.create_table(Table(str(lander.destination), own))
-    lander.put_input(asked("1", **wants(SCHEMA)))
+    lander.put_input(asked("1", **asks_for(SCHEMA)))
     lander.put_output(answered("1", "{}"))
     with caplog.at_level(logging.WARNING):
         lander.land()
@@ -103,22 +103,22 @@ def text(**properties: Any) -> str:
 @pytest.mark.parametrize(
     ("texts", "reason"),
     [
-        ([text(a={"type": "string"}), None], "do not all ask for one schema"),
-        ([text(a={"type": "string"}), text(a={"type": "integer"})], "ask for different schemas"),
+        ([text(a={"type": "string"}), None], "do not all have the same response schema"),
+        ([text(a={"type": "string"}), text(a={"type": "integer"})], "have different response schemas"),
         (
             [text(text={"type": "string"})],
-            "$.properties.text: the results table has a column 'text'",
+            "$.properties.text: the results table already has a column 'text'",
         ),
         (['{"type": "STRING", "enum": ["yes", "no"]}'], "at $: the answer must be an object"),
         ([text(a={"$ref": "#/$defs/gone"})], "$.properties.a: there is nothing of that name"),
         (['"no schema"'], "at $: give a pydantic model"),
         (
             [text(a={"type": "string", "title": str(n)}) for n in range(MAX_SPELLINGS)],
-            "not all ask",
+            "not all have",
         ),
     ],
 )
-def test_a_schema_that_is_no_table_is_left_alone(
+def test_a_schema_without_matching_columns_is_ignored(
     texts: list[str | None], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -127,7 +127,7 @@ def test_a_schema_that_is_no_table_is_left_alone(
 
 
 @pytest.mark.parametrize("texts", [[], [None]])
-def test_no_schema_is_no_news(texts: list[str | None], caplog: pytest.LogCaptureFixture) -> None:
+def test_no_schema_logs_nothing(texts: list[str | None], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         assert agreed(texts) is None
     assert caplog.text == ""

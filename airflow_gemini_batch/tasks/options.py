@@ -1,0 +1,265 @@
+"""Parameters that several operators share: declared, documented and checked here, once.
+
+Every operator lists them flat in its signature and stores them as attributes, because Airflow renders
+templates in attributes. ``Options.of(operator)`` reads the rendered values back as one frozen object, which
+is what the rest of the package takes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from airflow_gemini_batch.cost.budget import Budget
+    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.requests.building.build import Defaults
+
+_T = TypeVar("_T")
+
+_PARAMETER = re.compile(r"^:param (\w+):.*(?:\n(?!:).*)*", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """A group of parameters.
+
+    :cvar templated: names of the parameters that Airflow renders as templates
+    """
+
+    templated: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def of(cls, operator: object) -> Self:
+        """Read the values that an operator holds in its attributes.
+
+        :raises InvalidParameterError: a value cannot work
+        """
+        return cls(**{field.name: getattr(operator, field.name) for field in fields(cls)})
+
+    @classmethod
+    def pick(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of this group out of others."""
+        return {field.name: values[field.name] for field in fields(cls)}
+
+    @classmethod
+    def given(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of this group that differ from their defaults."""
+        return {
+            field.name: values[field.name] for field in fields(cls) if values[field.name] != field.default
+        }
+
+
+def store(operator: object, values: Mapping[str, Any], *kinds: type[Options]) -> None:
+    """Set parameters as attributes of an operator.
+
+    :param values: the arguments of its ``__init__``, as ``locals()`` returns them
+    """
+    for kind in kinds:
+        for name, value in kind.pick(values).items():
+            setattr(operator, name, value)
+
+
+def documented(*kinds: type[Options]) -> Callable[[_T], _T]:
+    """Append the documentation of shared parameters to the docstring of a class or function.
+
+    What its own docstring already documents is left out.
+    """
+
+    def document(target: _T) -> _T:
+        if target.__doc__:  # There are no docstrings under `python -OO`.
+            target.__doc__ = _with_parameters(inspect.cleandoc(target.__doc__), kinds)
+        return target
+
+    return document
+
+
+def _with_parameters(text: str, kinds: Sequence[type[Options]]) -> str:
+    known = {match[1] for match in _PARAMETER.finditer(text)}
+    for kind in kinds:
+        for documentation in (inspect.cleandoc(each.__doc__ or "") for each in kind.__mro__):
+            for match in _PARAMETER.finditer(documentation):
+                if match[1] not in known:
+                    known.add(match[1])
+                    text = f"{text}\n{match[0].rstrip()}"
+    return text + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions(Options):
+    """Which credentials are used.
+
+    :param gcp_conn_id: Airflow connection to Google Cloud (templated)
+    :param impersonation_chain: service account to impersonate, or a chain of accounts that ends with it
+        (templated)
+    """
+
+    templated: ClassVar[tuple[str, ...]] = ("gcp_conn_id", "impersonation_chain")
+
+    gcp_conn_id: str = "google_cloud_default"
+    impersonation_chain: str | Sequence[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestOptions(Options):
+    """What all requests of a job have in common; values in a request take precedence.
+
+    :param system_instruction: system instruction for all requests, as text
+    :param generation_config: GenerationConfig for all requests, such as temperature, maxOutputTokens or
+        thinkingConfig
+    :param response_schema: pydantic model or JSON Schema of a response, requested from the model
+    :param safety_settings: list of ``SafetySetting`` for all requests
+    :param tools: list of ``Tool`` for all requests
+    """
+
+    system_instruction: str | None = None
+    generation_config: Any = None
+    response_schema: Any = None
+    safety_settings: Sequence[Any] | None = None
+    tools: Sequence[Any] | None = None
+
+    def defaults(self) -> Defaults:
+        """Return the same values as the functions that build requests take them."""
+        from airflow_gemini_batch.requests.building.build import Defaults
+
+        return Defaults(**self.pick(vars(self)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceOptions(Options):
+    """What tokens cost.
+
+    :param prices: negotiated batch prices in US dollars per million tokens, such as
+        ``{"input": 0.12, "output": 1.0}``; default: list prices (templated)
+    """
+
+    templated: ClassVar[tuple[str, ...]] = ("prices",)
+
+    prices: Mapping[str, Any] | BatchPrices | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions(PriceOptions):
+    """What is checked before a batch job is created, and how the job is labeled.
+
+    :param labels: labels of the batch job, for billing reports (templated)
+    :param preflight: check the input before a job is created, and fail the task if the input would fail the
+        job; see docs/validate.md. ``True``: always; ``False``: never; default: files of up to 64 MB in total,
+        not BigQuery tables, since reading a table costs a query
+    :param max_cost_usd: estimate the cost before a job is created, and fail the task if the upper end of the
+        estimate exceeds this many US dollars; see docs/cost.md (templated)
+    :param estimated_output_tokens: expected output tokens per response, thinking included, for the estimate;
+        default: each request's ``maxOutputTokens``
+    """
+
+    templated: ClassVar[tuple[str, ...]] = ("labels", "max_cost_usd", *PriceOptions.templated)
+
+    labels: Mapping[str, str] | None = None
+    preflight: bool | None = None
+    max_cost_usd: float | str | None = None
+    estimated_output_tokens: int | None = None
+
+    def budget(self) -> Budget:
+        """What a job may cost.
+
+        :raises InvalidParameterError: the limit, a price or the number of tokens cannot work
+        """
+        from airflow_gemini_batch.cost.budget import Budget
+
+        return Budget.of(self.max_cost_usd, self.prices, self.estimated_output_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitOptions(Options):
+    """How to wait for a batch job, and what happens to the job when the wait ends early.
+
+    :param cancel_on_kill: cancel the job when a user clears the task or marks it as failed or succeeded,
+        while the task runs or, from Airflow 3.3 on, while it is deferred. The restart of a worker or
+        triggerer never cancels a job
+    :param cancel_on_timeout: cancel the job when the wait times out; by default it keeps running and is
+        charged
+    :param deferrable: wait in the triggerer instead of on a worker
+    :param poll_interval: longest interval between two polls, in seconds; the first polls come sooner
+    :param wait_timeout: how long to wait for the job, in seconds or as a ``timedelta``; 96 hours by default,
+        since a job may queue for 72 and run for 24
+    :raises InvalidParameterError: ``poll_interval`` or ``wait_timeout`` is not a length of time
+    """
+
+    cancel_on_kill: bool = True
+    cancel_on_timeout: bool = False
+    deferrable: bool = True
+    poll_interval: float = DEFAULT_POLL_INTERVAL
+    wait_timeout: timedelta | float = DEFAULT_TIMEOUT
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.poll_interval) or not self.poll_interval > 0:
+            fix = "give a number of seconds greater than 0"
+            raise InvalidParameterError("poll_interval", self.poll_interval, fix)
+        if not _is_number(self.wait_timeout) and not isinstance(self.wait_timeout, timedelta):
+            fix = "give a number of seconds or a datetime.timedelta"
+            raise InvalidParameterError("wait_timeout", self.wait_timeout, fix)
+
+    def deadline(self) -> datetime:
+        """Return when a wait that starts now times out."""
+        timeout = self.wait_timeout
+        return utc_now() + (timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandingOptions(PriceOptions):
+    """How results are stored in BigQuery, and how many of them must be good.
+
+    :param error_table: table for the rows that did not succeed; default: the results table's name followed
+        by ``_errors`` (templated)
+    :param response_schema: pydantic model or JSON Schema of a response; its properties become typed columns.
+        Default: the schema that all requests of the job share; ``False``: no typed columns
+    :param write_mode: ``append``: keep the rows of other jobs; ``merge``: keep one row per key across all
+        jobs; ``truncate``: delete all other rows first (templated)
+    :param include_request: store requests in the results table; the error table always has them
+    :param include_response: store responses in the results table
+    :param media_uri_prefix: store generated images as objects under ``gs://bucket/prefix``, with references
+        to them in the results table. Images pass through the worker, a few at a time. By default they stay in
+        ``response`` (templated)
+    :param min_success_ratio: fail the task, after landing, if a smaller share of the rows succeeded; 0 to 1
+        (templated)
+    :param max_invalid_ratio: fail the task, after landing, if a larger share of the rows does not match the
+        response schema; 0 to 1 (templated)
+    :param report_uri: also write an HTML report about the job: an object, ``gs://bucket/name.html``, or a
+        folder, ``gs://bucket/folder/`` (templated)
+    :param usage_view: create a view of cost by day, DAG, model and labels, named like the results table
+        followed by ``_usage``
+    """
+
+    templated: ClassVar[tuple[str, ...]] = (
+        "error_table",
+        "write_mode",
+        "media_uri_prefix",
+        "min_success_ratio",
+        "max_invalid_ratio",
+        "report_uri",
+        *PriceOptions.templated,
+    )
+
+    error_table: str | None = None
+    response_schema: Any = None
+    write_mode: str = "append"
+    include_request: bool = True
+    include_response: bool = True
+    media_uri_prefix: str | None = None
+    min_success_ratio: float = 0.0
+    max_invalid_ratio: float = 1.0
+    report_uri: str | None = None
+    usage_view: bool = True
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,115 @@
+"""Idempotent jobs, without a server; how they behave on one is tested with landing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from airflow_gemini_batch.exceptions import LandingError
+from airflow_gemini_batch.gcp import bigquery_job, table_name
+from airflow_gemini_batch.gcp.bigquery_job import Step
+
+
+class Job:
+    def __init__(self, job_id: str, error: dict[str, str] | None = None, polls: int = 0) -> None:
+        self.job_id, self.error_result, self.polls = job_id, error, polls
+
+    def done(self) -> bool:
+        self.polls -= 1
+        return self.polls < 0
+
+
+class Server:
+    """Jobs and tables by name."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+
+    def get_job(self, job_id: str, location: str | None) -> Job:
+        from google.api_core.exceptions import NotFound
+
+        if job_id not in self.jobs:
+            raise NotFound("no job")
+        return self.jobs[job_id]
+
+    def get_table(self, name: str) -> str:
+        from google.api_core.exceptions import NotFound
+
+        if name != "p.d.t":
+            raise NotFound("no table")
+        return name
+
+    def step(self, *errors: dict[str, str] | None, polls: int = 0) -> Step[Any]:
+        """Describe a job that fails with each error in turn."""
+        left = list(errors)
+
+        def start(job_id: str) -> Job:
+            self.jobs[job_id] = Job(job_id, left.pop(0) if left else None, polls)
+            return self.jobs[job_id]
+
+        return Step("stem", start, lambda _: True)
+
+
+@pytest.fixture
+def server() -> Any:
+    return Server()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    found: list[float] = []
+    monkeypatch.setattr(time, "sleep", found.append)
+    return found
+
+
+TRANSIENT = {"reason": "backendError", "message": "try again"}
+
+
+def test_a_second_run_reuses_the_job(server: Any, pauses: list[float]) -> None:
+    for _ in range(2):
+        (job,) = bigquery_job.run(server, None, [server.step()])
+        assert job.job_id == "stem-1"
+    assert bigquery_job.find(server, None, server.step()) is job
+
+
+def test_a_running_job_is_polled_at_growing_intervals(server: Any, pauses: list[float]) -> None:
+    bigquery_job.run(server, None, [server.step(polls=200)])
+    assert len(pauses) == 200
+    assert max(pauses[:10]) < 0.2
+    assert max(pauses) <= 5
+
+
+def test_transient_failures_are_retried_under_the_next_id(server: Any, pauses: list[float]) -> None:
+    (job,) = bigquery_job.run(server, None, [server.step(TRANSIENT, TRANSIENT)])
+    assert job.job_id == "stem-3"
+    assert len(pauses) == 2
+
+
+def test_transient_failures_are_not_retried_forever(server: Any, pauses: list[float]) -> None:
+    with pytest.raises(LandingError, match="stem-6 failed, nothing was landed: backendError"):
+        bigquery_job.run(server, None, [server.step(*[TRANSIENT] * 9)])
+    assert len(pauses) == 5
+
+
+def test_other_failures_are_not_retried(server: Any, pauses: list[float]) -> None:
+    with pytest.raises(LandingError, match=r"stem-1 failed.*invalidQuery"):
+        bigquery_job.run(server, None, [server.step({"reason": "invalidQuery"})])
+    assert not pauses
+
+
+def test_a_job_that_another_worker_started_first_is_reused(server: Any, pauses: list[float]) -> None:
+    from google.api_core.exceptions import Conflict
+
+    def start(job_id: str) -> Job:
+        server.jobs[job_id] = Job(job_id)
+        raise Conflict("exists")
+
+    (job,) = bigquery_job.run(server, None, [Step("stem", start, lambda _: True)])
+    assert job is server.jobs["stem-1"]
+
+
+def test_a_missing_table_is_none(server: Any) -> None:
+    assert table_name.get_table(server, "p.d.none") is None
+    assert table_name.get_table(server, table_name.TableName("p", "d", "t")) is not None
