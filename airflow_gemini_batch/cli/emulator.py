@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from airflow_gemini_batch.emulator.credentials import connection_json
     from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS
     from airflow_gemini_batch.emulator.faults.plan_json import plan_from_json
-    from airflow_gemini_batch.emulator.job_clock import Pace
+    from airflow_gemini_batch.emulator.running.job_clock import Pace
     from airflow_gemini_batch.emulator.server import Emulator
     from airflow_gemini_batch.exceptions import InvalidParameterError
 

@@ -1,1 +1,1 @@
-"""A stand-in for the Vertex batch API, and the local stack around it. The package itself never imports it."""
+"""A local stand-in for the Vertex AI batch API. The provider itself never imports it."""

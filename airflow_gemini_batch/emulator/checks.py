@@ -1,14 +1,14 @@
-"""What the service checks when a job is created, beyond the types of the fields."""
+"""What the service checks when a job is created, in addition to field names and types."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator import errors
-from airflow_gemini_batch.emulator.errors import Violation
-from airflow_gemini_batch.emulator.job_clock import Pace
-from airflow_gemini_batch.emulator.schema import snake_case
+from airflow_gemini_batch.emulator.protocol import errors
+from airflow_gemini_batch.emulator.protocol.errors import Violation
+from airflow_gemini_batch.emulator.protocol.schema import snake_case
+from airflow_gemini_batch.emulator.running.job_clock import Pace
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.models import ModelName
 
@@ -36,7 +36,7 @@ KNOWN_MODELS = frozenset(
         "gemini-3.5-flash",
     }
 )
-"""Publisher models that exist unless the emulator is told otherwise."""
+"""The default of ``Emulator(models=…)``."""
 
 _LABEL = re.compile(r"^[\w-]{0,64}$")
 _MAX_LABELS = 64
@@ -54,7 +54,7 @@ _SCHEMES = {"jsonl": "gs://", "bigquery": "bq://"}
 
 
 def check_job(body: Mapping[str, Any], parent: str, models: Collection[str]) -> None:
-    """Check a create body whose fields have the right names (camelCase) and types.
+    """Check a create body whose field names (camelCase) and types are already valid.
 
     :raises CallError: 400, or 404 for the model
     """
@@ -74,7 +74,7 @@ def check_job(body: Mapping[str, Any], parent: str, models: Collection[str]) -> 
 
 
 def pace_of(body: Mapping[str, Any], default: Pace) -> Pace:
-    """Return the pace that the job asks for by its label ``emulator-pace``, or the server's.
+    """Return the pace from the job's label ``emulator-pace``, else the default.
 
     :raises CallError: 400 when the label is not a pace
     """

@@ -1,4 +1,4 @@
-"""Credentials that Google's SDKs accept and that are worth nothing: a key made at run time."""
+"""Fake credentials that Google's SDKs accept; their key is generated at run time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ def _private_key() -> str:
 
 
 def service_account_info(token_uri: str, project: str) -> dict[str, str]:
-    """Return a service account's key file as a dict.
+    """Return the content of a service account key file.
 
-    Anonymous credentials would not do: google-genai refreshes what it is given, and they cannot be refreshed.
+    Anonymous credentials do not work here: google-genai refreshes its credentials,
+    and they cannot be refreshed.
 
-    :param token_uri: where tokens are fetched, such as ``http://127.0.0.1:PORT/token`` of the emulator
-    :param project: the project that the account pretends to belong to
+    :param token_uri: token endpoint, such as the emulator's ``http://127.0.0.1:PORT/token``
+    :param project: project id of the account
     """
     return {
         "type": "service_account",
@@ -39,7 +40,7 @@ def service_account_info(token_uri: str, project: str) -> dict[str, str]:
 
 
 def connection_json(vertex_url: str, project: str) -> str:
-    """Return the value of ``AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT`` that uses the emulator's tokens.
+    """Return a value for ``AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT`` that gets its tokens from the emulator.
 
     :param vertex_url: ``Emulator.url``
     :param project: the connection's default project

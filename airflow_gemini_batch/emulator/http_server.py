@@ -16,7 +16,9 @@ from urllib.parse import parse_qsl, urlsplit
 from airflow_gemini_batch.emulator.routes import Call
 
 if TYPE_CHECKING:
-    from airflow_gemini_batch.emulator.server import Emulator
+    from collections.abc import Callable
+
+    from airflow_gemini_batch.emulator.faults.calls import Reply
 
 log = logging.getLogger(__name__)
 
@@ -24,52 +26,55 @@ _PIECES = 20
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """Serves on 127.0.0.1, a thread a connection."""
+    """Serves on 127.0.0.1, with one thread per connection.
+
+    :param handle: turns a call into its reply; called from many threads at once
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], emulator: Emulator) -> None:
-        self.emulator = emulator
+    def __init__(self, port: int, handle: Callable[[Call], Reply]) -> None:
+        self.handle = handle
         self._connections: set[socket.socket] = set()
         self._reset: set[socket.socket] = set()
         self._lock = threading.Lock()
-        super().__init__(address, _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
 
     def server_bind(self) -> None:
-        """Bind without looking up a name."""
-        # HTTPServer would look up the name of the host, which takes seconds without a network.
+        """Bind without a name lookup."""
+        # HTTPServer looks up the host name, which takes seconds without a network.
         socket.socket.setsockopt(self.socket, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Begin with a connection."""
+        """Register a new connection."""
         with self._lock:
             self._connections.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """End a connection."""
+        """Close a connection."""
         with self._lock:
             self._connections.discard(request)
             was_reset = request in self._reset
             self._reset.discard(request)
         if was_reset:
-            # Without the farewell of an orderly shutdown.
+            # An orderly shutdown would send FIN before the reset.
             self.close_request(request)
         else:
             super().shutdown_request(request)
 
     def reset(self, request: Any) -> None:
-        """End a connection with a reset once its thread is done."""
+        """Mark a connection to be closed with a TCP reset when its thread is done."""
         request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with self._lock:
             self._reset.add(request)
 
     def close_connections(self) -> None:
-        """End the connections that clients keep open, and with them their threads."""
+        """Close the connections that clients keep open, which ends their threads."""
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
@@ -77,13 +82,12 @@ class LoopbackServer(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Note what went wrong with a connection."""
-        # A client that goes away in the middle is no concern of ours.
+        """Log an error of a connection; clients may disconnect at any time."""
         log.debug("A connection ended early", exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Turns requests into calls, and replies into answers."""
+    """Turns HTTP requests into calls, and replies into HTTP responses."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -99,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers={name.lower(): value for name, value in self.headers.items()},
             content=self.rfile.read(length),
         )
-        reply = self.server.emulator.handle(call)
+        reply = self.server.handle(call)
         if reply.resets:
             self.close_connection = True
             self.server.reset(self.request)
@@ -111,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             f"Content-Type: {'text/html' if is_page else 'application/json'}; charset=UTF-8\r\n"
             f"Content-Length: {len(content)}\r\n\r\n"
         )
-        # One write, so one packet: a header of its own would wait for the client's acknowledgement.
+        # One write, so one packet: headers sent separately would wait for the client's acknowledgement.
         self._write(head.encode("ascii") + content, reply.trickle)
 
     def _write(self, content: bytes, seconds: float) -> None:

@@ -1,8 +1,8 @@
-"""The filter of ``batchPredictionJobs.list``, as its discovery document describes it and AIP-160 parses it.
+"""The filter of ``batchPredictionJobs.list``: fields from the discovery document, syntax from AIP-160.
 
 ``display_name`` (``=``, ``!=``, ``:`` with ``*``), ``model_display_name`` and ``state`` (``=``, ``!=``),
 ``create_time`` (all comparisons), ``labels.k=v``, ``labels.k:*``; ``AND``, ``OR``, ``NOT``, parentheses.
-As AIP-160 has it, ``OR`` binds more tightly than ``AND``, and ``AND`` may be left out.
+In AIP-160, ``OR`` binds more tightly than ``AND``, and ``AND`` is optional.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ _TIME = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d
 
 
 class FilterError(ValueError):
-    """The filter cannot be read; says what is wrong with it."""
+    """The filter is invalid; the message says why."""
 
 
 def compile_filter(text: str) -> Predicate:
-    """Turn a filter into a test of job resources.
+    """Compile a filter into a predicate on job resources.
 
-    :raises FilterError: when it does not parse, or names a field or comparison that is not supported
+    :raises FilterError: on a syntax error, or a field or comparison that is not supported
     """
     parser = _Parser(_tokens(text))
     return parser.parse() if text.strip() else lambda _: True
 
 
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time.
+    """Parse an RFC 3339 time.
 
-    :raises ValueError: when it is not one
+    :raises ValueError: when the text has another format
     """
     match = _TIME.match(text)
     if not match:

@@ -1,4 +1,4 @@
-"""The pages of ``batchPredictionJobs.list``, and what of each job they show."""
+"""Page sizes, page tokens and read masks of ``batchPredictionJobs.list``."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import binascii
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator import errors
-from airflow_gemini_batch.emulator.errors import Violation
-from airflow_gemini_batch.emulator.schema import Discovery, snake_case
+from airflow_gemini_batch.emulator.protocol import errors
+from airflow_gemini_batch.emulator.protocol.errors import Violation
+from airflow_gemini_batch.emulator.protocol.schema import Discovery, snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# The service's own numbers are not published; small pages make callers page.
+# The service's own page sizes are not published; small ones make tests use several pages.
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100
 
 
 def page_size(text: str) -> int:
-    """Read ``pageSize``."""
+    """Parse ``pageSize``."""
     try:
         size = int(text)
     except ValueError:
@@ -32,12 +32,12 @@ def page_size(text: str) -> int:
 
 
 def page_token(number: int, parent: str, text: str) -> str:
-    """Return the token of the page that begins behind a job; ``text`` is the filter."""
+    """Return the token of the page after the job with this number; ``text`` is the filter."""
     return base64.urlsafe_b64encode(json.dumps([number, parent, text]).encode()).decode()
 
 
 def read_page_token(token: str, parent: str, text: str) -> int | None:
-    """Return the number that the jobs of the page lie below; a token belongs to its parent and its filter."""
+    """Return the job number that the page starts after; a token is valid only for its parent and filter."""
     if not token:
         return None
     try:
@@ -50,7 +50,7 @@ def read_page_token(token: str, parent: str, text: str) -> int | None:
 
 
 def read_mask(mask: str, version: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Return what leaves only the fields of ``readMask`` in a job."""
+    """Return a function that reduces a job to the fields in ``readMask``."""
     if mask in ("", "*"):
         return lambda resource: resource
     discovery = Discovery.load("aiplatform", version)
@@ -63,7 +63,7 @@ def read_mask(mask: str, version: str) -> Callable[[dict[str, Any]], dict[str, A
 
 
 def _pick(value: Any, paths: Sequence[Sequence[str]]) -> Any:
-    """Keep the members of a JSON object that the paths lead to."""
+    """Keep only the members of a JSON object that the paths name."""
     if not isinstance(value, dict) or [] in paths:
         return value
     kept = {}

@@ -1,6 +1,6 @@
-"""Fixtures for tests of DAGs that run Gemini batch jobs; pytest loads them with the package.
+"""Fixtures for testing DAGs that run Gemini batch jobs; pytest loads them when the package is installed.
 
-pytest imports this module wherever the package is installed, so it imports nothing that costs.
+pytest imports this module in every session, so it imports nothing slow at module level.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def gemini_batch_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """Run the stand-in for the Vertex batch API during a test, and point Google's SDK at it."""
+    """Run the emulator of the Vertex AI batch API during a test, and point Google's SDK at it."""
     from airflow_gemini_batch.emulator.server import Emulator
 
     with Emulator() as emulator:
@@ -27,9 +27,9 @@ def gemini_batch_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]
 
 @pytest.fixture
 def gemini_batch_connection(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Define the connection ``google_cloud_default`` with the stand-in's credentials; return its id.
+    """Define the connection ``google_cloud_default`` with credentials for the emulator; return its id.
 
-    Its project is ``GOOGLE_CLOUD_PROJECT``, or ``local-project``.
+    The project is ``GOOGLE_CLOUD_PROJECT``, or ``local-project``.
     """
     import os
 

@@ -1,4 +1,4 @@
-"""The methods of the API: from a call to the body of its answer."""
+"""The methods of the API: from a call to the body of its response."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.answers.prompt import prompt_tokens
 from airflow_gemini_batch.emulator.checks import KNOWN_MODELS, ROOT, check_job, check_model, pace_of
-from airflow_gemini_batch.emulator.errors import Violation
 from airflow_gemini_batch.emulator.faults.calls import REFUSED_TOKEN, JobPlan
 from airflow_gemini_batch.emulator.faults.plan import Route
-from airflow_gemini_batch.emulator.job_clock import IMMEDIATE
 from airflow_gemini_batch.emulator.list_filter import FilterError, compile_filter
 from airflow_gemini_batch.emulator.listing import page_size, page_token, read_mask, read_page_token
-from airflow_gemini_batch.emulator.schema import Discovery, snake_case
+from airflow_gemini_batch.emulator.protocol import errors
+from airflow_gemini_batch.emulator.protocol.errors import Violation
+from airflow_gemini_batch.emulator.protocol.schema import Discovery, snake_case
+from airflow_gemini_batch.emulator.running.job_clock import IMMEDIATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from airflow_gemini_batch.emulator.faults.plan import CallFault
-    from airflow_gemini_batch.emulator.job_clock import Pace
-    from airflow_gemini_batch.emulator.job_store import Job, JobStore
+    from airflow_gemini_batch.emulator.running.job_clock import Pace
+    from airflow_gemini_batch.emulator.running.job_store import Job, JobStore
 
 _COLLECTION = re.compile(r"/(v1|v1beta1)/(projects/[^/]+/locations/[^/]+)/batchPredictionJobs")
 _JOB = re.compile(_COLLECTION.pattern + r"/([^/:]+)(:cancel)?")
@@ -43,10 +43,10 @@ _LIST_QUERY = {"filter", "pageSize", "pageToken", "readMask"}
 
 @dataclass(frozen=True)
 class Call:
-    """An HTTP request, as it came in.
+    """An HTTP request.
 
-    :param headers: with their names in lower case
-    :param faults: what is to go wrong with it
+    :param headers: by lowercase name
+    :param faults: the faults that hit this call
     """
 
     method: str
@@ -58,7 +58,7 @@ class Call:
 
     @property
     def route(self) -> Route | None:
-        """What it asks for; ``None`` when that does not exist."""
+        """The API method that it calls; None when there is no such method."""
         if self.path == "/token":
             return Route.TOKEN
         if _COLLECTION.fullmatch(self.path):
@@ -71,13 +71,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the server is told when it starts.
-
-    :param pace: of jobs that do not choose their own with the label ``emulator-pace``
-    :param models: ids of the publisher models that exist
-    :param projects: the only projects that the caller may use, others answer 403; None means any
-    :param creates_per_minute: more creates in a project answer 429; None means no limit
-    """
+    """Settings of the server; :class:`~airflow_gemini_batch.emulator.server.Emulator` documents them."""
 
     pace: Pace = IMMEDIATE
     models: Collection[str] = KNOWN_MODELS
@@ -86,10 +80,10 @@ class Settings:
 
 
 class Routes:
-    """Answers calls from the jobs it holds.
+    """Answers calls.
 
-    :param start: called with every new job, to have it run
-    :param next_job: tells what goes wrong with it
+    :param start: starts to run a new job
+    :param next_job: returns the faults of the next job
     """
 
     def __init__(
@@ -106,9 +100,9 @@ class Routes:
         self._creates: dict[str, deque[float]] = {}
 
     def answer(self, call: Call) -> dict[str, Any]:
-        """Return the body of the answer; every call passes here.
+        """Return the body of the response to any call.
 
-        :raises CallError: when the answer is an error
+        :raises CallError: when the response is an error
         """
         if call.path == "/token" and call.method == "POST":
             return _token(call)
@@ -228,7 +222,7 @@ class Routes:
 
 
 def _query(call: Call, allowed: Collection[str] = ()) -> dict[str, str]:
-    """Return the query parameters under their camelCase names; refuse those that do not exist."""
+    """Return the query parameters by camelCase name; reject unknown ones."""
     spellings = {snake_case(name): name for name in allowed} | {name: name for name in allowed}
     unknown = [name for name in call.query if name not in spellings and name not in _SYSTEM_QUERY]
     if unknown:

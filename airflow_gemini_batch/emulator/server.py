@@ -1,4 +1,4 @@
-"""The stand-in as a server in this process.
+"""The emulator as a server in this process.
 
 ::
 
@@ -18,14 +18,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.checks import KNOWN_MODELS
-from airflow_gemini_batch.emulator.errors import CallError, invalid_argument, unknown_url
 from airflow_gemini_batch.emulator.faults.calls import FaultBook, Reply, disturbed
 from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS
 from airflow_gemini_batch.emulator.faults.plan_json import plan_from_json, plan_to_json
 from airflow_gemini_batch.emulator.http_server import LoopbackServer
-from airflow_gemini_batch.emulator.job_clock import IMMEDIATE
-from airflow_gemini_batch.emulator.job_store import Abandoned, JobStore
+from airflow_gemini_batch.emulator.protocol.errors import CallError, invalid_argument, unknown_url
 from airflow_gemini_batch.emulator.routes import Routes, Settings
+from airflow_gemini_batch.emulator.running.job_clock import IMMEDIATE
+from airflow_gemini_batch.emulator.running.job_store import Abandoned, JobStore
 from airflow_gemini_batch.emulator.running.rows import Habits
 from airflow_gemini_batch.emulator.running.runner import Runner
 from airflow_gemini_batch.exceptions import InvalidParameterError
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from airflow_gemini_batch.emulator.faults.plan import FaultPlan
-    from airflow_gemini_batch.emulator.job_clock import Pace
     from airflow_gemini_batch.emulator.routes import Call
+    from airflow_gemini_batch.emulator.running.job_clock import Pace
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ _KEPT_REQUESTS = 100_000
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """A request that the emulator has answered.
+    """A request that the emulator has handled.
 
-    :param body: the parsed JSON; None when there was none, and for ``/token``, whose form is a secret
-    :param status: HTTP status of the answer; 0 when there was none, because of a fault
-    :param answer: the JSON body of the answer
-    :param faults: kinds of the faults that hit it; with ``reset``, the caller has not seen the answer
+    :param body: the parsed JSON; None when there was none, and for ``/token``, whose form is secret
+    :param status: HTTP status of the response; 0 when a fault ended the request before it took effect
+    :param answer: the JSON body of the response
+    :param faults: kinds of the faults that hit the request; with ``reset``, the caller got no response
     """
 
     method: str
@@ -64,18 +64,18 @@ class RecordedRequest:
 
 
 class Emulator:
-    """The Vertex batch API on 127.0.0.1, in threads of this process.
+    """The Vertex AI batch API on 127.0.0.1, in threads of this process.
 
-    It reads input and writes output where ``STORAGE_EMULATOR_HOST`` and ``BIGQUERY_EMULATOR_HOST`` point when
-    a job runs, and nowhere else: without them, jobs fail.
+    Jobs read input and write output only at ``STORAGE_EMULATOR_HOST`` and ``BIGQUERY_EMULATOR_HOST``, which
+    are read when a job runs; without them, jobs fail.
 
-    :param port: 0 for a free one
-    :param pace: of jobs that do not choose their own with the label ``emulator-pace``
-    :param models: ids of the publisher models that exist; others are a 404
-    :param seed: another seed gives other answers and another order of the output
-    :param habits: what the service does to rows
-    :param projects: the only projects that may be used, others are a 403; None means any
-    :param creates_per_minute: more creates in a project and location are a 429; None means no limit
+    :param port: 0 chooses a free port
+    :param pace: how fast jobs advance, unless they set the label ``emulator-pace``
+    :param models: ids of the publisher models that exist; any other is a 404
+    :param seed: changes the answers and the order of the output
+    :param habits: how output rows differ from input rows
+    :param projects: the only projects that callers may use, any other is a 403; None allows all
+    :param creates_per_minute: limit per project and location, above it a 429; None means no limit
     :param faults: what goes wrong, and when
     """
 
@@ -112,17 +112,17 @@ class Emulator:
 
     @property
     def jobs(self) -> tuple[dict[str, Any], ...]:
-        """The jobs as REST shows them, oldest first. Looking here does not count as a read."""
+        """The jobs as REST resources, oldest first. Accessing them does not count as a read of a job."""
         return tuple(job.look() for job in reversed(self._jobs.newest_first()))
 
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
-        """The requests that were answered, oldest first."""
+        """The handled requests, oldest first."""
         return tuple(self._recorded)
 
     @property
     def faults(self) -> FaultPlan:
-        """What goes wrong; calls and jobs are counted from when it was set."""
+        """The fault plan; setting it restarts the counting of calls and jobs."""
         return self._book.plan
 
     @faults.setter
@@ -130,9 +130,9 @@ class Emulator:
         self._book.plan = plan
 
     def clear(self) -> None:
-        """Forget all jobs and requests, end the jobs that run and the calls that stall.
+        """Delete all jobs and recorded requests; end running jobs and stalled calls.
 
-        The fault plan is again the one that the emulator was made with.
+        Also restores the fault plan that was passed to the constructor.
         """
         self._end_stalls()
         self._jobs.clear()
@@ -145,12 +145,12 @@ class Emulator:
         self._cleared = threading.Event()
 
     def start(self) -> Emulator:
-        """Start to serve.
+        """Start serving.
 
-        :raises OSError: when the port is taken
+        :raises OSError: when the port is in use
         """
         if not self._server:
-            self._server = LoopbackServer(("127.0.0.1", self._port), self)
+            self._server = LoopbackServer(self._port, self._handle)
             self._thread = threading.Thread(
                 target=self._server.serve_forever, args=(0.02,), name="gemini-batch-emulator", daemon=True
             )
@@ -158,7 +158,7 @@ class Emulator:
         return self
 
     def stop(self) -> None:
-        """Stop to serve and end all jobs; more than once does no harm."""
+        """Stop serving and end all jobs; safe to call more than once."""
         server, self._server = self._server, None
         self._end_stalls()
         if server:
@@ -179,8 +179,8 @@ class Emulator:
     ) -> None:
         self.stop()
 
-    def handle(self, call: Call) -> Reply:
-        """Answer a call, disturbed as the fault plan says, and record it."""
+    def _handle(self, call: Call) -> Reply:
+        """Answer a call, apply the faults that the plan has for it, and record it."""
         if call.path == FAULTS_PATH:
             return self._answered(partial(self._plan_of, call))
         call = replace(call, faults=self._book.next_call(call.route))
@@ -202,11 +202,11 @@ class Emulator:
         except CallError as error:
             return Reply(error.code, error.body())
         except Exception:
-            log.exception("The emulator could not answer")
+            log.exception("The emulator failed to handle the request")
             return Reply(500, CallError(500, "INTERNAL", "Internal error encountered.").body())
 
     def _plan_of(self, call: Call) -> dict[str, Any]:
-        """Read, set or drop the fault plan."""
+        """Get, set or delete the fault plan."""
         if call.method == "PUT":
             try:
                 self.faults = plan_from_json(call.content)

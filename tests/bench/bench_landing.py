@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.local_stack.stack import StackAddresses
 
 ROWS = 200_000
-MIN_ROWS_PER_SECOND = 15_000
+MIN_ROWS_PER_SECOND = 10_000
 MAX_GROWTH_MB = 15
 WORDS = ["batch", "gemini", "vertex", "table", "column", "airflow", "operator", "trigger", "dataset"]
 COLUMNS = (3, 20)

@@ -61,7 +61,7 @@ def test_the_command_takes_a_fault_plan(tmp_path: Path) -> None:
         (["--pace", "soon"], "--pace='soon': give immediate"),
         (["--port", "http"], "invalid int value"),
         (["--faults", "no-such-file.json"], "--faults='no-such-file.json': No such file"),
-        (["--faults", __file__], "--faults='…': it is not JSON"),
+        (["--faults", __file__], "--faults='…': invalid JSON"),
     ],
 )
 def test_bad_arguments_are_explained(arguments: list[str], complaint: str) -> None:

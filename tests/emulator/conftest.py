@@ -1,4 +1,4 @@
-"""An emulator for each test, and ways to call it."""
+"""An emulator for each test, and clients for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def http(emulator: Emulator) -> Http:
 
 @pytest.fixture
 def create(http: Http) -> Callable[..., dict[str, Any]]:
-    """Create a job that, unless told otherwise, stays PENDING; return its resource."""
+    """Return a function that creates a job, which by default stays PENDING, and returns its resource."""
 
     def make(pace: str = "reads-1000", **fields: Any) -> dict[str, Any]:
         labels = {"emulator-pace": pace, **fields.pop("labels", {})}

@@ -1,4 +1,4 @@
-"""The methods over plain HTTP: what they take, what they answer, how they refuse."""
+"""The API methods over plain HTTP: requests, responses and errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.emulator.job_clock import Pace
+from airflow_gemini_batch.emulator.running.job_clock import Pace
 from airflow_gemini_batch.emulator.server import Emulator, RecordedRequest
 
 from .wire import PARENT, Http, job_body, violations_of_answers
@@ -31,7 +31,7 @@ def error_of(answer: tuple[int, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta1"])
-def test_a_created_job_is_answered_as_pending_and_can_be_read(emulator: Emulator, version: str) -> None:
+def test_a_created_job_is_pending_and_can_be_read(emulator: Emulator, version: str) -> None:
     call = Http(emulator.url, version)
     labels = {"emulator-pace": "reads-9", "team": "red"}
     status, created = call("POST", "", job_body(labels=labels))
@@ -45,7 +45,7 @@ def test_a_created_job_is_answered_as_pending_and_can_be_read(emulator: Emulator
     assert {name: read[name] for name in created} == created
 
 
-def test_names_are_unique_and_look_like_the_services(create: Create) -> None:
+def test_job_names_are_unique_and_have_the_services_format(create: Create) -> None:
     names = {create()["name"].rsplit("/", 1)[-1] for _ in range(20)}
     assert len(names) == 20
     assert all(name.isdigit() and len(name) == 19 for name in names)
@@ -149,7 +149,7 @@ def test_a_tuned_model_lives_in_its_location(http: Http) -> None:
         ({"labels": {"emulator-pace": "soon"}}, "labels.emulator-pace='soon'"),
     ],
 )
-def test_a_body_that_cannot_work_is_a_400(http: Http, change: dict[str, Any], complaint: str) -> None:
+def test_an_invalid_body_is_a_400(http: Http, change: dict[str, Any], complaint: str) -> None:
     error = error_of(http("POST", "", {**job_body(), **change}))
     assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
     assert complaint in error["message"]
@@ -157,30 +157,30 @@ def test_a_body_that_cannot_work_is_a_400(http: Http, change: dict[str, Any], co
     assert error["details"][0]["fieldViolations"]
 
 
-def test_all_that_is_wrong_is_said_at_once(http: Http) -> None:
+def test_all_problems_are_reported_together(http: Http) -> None:
     violations = error_of(http("POST", "", {"foo": 1, "bar": 2}))["details"][0]["fieldViolations"]
     assert len(violations) == 2
     assert error_of(http("POST", "", {}))["message"].count("Required field is not set.") == 4
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
-def test_a_body_that_is_no_json_object_is_a_400(http: Http, content: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_a_400(http: Http, content: bytes) -> None:
     assert "Invalid JSON payload received" in error_of(http("POST", "", content))["message"]
 
 
-def test_what_only_the_service_writes_is_ignored(create: Create) -> None:
+def test_read_only_fields_are_ignored(create: Create) -> None:
     job = create(state="JOB_STATE_SUCCEEDED", name="mine", completionStats={"successfulCount": 5})
     assert job["state"] == "JOB_STATE_PENDING"
     assert job["name"] != "mine"
     assert "completionStats" not in job
 
 
-def test_without_a_token_nothing_is_answered(http: Http) -> None:
+def test_a_call_without_a_token_is_a_401(http: Http) -> None:
     assert error_of(http("GET", token=None))["status"] == "UNAUTHENTICATED"
     assert error_of(http("GET", token=""))["code"] == 401
 
 
-def test_tokens_are_given_and_their_assertions_forgotten(emulator: Emulator, http: Http) -> None:
+def test_tokens_are_issued_and_assertions_are_not_recorded(emulator: Emulator, http: Http) -> None:
     form = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=secret"
     status, answer = http("POST", "/token", form, token=None)
     assert status == 200
@@ -201,7 +201,7 @@ def test_tokens_are_given_and_their_assertions_forgotten(emulator: Emulator, htt
         ("PUT", ""),
     ],
 )
-def test_what_no_method_answers_is_a_404(http: Http, method: str, path: str) -> None:
+def test_an_unknown_method_is_a_404(http: Http, method: str, path: str) -> None:
     status, body = http(method, path)
     assert status == 404
     assert "was not found on this server" in body["error"]["message"]
@@ -219,7 +219,7 @@ def test_a_job_belongs_to_its_location(http: Http, create: Create) -> None:
     assert http("GET", f"/v1/{elsewhere}")[0] == 404
 
 
-def test_a_project_that_may_not_be_used_is_a_403(emulator: Emulator) -> None:
+def test_a_forbidden_project_is_a_403(emulator: Emulator) -> None:
     with Emulator(projects={"mine"}) as strict:
         call = Http(strict.url)
         error = error_of(call("POST", "", job_body()))
@@ -254,10 +254,12 @@ class TestList:
         assert [job["name"] for job in answer["batchPredictionJobs"]] == names[::-1]
         assert "nextPageToken" not in answer
 
-    def test_nothing_is_an_empty_object(self, http: Http) -> None:
+    def test_an_empty_list_is_an_empty_object(self, http: Http) -> None:
         assert http("GET") == (200, {})
 
-    def test_pages_hold_each_job_once_though_jobs_are_added(self, http: Http, create: Create) -> None:
+    def test_pages_contain_each_job_exactly_once_while_jobs_are_added(
+        self, http: Http, create: Create
+    ) -> None:
         names = [create()["name"] for _ in range(5)]
         seen, token = [], ""
         for _ in range(3):
@@ -280,7 +282,7 @@ class TestList:
         assert len(http("GET", pageSize=1000)[1]["batchPredictionJobs"]) == 100
 
     @pytest.mark.parametrize("page_size", ["-1", "many"])
-    def test_a_page_size_that_is_none(self, http: Http, page_size: str) -> None:
+    def test_an_invalid_page_size(self, http: Http, page_size: str) -> None:
         assert (
             "Invalid value at 'page_size' (TYPE_INT32)"
             in error_of(http("GET", pageSize=page_size))["message"]
@@ -293,7 +295,7 @@ class TestList:
         for query in ({"pageToken": "nonsense"}, {"pageToken": token, "filter": "labels.a:*"}):
             assert "page token is invalid" in error_of(http("GET", pageSize=1, **query))["message"]
 
-    def test_filters_reach_all_pages(self, http: Http, create: Create) -> None:
+    def test_a_filter_applies_to_all_pages(self, http: Http, create: Create) -> None:
         wanted = [create(labels={"team": "red" if n % 2 else "blue"})["name"] for n in range(6)][1::2]
         found, token = [], ""
         for _ in range(3):
@@ -303,12 +305,12 @@ class TestList:
         assert found == wanted[::-1]
         assert token == ""
 
-    def test_a_filter_that_cannot_be_read_is_a_400(self, http: Http) -> None:
+    def test_an_invalid_filter_is_a_400(self, http: Http) -> None:
         error = error_of(http("GET", filter="nonsense"))
         assert error["status"] == "INVALID_ARGUMENT"
         assert error["message"].startswith('Invalid filter "nonsense": ')
 
-    def test_a_read_mask_leaves_the_rest_out(self, http: Http, create: Create) -> None:
+    def test_a_read_mask_omits_other_fields(self, http: Http, create: Create) -> None:
         create()
         _, answer = http("GET", readMask="name,display_name,inputConfig.instancesFormat")
         job = answer["batchPredictionJobs"][0]
@@ -325,7 +327,7 @@ class TestPace:
 
     @pytest.fixture(autouse=True)
     def _nowhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # So that these jobs fail, which needs no other server.
+        # These jobs fail, so that no other server is needed.
         monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
 
     def test_immediate(self, http: Http, create: Create) -> None:
@@ -335,7 +337,7 @@ class TestPace:
         seen = self.states(http, create("reads-2"), 6)
         assert seen == ["PENDING", "PENDING", "RUNNING", "RUNNING", "FAILED", "FAILED"]
 
-    def test_being_listed_is_being_read_and_being_filtered_out_is_not(
+    def test_a_listed_job_counts_as_read_and_a_filtered_one_does_not(
         self, http: Http, create: Create
     ) -> None:
         job = create("reads-1")
@@ -343,12 +345,14 @@ class TestPace:
         assert http("GET")[1]["batchPredictionJobs"][0]["state"] == "JOB_STATE_PENDING"
         assert self.states(http, job, 2) == ["RUNNING", "FAILED"]
 
-    def test_looking_at_the_emulator_is_no_read(self, emulator: Emulator, http: Http, create: Create) -> None:
+    def test_the_jobs_property_does_not_count_as_a_read(
+        self, emulator: Emulator, http: Http, create: Create
+    ) -> None:
         job = create("reads-1")
         assert [emulator.jobs[0]["state"] for _ in range(3)] == ["JOB_STATE_PENDING"] * 3
         assert self.states(http, job, 1) == ["PENDING"]
 
-    def test_each_state_lasts_some_time(self, http: Http, create: Create) -> None:
+    def test_each_state_lasts_for_a_time(self, http: Http, create: Create) -> None:
         job = create("milliseconds-60")
         path = f"/v1/{job['name']}"
         seen: dict[str, None] = {}
@@ -358,7 +362,7 @@ class TestPace:
         read = http("GET", path)[1]
         assert job["createTime"] < read["startTime"] < read["endTime"] == read["updateTime"]
 
-    def test_a_job_that_cannot_reach_storage_says_so(self, http: Http, create: Create) -> None:
+    def test_a_job_that_cannot_reach_storage_names_the_variable(self, http: Http, create: Create) -> None:
         _, job = http("GET", f"/v1/{create('immediate')['name']}")
         assert job["error"]["code"] == 9
         assert "STORAGE_EMULATOR_HOST" in job["error"]["message"]
@@ -367,7 +371,7 @@ class TestPace:
 
 
 class TestCancelAndDelete:
-    def test_a_pending_job_ends_cancelled(self, http: Http, create: Create) -> None:
+    def test_a_pending_job_can_be_cancelled(self, http: Http, create: Create) -> None:
         path = f"/v1/{create('reads-1')['name']}"
         assert http("POST", f"{path}:cancel", {}) == (200, {})
         assert http("POST", f"{path}:cancel", {}) == (200, {})
@@ -387,7 +391,7 @@ class TestCancelAndDelete:
         error = error_of(http("POST", f"/v1/{create()['name']}:cancel", {"force": True}))
         assert 'Unknown name "force"' in error["message"]
 
-    def test_delete_answers_an_operation_that_is_done(self, http: Http, create: Create) -> None:
+    def test_delete_returns_a_finished_operation(self, http: Http, create: Create) -> None:
         path = f"/v1/{create('immediate')['name']}"
         status, operation = http("DELETE", path)
         assert status == 200
@@ -410,13 +414,13 @@ class TestServer:
         assert post.path == f"/v1/{PARENT}/batchPredictionJobs"
         assert (get.query, get.body, get.answer) == ({"pageSize": "3"}, None, {})
 
-    def test_clear_forgets(self, emulator: Emulator, http: Http, create: Create) -> None:
+    def test_clear_deletes_jobs_and_requests(self, emulator: Emulator, http: Http, create: Create) -> None:
         job = create()
         emulator.clear()
         assert emulator.jobs == emulator.requests == ()
         assert http("GET", f"/v1/{job['name']}")[0] == 404
 
-    def test_a_connection_is_kept_and_answers_come_in_one_piece(self, emulator: Emulator) -> None:
+    def test_a_connection_is_kept_and_responses_come_in_one_packet(self, emulator: Emulator) -> None:
         connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc)
         try:
             for _ in range(3):
@@ -428,7 +432,7 @@ class TestServer:
         finally:
             connection.close()
 
-    def test_stopping_leaves_no_thread_though_jobs_wait_and_connections_are_open(self) -> None:
+    def test_stop_ends_all_threads_despite_waiting_jobs_and_open_connections(self) -> None:
         before = set(threading.enumerate())
         emulator = Emulator(pace=Pace(seconds=3600)).start()
         connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc)
@@ -458,7 +462,7 @@ class TestServer:
         assert {job["name"] for job in answer["batchPredictionJobs"]} == names
 
 
-def test_the_check_of_answers_finds_what_is_wrong() -> None:
+def test_the_check_of_responses_finds_violations() -> None:
     path = f"/v1/{PARENT}/batchPredictionJobs/1"
     wrong = [
         {"name": "x", "completionStats": {"successfulCount": 1}},

@@ -1,4 +1,4 @@
-"""Jobs against the Cloud Storage and BigQuery stand-ins: what goes in, what comes out, how they fail."""
+"""Jobs with the Cloud Storage and BigQuery stand-ins: input, output and failures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
-from airflow_gemini_batch.emulator.job_clock import IMMEDIATE, Pace
-from airflow_gemini_batch.emulator.job_store import Job, Outcome
+from airflow_gemini_batch.emulator.running.job_clock import IMMEDIATE, Pace
+from airflow_gemini_batch.emulator.running.job_store import Job, Outcome
 from airflow_gemini_batch.emulator.running.rows import Habits
 from airflow_gemini_batch.emulator.server import Emulator
 
@@ -76,7 +76,7 @@ def test_every_row_is_answered_in_another_order(
     keys = [row["key"] for row in predictions(storage_client, job)]
     assert sorted(keys) == sorted(f"k{n}" for n in range(50))
     assert keys != [f"k{n}" for n in range(50)]
-    # The package's own reader understands the resource.
+    # The provider can parse the resource.
     assert BatchJob.from_resource(job).output_location == directory
 
 
@@ -106,7 +106,7 @@ def test_a_failed_row_does_not_fail_the_job(
     assert failed[0]["response"] == {}
 
 
-def test_lines_are_split_at_newlines_alone(
+def test_lines_are_split_only_at_newlines(
     emulator: Emulator, storage_client: storage.Client, bucket: str
 ) -> None:
     rows = lines(2)
@@ -126,7 +126,7 @@ def test_lines_are_split_at_newlines_alone(
         (b"\n\n", "no rows"),
     ],
 )
-def test_a_file_that_cannot_be_imported_fails_the_job_and_nothing_runs(
+def test_a_file_that_cannot_be_imported_fails_the_job_before_any_row(
     emulator: Emulator, storage_client: storage.Client, bucket: str, content: bytes, complaint: str
 ) -> None:
     job = run(emulator, put(storage_client, f"gs://{bucket}/in", content), f"gs://{bucket}/out")
@@ -144,7 +144,7 @@ def test_an_object_that_does_not_exist(emulator: Emulator, bucket: str) -> None:
     assert f"Not found: URI gs://{bucket}/none.jsonl" in job["error"]["message"]
 
 
-def test_a_bucket_that_does_not_exist_is_found_after_create(
+def test_a_missing_bucket_fails_the_job_after_create(
     emulator: Emulator, storage_client: storage.Client, bucket: str
 ) -> None:
     source = put(storage_client, f"gs://{bucket}/in", lines(1))
@@ -256,7 +256,7 @@ class TestBigQuery:
             run(emulator, f"bq://{table}", f"bq://{dataset}.output")
         assert bigquery_client.get_table(f"{dataset}.output").num_rows == 6
 
-    def test_an_output_without_table_gets_one(
+    def test_an_output_uri_without_table_gets_one(
         self, emulator: Emulator, bigquery_client: bigquery.Client, table: str, dataset: str
     ) -> None:
         info = run(emulator, f"bq://{table}", f"bq://{dataset}")["outputInfo"]
@@ -271,7 +271,7 @@ class TestBigQuery:
     ) -> None:
         job = run(emulator, f"bq://{table}", f"gs://{bucket}/out")
         rows = sorted(predictions(storage_client, job), key=lambda row: row["id"])
-        # A table has types: its texts do not turn into numbers.
+        # A table has types, so its strings do not become numbers.
         assert [row["key"] for row in rows] == [f"00{n}" for n in range(6)]
         assert rows[0]["extra"] == {"a": [1, None]}
         assert rows[0]["day"] == "2026-01-02"
@@ -352,13 +352,13 @@ class TestBigQuery:
         assert job["completionStats"]["successfulCount"] == "5"
 
 
-def test_a_create_answers_a_job_at_its_beginning_although_it_has_ended_since() -> None:
+def test_create_returns_the_first_state_even_if_the_job_has_ended_since() -> None:
     job = Job(JobName("p", "l", "1"), 1, {}, IMMEDIATE)
     job.finish(Outcome(JobState.FAILED))
     assert job.as_created()["state"] == "JOB_STATE_PENDING"
 
 
-def test_without_bigquery_a_job_says_what_is_missing(
+def test_a_job_that_cannot_reach_bigquery_names_the_variable(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("BIGQUERY_EMULATOR_HOST")

@@ -80,11 +80,11 @@ def test_filters_that_do_not_match(text: str) -> None:
     assert not compile_filter(text)(JOB)
 
 
-def test_a_quoted_value_may_hold_quotes() -> None:
+def test_a_quoted_value_may_contain_quotes() -> None:
     assert compile_filter(r'display_name="say \"hi\""')({"displayName": 'say "hi"'})
 
 
-def test_a_job_without_labels_is_no_trouble() -> None:
+def test_a_job_without_labels() -> None:
     job: dict[str, Any] = {"displayName": "x"}
     assert not compile_filter("labels.team=red")(job)
     assert compile_filter("labels.team!=red")(job)
@@ -108,7 +108,7 @@ def test_a_job_without_labels_is_no_trouble() -> None:
         ('display_name="open', "unexpected"),
     ],
 )
-def test_what_cannot_be_read_is_explained(text: str, complaint: str) -> None:
+def test_an_invalid_filter_is_explained(text: str, complaint: str) -> None:
     with pytest.raises(
         FilterError, match=complaint.replace("(", r"\(").replace(")", r"\)").replace("*", r"\*")
     ):

@@ -1,4 +1,4 @@
-"""The emulator as the real google-genai client sees it."""
+"""The emulator with the real google-genai client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls to an emulator without any SDK, and a check of all that it answered."""
+"""Calls to an emulator without an SDK, and a check of its responses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.schema import Discovery
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ _ERROR_FIELDS = {"code", "message", "status", "details"}
 
 
 def violations_of_answers(requests: Sequence[RecordedRequest]) -> list[str]:
-    """Return where answers differ from what the discovery document says of their method."""
+    """Return the differences between responses and the discovery document."""
     found = []
     for request in requests:
         if request.path == "/token":
@@ -47,7 +47,7 @@ def violations_of_answers(requests: Sequence[RecordedRequest]) -> list[str]:
 
 @dataclass(frozen=True)
 class Http:
-    """Calls without any SDK."""
+    """An HTTP client without an SDK."""
 
     url: str
     version: str = "v1"

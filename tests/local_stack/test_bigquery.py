@@ -1,4 +1,4 @@
-"""What the launcher changes of the BigQuery stand-in leaves the answers as they were."""
+"""What the launcher changes in the BigQuery stand-in: loads of raw lines, and lookups in the catalog."""
 
 from __future__ import annotations
 
@@ -8,41 +8,6 @@ import pytest
 
 if TYPE_CHECKING:
     from google.cloud import bigquery, storage
-
-DOCUMENT = '{"text": "seven", "number": 7, "list": [1, {"x": null}], "null": null, "object": {"a b": true}}'
-PATHS = (
-    "$.text",
-    "$.number",
-    "$.list",
-    "$.list[0]",
-    "$.list[1].x",
-    "$.null",
-    "$.object",
-    '$.object."a b"',
-    "$.no",
-)
-
-
-def members(documents: str, bigquery_client: bigquery.Client, *, together: bool) -> list[list[object]]:
-    """Every path by JSON_VALUE and JSON_QUERY: in one SELECT, which is read at once, or in one for each."""
-    sources = [f"{function}(doc, '{path}')" for path in PATHS for function in ("JSON_VALUE", "JSON_QUERY")]
-    texts = [f"TO_JSON_STRING({source})" if "QUERY" in source else source for source in sources]
-    source = f"SELECT id, SAFE.PARSE_JSON(line) AS doc FROM ({documents})"
-    queries = (
-        [f"SELECT {', '.join(f'{text} AS c{n}' for n, text in enumerate(texts))} FROM ({source}) ORDER BY id"]
-        if together
-        else [f"SELECT {text} AS c FROM ({source}) ORDER BY id" for text in texts]
-    )
-    answers = [list(bigquery_client.query_and_wait(query)) for query in queries]
-    return [[value for rows in answers for value in rows[row].values()] for row in range(len(answers[0]))]
-
-
-def test_members_read_at_once_are_those_read_one_by_one(bigquery_client: bigquery.Client) -> None:
-    lines = [DOCUMENT, "[1]", '"text"', "null", '{"text": ["a"], "list": {"x": 1}}', "{broken"]
-    documents = " UNION ALL ".join(f"SELECT {n} AS id, r'''{line}''' AS line" for n, line in enumerate(lines))
-    together = members(documents, bigquery_client, together=True)
-    assert together == members(documents, bigquery_client, together=False)
-    assert together[0][:4] == ["seven", '"seven"', "7", "7"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +24,7 @@ def test_members_read_at_once_are_those_read_one_by_one(bigquery_client: bigquer
     ],
     ids=["plain", "mixed ends", "empty lines", "not UTF-8", "empty", "only ends", "quotes", "long"],
 )
-def test_lines_are_loaded_as_they_are(
+def test_lines_are_loaded_unchanged(
     content: bytes,
     lines: list[str],
     bucket: str,
@@ -72,18 +37,14 @@ def test_lines_are_loaded_as_they_are(
     assert [row.line for row in bigquery_client.list_rows(f"{dataset}.t")] == lines
 
 
-def test_an_object_that_is_not_there_is_named(
-    bucket: str, dataset: str, bigquery_client: bigquery.Client
-) -> None:
+def test_a_missing_object_is_named(bucket: str, dataset: str, bigquery_client: bigquery.Client) -> None:
     from google.api_core.exceptions import GoogleAPICallError
 
     with pytest.raises(GoogleAPICallError, match=r"nothing\.jsonl"):
         load(f"gs://{bucket}/nothing.jsonl", dataset, bigquery_client)
 
 
-def test_tables_and_views_are_found_as_long_as_they_are_there(
-    dataset: str, bigquery_client: bigquery.Client
-) -> None:
+def test_tables_and_views_are_found_while_they_exist(dataset: str, bigquery_client: bigquery.Client) -> None:
     from google.api_core.exceptions import NotFound
 
     def there() -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_gemini_batch.emulator.schema import Discovery
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.exceptions import InvalidParameterError, ResponseSchemaError
 from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_gemini_batch.emulator.schema import Discovery
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.exceptions import MediaError
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.media import MediaFolder

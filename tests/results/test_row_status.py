@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_gemini_batch.emulator.schema import Discovery
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.results.row_status import FINISH_REASONS, RowStatus, status_of
 
 

@@ -1,1 +1,1 @@
-"""What the stand-in answers to a request."""
+"""Generates the response to a request."""

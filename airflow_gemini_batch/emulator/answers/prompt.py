@@ -1,4 +1,4 @@
-"""What a request says: its fields in either spelling, its text, and the tokens of each modality."""
+"""Reads a request: fields in either spelling, text, and tokens per modality."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.schema import snake_case
+from airflow_gemini_batch.emulator.protocol.schema import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# About what the models count for a picture, a minute of sound or of film, a page.
+# Roughly what models count for an image, a minute of video or audio, a page.
 _MEDIA_TOKENS = {"image": ("IMAGE", 258), "video": ("VIDEO", 1290), "audio": ("AUDIO", 1920)}
 _DOCUMENT_TOKENS = ("DOCUMENT", 258)
 
-# Long prompts are read in part: an answer needs only some of their words.
+# Only the start of long prompts is read: an answer needs only some of the words.
 _READ_CHARACTERS = 1500
 _LABEL = re.compile(r"[A-Za-z][\w .-]{0,40}$")
 _SENTENCES = 4
@@ -26,7 +26,7 @@ _WORD = re.compile(r"[^\W\d_][\w'-]{2,}")
 
 
 def member(message: Any, name: str) -> Any:
-    """Return a field of a message, given by its camelCase name and written in either spelling."""
+    """Return a field of a message by its camelCase name, also if the message has it in snake_case."""
     if not isinstance(message, dict):
         return None
     value = message.get(name)
@@ -34,14 +34,14 @@ def member(message: Any, name: str) -> Any:
 
 
 def elements(value: Any) -> list[Any]:
-    """Return a repeated field as a list; the service takes one element for a list of one."""
+    """Return a repeated field as a list; like the service, accept a single element for a list of one."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
 
 
 def parts_of(request: Mapping[str, Any], *, system: bool = True) -> Iterator[Mapping[str, Any]]:
-    """Yield the parts of a request, those of the system instruction first."""
+    """Yield the parts of a request, starting with the system instruction."""
     messages = elements(member(request, "systemInstruction")) if system else []
     for message in [*messages, *elements(member(request, "contents"))]:
         for part in elements(member(message, "parts")):
@@ -50,12 +50,12 @@ def parts_of(request: Mapping[str, Any], *, system: bool = True) -> Iterator[Map
 
 
 def count_tokens(text: str) -> int:
-    """Return about how many tokens a text has: four characters each."""
+    """Estimate the tokens of a text, at four characters each."""
     return -(-len(text) // 4)
 
 
 def prompt_tokens(request: Mapping[str, Any]) -> dict[str, int]:
-    """Return the tokens of a request by modality, ``TEXT`` first."""
+    """Estimate the tokens of a request by modality, ``TEXT`` first."""
     tokens = {"TEXT": 0}
     for part in parts_of(request):
         tokens["TEXT"] += count_tokens(part.get("text") or "")
@@ -69,25 +69,25 @@ def prompt_tokens(request: Mapping[str, Any]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text that a request asks about, and what an answer can be made of."""
+    """The text of a request, split into pieces for building an answer."""
 
     text: str
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> Prompt:
-        """Take the text of the contents; the system instruction says how to answer, not about what."""
+        """Return the prompt of a request, without the system instruction, which says only how to answer."""
         texts = [part.get("text") or "" for part in parts_of(request, system=False)]
         return cls("\n\n".join(texts)[:_READ_CHARACTERS])
 
     @cached_property
     def labelled(self) -> dict[str, str]:
-        """What the lines of the form ``Label: value`` say, by label in lower case."""
+        """The values of lines ``Label: value``, by label in lowercase."""
         pairs = (_split_label(line) for line in self.text.split("\n"))
         return {label.lower(): value for label, value in pairs if label and value}
 
     @cached_property
     def sentences(self) -> list[str]:
-        """The first sentences of what is asked about: of what follows the question, if anything does."""
+        """The first sentences after the first paragraph, which usually is the question; else those of it."""
         question, *about = self.text.split("\n\n")
         found: list[str] = []
         for paragraph in about or [question]:
@@ -99,12 +99,12 @@ class Prompt:
 
     @cached_property
     def words(self) -> list[str]:
-        """Its words, each once, in order."""
+        """The distinct words in order."""
         return list(dict.fromkeys(_WORD.findall(self.text))) or ["nothing"]
 
     @cached_property
     def vocabulary(self) -> frozenset[str]:
-        """Its words in lower case."""
+        """The words in lowercase."""
         return frozenset(map(str.lower, self.words))
 
 
@@ -118,7 +118,7 @@ def _split_label(line: str) -> tuple[str, str]:
 
 
 def _sentences_of(paragraph: str) -> list[str]:
-    """Return the sentences of a paragraph; lines with a label stand alone, lines of markup are left out."""
+    """Return the sentences of a paragraph; lines with a label are separate, lines of markup are skipped."""
     pieces = [""]
     for line in paragraph.split("\n"):
         label, value = _split_label(line)

@@ -1,4 +1,4 @@
-"""What the model answers: a GenerateContentResponse that the request and a seed determine."""
+"""Generates a GenerateContentResponse, determined by the request and a seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROLES = ("user", "model")
 
 
 class RowError(Exception):
-    """The model refuses a request; the row fails, the job does not."""
+    """The model rejects a request: the row fails, but not the job."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -40,9 +40,9 @@ class _Thoughts:
 
 
 def check_request(request: Mapping[str, Any]) -> None:
-    """Check what the types of the fields do not say.
+    """Check the rules of the model that field types do not express.
 
-    :raises RowError: when the model would refuse it
+    :raises RowError: when the model would reject the request
     """
     contents = elements(member(request, "contents"))
     if not contents:
@@ -60,10 +60,10 @@ def check_request(request: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the ``generationConfig`` of a request asks for; the same for many requests, so read once.
+    """The parsed ``generationConfig`` of a request; many requests share one.
 
-    :param thinks: whether tokens are spent on thoughts
-    :param thinking_budget: at most how many; None for no limit
+    :param thinks: whether thinking tokens are counted
+    :param thinking_budget: maximum number of thinking tokens; None for no limit
     """
 
     mime_type: str = "text/plain"
@@ -76,7 +76,7 @@ class Plan:
 
     @classmethod
     def of(cls, config: Any) -> Plan:
-        """Read a ``generationConfig`` that has the right fields and types."""
+        """Parse a ``generationConfig`` whose field names and types are already valid."""
         schema, mime_type = _response_format(config)
         limit = member(config, "maxOutputTokens")
         thinking = member(config, "thinkingConfig")
@@ -93,13 +93,13 @@ class Plan:
 
 
 def answer(request: Mapping[str, Any], plan: Plan, digest: bytes, model: str, created: str) -> dict[str, Any]:
-    """Return the response to a request that ``check_request`` let through.
+    """Return the response to a request that passed ``check_request``.
 
-    :param plan: what its ``generationConfig`` asks for
-    :param digest: 32 bytes that stand for the request and the seed
+    :param plan: its parsed ``generationConfig``
+    :param digest: 32-byte hash of the request and the seed
     :param model: id of the model, for ``modelVersion``
     :param created: ``createTime``
-    :raises RowError: when the response schema has no value
+    :raises RowError: when no value matches the response schema
     """
     random = Random(int.from_bytes(digest[:16], "big"))  # noqa: S311
     prompt = Prompt.of(request)
@@ -161,14 +161,14 @@ def _text(plan: Plan, prompt: Prompt, random: Random) -> str:
 
 
 def _response_format(config: Any) -> tuple[Any, str]:
-    """Return the schema that the answer must obey, if any, and its MIME type."""
+    """Return the response schema, or None, and the MIME type."""
     mime_type = str(member(config, "responseMimeType") or "text/plain")
     for name in ("responseSchema", "responseJsonSchema"):
         if schema := member(config, name):
             return schema, mime_type
     for given in elements(member(config, "responseFormat")):
         if text := member(given, "text"):
-            # Here the type is a name, APPLICATION_JSON, and not a MIME type.
+            # Here the type is an enum name such as APPLICATION_JSON, not a MIME type.
             return text.get("schema"), str(member(text, "mimeType") or mime_type).lower().replace("_", "/")
     return None, mime_type
 
@@ -176,22 +176,22 @@ def _response_format(config: Any) -> tuple[Any, str]:
 def _usage(
     request: Mapping[str, Any], candidates: list[dict[str, Any]], thoughts: _Thoughts
 ) -> dict[str, Any]:
-    asked = prompt_tokens(request)
-    answered = sum(
+    prompt_details = prompt_tokens(request)
+    output = sum(
         count_tokens(part["text"])
         for candidate in candidates
         for part in candidate["content"].get("parts", [])
         if not part.get("thought")
     )
-    prompt = sum(asked.values())
+    prompt = sum(prompt_details.values())
     usage = {
-        "billablePromptUsage": {"textCount": asked["TEXT"] * 4},
-        "candidatesTokenCount": answered,
-        "candidatesTokensDetails": [{"modality": "TEXT", "tokenCount": answered}],
+        "billablePromptUsage": {"textCount": prompt_details["TEXT"] * 4},
+        "candidatesTokenCount": output,
+        "candidatesTokensDetails": [{"modality": "TEXT", "tokenCount": output}],
         "promptTokenCount": prompt,
-        "promptTokensDetails": [{"modality": m, "tokenCount": n} for m, n in asked.items() if n],
+        "promptTokensDetails": [{"modality": m, "tokenCount": n} for m, n in prompt_details.items() if n],
         "thoughtsTokenCount": thoughts.tokens,
-        "totalTokenCount": prompt + answered + thoughts.tokens,
+        "totalTokenCount": prompt + output + thoughts.tokens,
         "trafficType": "ON_DEMAND",
     }
     return {name: value for name, value in usage.items() if value}

@@ -1,4 +1,4 @@
-"""Texts and numbers of an answer: texts in a format, or in words of the prompt that suit their name."""
+"""Generates strings and numbers: strings in a given format, or from words of the prompt that fit the name."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ _SECONDS = 6 * 365 * 86400
 
 
 class SchemaError(ValueError):
-    """The schema has no value, or none that can be found: a type that does not exist, a ref to nowhere."""
+    """No value matches the schema, or the schema is invalid: an unknown type, a dangling ``$ref``."""
 
 
 def field_tokens(name: str) -> frozenset[str]:
-    """Return the words of a name, in lower case: ``oneLine_summary`` → one, line, summary."""
+    """Return the words of a name in lowercase: ``oneLine_summary`` → one, line, summary."""
     return frozenset(token.lower() for token in _TOKEN.findall(name))
 
 
 def text_maker(schema: Mapping[str, Any], name: str) -> TextMaker:
-    """Return a function that makes texts for a schema of type string.
+    """Return a function that generates strings for a schema of type string.
 
-    :param name: what the text is called: a summary is a sentence, a title is short
+    :param name: property name: a summary becomes a sentence, a title is short
     """
     form = schema.get("format")
-    make = _FORMATS.get(str(form)) or _spoken(field_tokens(name))
+    make = _FORMATS.get(str(form)) or _from_prompt(field_tokens(name))
     least, most = int(schema.get("minLength") or 0), schema.get("maxLength")
     if not least and most is None:
         return make
@@ -61,7 +61,7 @@ def text_maker(schema: Mapping[str, Any], name: str) -> TextMaker:
     return make_within
 
 
-def _spoken(hints: frozenset[str]) -> TextMaker:
+def _from_prompt(hints: frozenset[str]) -> TextMaker:
     def make(prompt: Prompt, random: Random) -> str:
         for label, value in prompt.labelled.items():
             if not hints.isdisjoint(label.split()):
@@ -115,9 +115,9 @@ _FORMATS: dict[str, TextMaker] = {
 
 
 def number_maker(schema: Mapping[str, Any], name: str, *, whole: bool) -> Callable[[Random], float]:
-    """Return a function that makes numbers between minimum and maximum.
+    """Return a function that generates numbers between minimum and maximum.
 
-    :raises SchemaError: when there is none
+    :raises SchemaError: when there is no such number
     """
     low, high = _bounds(schema, whole=whole, span=1 if field_tokens(name) & _SHARE_FIELDS else 100)
     step = schema.get("multipleOf") or (1 if whole else None)

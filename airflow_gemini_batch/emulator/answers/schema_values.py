@@ -1,8 +1,8 @@
-"""Values that obey a response schema, made of the words of the prompt.
+"""Generates values that match a response schema, from the words of the prompt.
 
-Both forms are read: the service's ``responseSchema`` (types in capitals, ``nullable``,
+Supports both forms: the service's ``responseSchema`` (types in capitals, ``nullable``,
 ``propertyOrdering``) and JSON Schema (``responseJsonSchema``: lists of types, ``$ref``, ``const``, ``oneOf``,
-``allOf``, ``prefixItems``, ``additionalProperties``). Not obeyed: ``pattern``, ``not``, ``if``,
+``allOf``, ``prefixItems``, ``additionalProperties``). Ignored: ``pattern``, ``not``, ``if``,
 ``dependent…``, ``contains``.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-# Deeper than this, what may be left out is left out, so that recursive schemas end.
+# Below this depth, optional members are omitted so that recursive schemas end.
 _SHALLOW = 6
 _DEEPEST = 60
 _TYPES = frozenset(("object", "array", "string", "boolean", "integer", "number", "null"))
@@ -46,7 +46,7 @@ _Make = Callable[[_Context, int], Any]
 
 
 class SchemaValues:
-    """Makes values that obey one schema, which is read once."""
+    """Generates values for one schema, which is parsed only once."""
 
     def __init__(self, schema: Schema) -> None:
         self._root = schema
@@ -54,18 +54,18 @@ class SchemaValues:
         self._make: _Make | None = None
 
     def value(self, prompt: Prompt, random: Random) -> Any:
-        """Return a value; the same for the same prompt and random state.
+        """Return a value, determined by the prompt and the random state.
 
-        :raises SchemaError: when there is none
+        :raises SchemaError: when no value matches the schema
         """
         if self._make is None:
             self._make = self._read(self._root, "")
         return self._make(_Context(prompt, random), 0)
 
     def _read(self, schema: Any, name: str) -> _Make:
-        """Turn a schema into a function that makes its values.
+        """Compile a schema into a function that generates values.
 
-        :param name: what the value is called, a hint at what it should say
+        :param name: property name, a hint for the content
         """
         schema = self._resolved(schema)
         if reference := reference_of(schema):
@@ -104,7 +104,7 @@ class SchemaValues:
         return lambda context, _depth: make_number(context.random)
 
     def _resolved(self, schema: Any) -> Schema:
-        """Merge ``allOf``, and what stands beside a ``$ref``; a bare reference stays."""
+        """Merge ``allOf`` and the members next to a ``$ref``; keep a ``$ref`` without other members."""
         for _ in range(_DEEPEST):
             if not isinstance(schema, dict):
                 return {}
@@ -135,17 +135,17 @@ class SchemaValues:
 
     def _reference(self, reference: str, name: str) -> _Make:
         def make(context: _Context, depth: int) -> Any:
-            # Read when it is first needed: the schema may refer to itself.
+            # Compiled on first use because the schema may refer to itself.
             if (reference, name) not in self._made:
                 self._made[reference, name] = self._read(self._referenced(reference), name)
             return self._made[reference, name](context, depth + 1 if depth < _SHALLOW else _deeper(depth))
 
         return make
 
-    def _branches(self, beside: Schema, branches: Sequence[Any], name: str) -> _Make:
-        """Choose among ``anyOf``: null seldom, and deep down what is simplest."""
+    def _branches(self, shared: Schema, branches: Sequence[Any], name: str) -> _Make:
+        """Choose a branch of ``anyOf``: rarely null; at depth, the simplest."""
         values = [b for b in branches if not (isinstance(b, dict) and _is_null(b))]
-        makers = [self._read(_merge(beside, self._resolved(b)) if beside else b, name) for b in values]
+        makers = [self._read(_merge(shared, self._resolved(b)) if shared else b, name) for b in values]
         sizes = [len(str(b)) + 1000 * ("ref" in str(b)) for b in values]
         simplest = makers[sizes.index(min(sizes))] if makers else None
         has_null = len(values) < len(branches)
@@ -209,7 +209,7 @@ class SchemaValues:
                     break
                 make_item = first[len(made)] if len(made) < len(first) else rest
                 item = make_item(context, below) if make_item else None
-                # Texts that repeat are allowed, and only used when no others turn up.
+                # Strings may repeat, but only if there are no others.
                 must_differ = schema.get("uniqueItems") or (isinstance(item, str) and attempt < length * 10)
                 if not must_differ or item not in made:
                     made.append(item)
@@ -227,7 +227,7 @@ def _deeper(depth: int) -> int:
 
 
 def _choice(values: Sequence[Any]) -> _Make:
-    """Choose the value that the prompt speaks of, or any."""
+    """Choose a value with a word of the prompt, else any."""
     tokens = [(value, field_tokens(value) if isinstance(value, str) else frozenset()) for value in values]
 
     def make(context: _Context, _depth: int) -> Any:
@@ -263,7 +263,7 @@ def _is_null(schema: Schema) -> bool:
 
 
 def _whole(schema: Schema, key: str, default: int) -> int:
-    """Return a count; the service's own form has its int64 in quotes."""
+    """Return an integer keyword; the service writes int64 as strings."""
     value = schema.get(key)
     return default if value is None else int(value)
 

@@ -1,1 +1,1 @@
-"""What goes wrong, when a test asks for it."""
+"""Faults that tests inject."""

@@ -1,4 +1,4 @@
-"""Does to calls what a fault plan decides: refuses, resets, stalls, cuts lists short."""
+"""Applies a fault plan to calls: error statuses, resets, stalls, truncated lists."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS, CallFaultKind, Route
+from airflow_gemini_batch.emulator.protocol import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ REFUSED_TOKEN = "ya29.refused"  # noqa: S105
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back over the wire.
+    """The response to a call.
 
-    :param status: 0 when the call was cut off before it took effect
-    :param answer: JSON, or text for a page in HTML
-    :param resets: the connection is reset instead
-    :param trickle: over how many seconds the answer is sent
+    :param status: HTTP status; 0 when a fault ended the call before it took effect
+    :param answer: a JSON value, or the text of an HTML page
+    :param resets: reset the connection instead of sending a response
+    :param trickle: seconds over which the response is sent
     """
 
     status: int
@@ -36,9 +36,9 @@ class Reply:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What goes wrong with one job.
+    """The part of a fault plan that applies to one job.
 
-    :param number: of the job, among those that were created since the plan was set
+    :param number: the job's number from 1 among the jobs created since the plan was set
     """
 
     plan: FaultPlan = NO_FAULTS
@@ -46,21 +46,21 @@ class JobPlan:
 
     @property
     def fault(self) -> JobFault | None:
-        """What hits the job as a whole."""
+        """The fault of the job as a whole, if any."""
         return self.plan.of_job(self.number)
 
     def of_row(self, row: int) -> tuple[RowFaultKind, ...]:
-        """What hits a row, by its number from 1."""
+        """Return the faults of an input row, by its number from 1."""
         return self.plan.of_row(self.number, row)
 
     @property
     def seed(self) -> str:
-        """Where chance decides how a row is hit."""
+        """Seed for the random choices in how a row is changed."""
         return f"{self.plan.seed}/{self.number}"
 
 
 class FaultBook:
-    """A plan, and how many calls and jobs there were since it was set; safe to use from many threads."""
+    """A fault plan, and the number of calls and jobs since it was set; thread-safe."""
 
     def __init__(self, plan: FaultPlan = NO_FAULTS) -> None:
         self._lock = threading.Lock()
@@ -70,7 +70,7 @@ class FaultBook:
 
     @property
     def plan(self) -> FaultPlan:
-        """What goes wrong; counting begins anew when it is set."""
+        """The fault plan; setting it restarts the counting."""
         return self._plan
 
     @plan.setter
@@ -81,7 +81,7 @@ class FaultBook:
             self._jobs = 0
 
     def next_call(self, route: Route | None) -> tuple[CallFault, ...]:
-        """Count a call, and return what hits it."""
+        """Count a call, and return its faults."""
         if route is None:
             return ()
         with self._lock:
@@ -90,7 +90,7 @@ class FaultBook:
             return self._plan.of_call(route, self._counts[route], self._counts[Route.ANY])
 
     def next_job(self) -> JobPlan:
-        """Count a job, and return what hits it."""
+        """Count a job, and return its part of the plan."""
         with self._lock:
             self._jobs += 1
             return JobPlan(self._plan, self._jobs)
@@ -102,9 +102,9 @@ def disturbed(
     answer: Callable[[], Reply],
     pause: Callable[[float], object],
 ) -> Reply:
-    """Answer a call as its faults demand.
+    """Answer a call and apply its faults.
 
-    :param answer: lets the call take effect
+    :param answer: executes the call
     :param pause: waits the given seconds
     """
     if reply := _interrupted([fault for fault in faults if not fault.after], route, pause):
@@ -112,7 +112,7 @@ def disturbed(
     reply = answer()
     lost = _interrupted([fault for fault in faults if fault.after], route, pause)
     if lost:
-        # What was done stays on record; only the answer is another one.
+        # A reset keeps the real response, so that the record shows what the call did.
         return replace(reply, resets=True) if lost.resets else lost
     for fault in faults:
         if fault.kind is CallFaultKind.TRICKLE:
@@ -139,6 +139,6 @@ def _interrupted(
             return Reply(0, None, resets=True)
         if fault.kind is CallFaultKind.STATUS:
             error = errors.of_status(fault.status, at_token_endpoint=route is Route.TOKEN)
-            # The front end answers 502 itself, with a page and not in JSON.
+            # A 502 comes from Google's front end, which sends an HTML page instead of JSON.
             return Reply(fault.status, errors.BAD_GATEWAY_PAGE if fault.status == 502 else error.body())
     return None

@@ -1,36 +1,36 @@
-"""Fault plans: what goes wrong, and when. Pure: a plan says what hits the nth call, row or job.
+"""Fault plans: what goes wrong, and when. Pure: a plan returns the faults of the nth call, row or job.
 
 ::
 
     FaultPlan(
-        calls=[CallFault(Route.CREATE, CallFaultKind.RESET, nth=(1,), after=True)],  # created, answer lost
+        calls=[CallFault(Route.CREATE, CallFaultKind.RESET, nth=(1,), after=True)],  # created, response lost
         rows=[RowFault(RowFaultKind.DROPPED, probability=0.1)],
         jobs=[JobFault(ends=JobState.EXPIRED, after_rows=2)],
         seed=7,
     )
 
-A fault without ``nth`` and ``probability`` hits every time. The same plan and seed hit the same again.
+A fault without ``nth`` and ``probability`` always hits. The same plan and seed hit the same calls, rows and
+jobs again.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence  # noqa: TC003  # pydantic resolves the annotations at run time.
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, ClassVar
 
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer
+
+from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.exceptions import InvalidParameterError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from airflow_gemini_batch.batch_job import JobState
 
 STATUSES = (400, 401, 403, 404, 408, 409, 412, 429, 499, 500, 501, 502, 503, 504)
 
 
 class Route(StrEnum):
-    """What a call asks for; ``any`` counts all of them together."""
+    """The API method of a call; ``any`` counts all calls together."""
 
     CREATE = "create"
     GET = "get"
@@ -42,69 +42,84 @@ class Route(StrEnum):
 
 
 class CallFaultKind(StrEnum):
-    """What goes wrong with a call."""
+    """Kinds of faults of calls."""
 
     STATUS = "status"
-    """An HTTP status instead of the answer."""
+    """An HTTP error status instead of the response."""
     RESET = "reset"
-    """The connection is reset instead of the answer."""
+    """A connection reset instead of the response."""
     STALL = "stall"
-    """Nothing happens for some seconds; then all goes on, whether the caller still listens or not."""
+    """A pause of some seconds; then the call continues, even if the caller has disconnected."""
     TRICKLE = "trickle"
-    """The answer comes in small pieces, over some seconds."""
+    """The response arrives in small pieces, over some seconds."""
     LAG = "lag"
     """A list does not show new jobs yet."""
     TRUNCATE = "truncate"
-    """A list loses jobs from its page and the token of the next one."""
+    """A list loses jobs from its page, and its next page token."""
     WRONG_TOKEN = "wrong_token"  # noqa: S105
-    """The token that is given is refused by every other route."""
+    """The token endpoint returns a token that every other route rejects."""
 
 
 class RowFaultKind(StrEnum):
-    """What goes wrong with a row of the output; in a table only the first five can."""
+    """Kinds of faults of output rows; only the first five apply to output in a table."""
 
     EXHAUSTED = "exhausted"
-    """The row fails with 429, and is good when it is asked again."""
+    """The row fails with 429, and would succeed when resubmitted."""
     REFUSED = "refused"
     """The row fails with 400."""
     DROPPED = "dropped"
     DOUBLED = "doubled"
     SHUFFLED = "shuffled"
-    """The rows that are hit change places."""
+    """The rows that are hit are permuted."""
     TRUNCATED = "truncated"
-    """The line ends in the middle."""
+    """The line ends early."""
     CORRUPT = "corrupt"
-    """A piece of the line is other bytes; it is not JSON."""
+    """Some bytes of the line are overwritten; it is not JSON."""
     NUMBER_KEYS = "number_keys"
     """Members that look like numbers come back as numbers."""
     NO_KEYS = "no_keys"
-    """What stands beside the request does not come back."""
+    """The members next to ``request`` do not come back."""
     EXTRA_MEMBERS = "extra_members"
-    """There are members that nobody knows, in the line and in the response."""
+    """The line and the response have unknown members."""
     HUGE_NUMBERS = "huge_numbers"
-    """There are numbers that fit neither INT64 nor FLOAT64."""
+    """The line has numbers that fit neither INT64 nor FLOAT64."""
 
 
 class OutputFault(StrEnum):
-    """What a job says of its output, and what is there."""
+    """What is wrong with a job's output."""
 
     NONE = "none"
     NO_INFO = "no_info"
-    """The output is written, and the job does not say where."""
+    """The output is written, but the job has no ``outputInfo``."""
     EMPTY = "empty"
-    """The job names a directory, and nothing is in it."""
+    """The job names an output directory that is empty."""
+
+
+def _state_by_name(value: Any) -> JobState:
+    try:
+        return JobState[str(value).removeprefix("JOB_STATE_")]
+    except KeyError:
+        raise ValueError("give the name of a job state, such as FAILED") from None
+
+
+# JSON has the name of a state without the prefix JOB_STATE_.
+_NamedState = Annotated[
+    JobState, BeforeValidator(_state_by_name), PlainSerializer(lambda state: state.name, when_used="json")
+]
+_JSON = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)
 class When:
-    """Which of the calls, rows or jobs are hit.
+    """Which calls, rows or jobs a fault hits.
 
-    :param nth: their numbers, from 1; empty for all of them
-    :param probability: of being hit, 0 to 1; ``None`` for certain
+    :param nth: their numbers, from 1; empty for all
+    :param probability: chance of a hit, 0 to 1; None for always
     """
 
     nth: tuple[int, ...] = ()
     probability: float | None = None
+    __pydantic_config__: ClassVar[ConfigDict] = _JSON
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nth", tuple(self.nth))
@@ -114,7 +129,7 @@ class When:
             raise InvalidParameterError("probability", self.probability, "give a number from 0 to 1")
 
     def hits(self, number: int, seed: str) -> bool:
-        """Whether the one with this number is hit; the seed decides where chance does."""
+        """Return whether the fault hits this number; ``seed`` makes the random choice repeatable."""
         if self.nth and number not in self.nth:
             return False
         return self.probability is None or random.Random(f"{seed}/{number}").random() < self.probability  # noqa: S311
@@ -122,13 +137,13 @@ class When:
 
 @dataclass(frozen=True, kw_only=True)
 class CallFault(When):
-    """Something goes wrong with a call.
+    """A fault of calls.
 
-    :param after: whether the call has taken effect by then; for ``status``, ``reset`` and ``stall``
-    :param status: for ``status``
-    :param seconds: how long ``stall`` and ``trickle`` take, how old a job is before ``lag`` lets it be seen
-    :param lists: how many lists must have passed a job over before ``lag`` lets it be seen
-    :param keep: how many jobs ``truncate`` leaves in the page
+    :param after: whether the fault comes after the call took effect; for ``status``, ``reset`` and ``stall``
+    :param status: HTTP status, for ``status``
+    :param seconds: duration of ``stall`` and ``trickle``; for ``lag`` the age at which a job is listed
+    :param lists: for ``lag``, the number of lists that omit a job before it is listed
+    :param keep: for ``truncate``, the number of jobs that remain in the page
     """
 
     route: Route
@@ -143,9 +158,9 @@ class CallFault(When):
         super().__post_init__()
         lists_only = self.kind in (CallFaultKind.LAG, CallFaultKind.TRUNCATE)
         if lists_only and self.route is not Route.LIST:
-            raise InvalidParameterError("route", self.route.value, f"{self.kind.value} happens to list only")
+            raise InvalidParameterError("route", self.route.value, f"{self.kind.value} applies only to list")
         if self.kind is CallFaultKind.WRONG_TOKEN and self.route is not Route.TOKEN:
-            raise InvalidParameterError("route", self.route.value, "wrong_token happens to token only")
+            raise InvalidParameterError("route", self.route.value, "wrong_token applies only to token")
         if self.kind is CallFaultKind.STATUS and self.status not in STATUSES:
             raise InvalidParameterError("status", self.status, f"give one of {', '.join(map(str, STATUSES))}")
         for name in ("seconds", "lists", "keep"):
@@ -153,37 +168,37 @@ class CallFault(When):
                 raise InvalidParameterError(name, getattr(self, name), "give 0 or more")
 
     def hides(self, age: float, lists: int) -> bool:
-        """Whether ``lag`` keeps a job out of a list.
+        """Return whether ``lag`` hides a job from a list.
 
-        :param age: of the job, in seconds
-        :param lists: how many lists have passed it over
+        :param age: age of the job in seconds
+        :param lists: number of lists that have omitted it so far
         """
         return self.kind is CallFaultKind.LAG and (age < self.seconds or lists < self.lists)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowFault(When):
-    """Something goes wrong with a row of the output; ``nth`` counts the rows of the input."""
+    """A fault of output rows; ``nth`` counts the rows of the input."""
 
     kind: RowFaultKind
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobFault(When):
-    """A job takes another way, or ends otherwise; ``nth`` counts the jobs that were created.
+    """A job passes through other states or ends differently; ``nth`` counts the created jobs.
 
-    :param ends: the state that it ends in; ``None`` for the one that it would have ended in
-    :param after_rows: how many rows are done by then; ``None`` for all
-    :param exports: whether the rows that are done are written
-    :param path: the states that it goes through; empty for PENDING, RUNNING
-    :param shards: into how many objects the output is split; 0 for the usual one
-    :param incremental: whether an ``incremental_predictions.jsonl`` with half of the rows lies beside it
+    :param ends: the final state; None for the usual one
+    :param after_rows: number of rows processed before the job ends; None for all
+    :param exports: whether the processed rows are written
+    :param path: the states before the final one; empty for PENDING, RUNNING
+    :param shards: number of objects that the output is split into; 0 for a single ``predictions.jsonl``
+    :param incremental: whether to also write ``incremental_predictions.jsonl`` with half of the rows
     """
 
-    ends: JobState | None = None
+    ends: _NamedState | None = None
     after_rows: int | None = None
     exports: bool = True
-    path: tuple[JobState, ...] = ()
+    path: tuple[_NamedState, ...] = ()
     output: OutputFault = OutputFault.NONE
     shards: int = 0
     incremental: bool = False
@@ -192,9 +207,9 @@ class JobFault(When):
         super().__post_init__()
         object.__setattr__(self, "path", tuple(self.path))
         if self.ends and not self.ends.is_terminal:
-            raise InvalidParameterError("ends", self.ends.name, "give a state in which jobs end")
+            raise InvalidParameterError("ends", self.ends.name, "give a terminal state")
         if ended := [state.name for state in self.path if state.is_terminal]:
-            raise InvalidParameterError("path", ended, "give states in which jobs do not end")
+            raise InvalidParameterError("path", ended, "give states that are not terminal")
         for name in ("after_rows", "shards"):
             if (getattr(self, name) or 0) < 0:
                 raise InvalidParameterError(name, getattr(self, name), "give 0 or more")
@@ -202,25 +217,26 @@ class JobFault(When):
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """All that goes wrong.
+    """A plan of all faults.
 
-    :param seed: another seed hits others, where chance decides
+    :param seed: changes which calls, rows and jobs faults with a ``probability`` hit
     """
 
     calls: Sequence[CallFault] = ()
     rows: Sequence[RowFault] = ()
     jobs: Sequence[JobFault] = ()
     seed: int = 0
+    __pydantic_config__: ClassVar[ConfigDict] = _JSON
 
     def __post_init__(self) -> None:
         for name in ("calls", "rows", "jobs"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def of_call(self, route: Route, number: int, number_of_all: int) -> tuple[CallFault, ...]:
-        """Return what hits a call.
+        """Return the faults of a call.
 
-        :param number: how many calls of this route there were, with this one
-        :param number_of_all: how many calls of any route there were, with this one
+        :param number: number of calls of this route so far, including this one
+        :param number_of_all: number of calls of all routes so far, including this one
         """
         return tuple(
             fault
@@ -233,14 +249,14 @@ class FaultPlan:
         )
 
     def of_job(self, number: int) -> JobFault | None:
-        """Return what hits a job: the first fault that does."""
+        """Return the first fault that hits a job."""
         for index, fault in enumerate(self.jobs):
             if fault.hits(number, f"{self.seed}/job/{index}"):
                 return fault
         return None
 
     def of_row(self, job: int, row: int) -> tuple[RowFaultKind, ...]:
-        """Return what hits a row of a job, both by number."""
+        """Return the faults of a row, given the numbers of the job and the row."""
         return tuple(
             fault.kind
             for index, fault in enumerate(self.rows)

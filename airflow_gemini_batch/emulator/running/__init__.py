@@ -1,1 +1,1 @@
-"""How the stand-in runs a job: import, rows, output."""
+"""Runs jobs: state, import, rows, output."""

@@ -10,7 +10,7 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.rows import Habits
 from airflow_gemini_batch.emulator.running.storage import parse_line
 

@@ -1,4 +1,4 @@
-"""One row of a job: from the line or table row that went in to the one that comes out."""
+"""One row of a job: from the input line or table row to the output row."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.answers.prompt import elements
 from airflow_gemini_batch.emulator.answers.response import Plan, RowError, answer, check_request
-from airflow_gemini_batch.emulator.job_store import rfc3339, utc_now
-from airflow_gemini_batch.emulator.schema import Discovery
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
+from airflow_gemini_batch.emulator.running.job_store import rfc3339, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_gemini_batch.emulator.errors import Violation
+    from airflow_gemini_batch.emulator.protocol.errors import Violation
 
-# As the service writes requests and responses: members sorted, text as it is.
+# Requests and responses as the service writes them: members sorted, text not escaped.
 _write = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 _write_name = lru_cache(maxsize=4096)(_write)
-_REMEMBERED = 256
-# How the service begins the status of a row that failed.
+_CACHE_SIZE = 256
+# How the status of a failed row starts; also its HTTP code and its name.
 BAD_REQUEST = ("Bad Request", 400, "INVALID_ARGUMENT")
 TOO_MANY_REQUESTS = ("Too Many Requests", 429, "RESOURCE_EXHAUSTED")
 _NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?$")
@@ -31,12 +31,12 @@ _NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?$")
 
 @dataclass(frozen=True)
 class Habits:
-    """What the service was seen to do to rows, each of which some captures show and others do not.
+    """Changes that the service makes to rows; each was seen in some captured outputs, but not in all.
 
-    :param shuffles: the output comes in another order than the input
+    :param shuffles: output rows have a different order than input rows
     :param adds_nulls: ``"fileData": null, "text": null`` appear in the parts of the echoed request
-    :param passes_fields: what stands beside ``request`` in a line, such as ``key``, comes back
-    :param coerces_numbers: strings there that look like numbers come back as numbers: ``"000000"`` → 0
+    :param passes_fields: members next to ``request``, such as ``key``, come back
+    :param coerces_numbers: strings among them that look like numbers become numbers: ``"000000"`` → 0
     """
 
     shuffles: bool = True
@@ -47,7 +47,7 @@ class Habits:
 
 @dataclass(frozen=True)
 class Answered:
-    """What an earlier job has made of a row.
+    """The result of a row in an earlier job.
 
     :param status: empty for a row that succeeded
     :param response: the parsed response
@@ -59,21 +59,21 @@ class Answered:
 
     @property
     def is_good(self) -> bool:
-        """Whether there is an answer, so that the row need not be asked again."""
+        """Whether the row has a response, so that it need not be processed again."""
         return not self.status and isinstance(self.response, dict) and bool(self.response)
 
     @classmethod
     def take(cls, fields: dict[str, Any]) -> Answered | None:
-        """Take it out of what stands beside a request, if that was written by a job.
+        """Remove the result from the members next to a request, if an earlier job wrote them.
 
-        That a job goes on with the output of another one, asks what failed and copies the rest, is what
-        Google's pages say. It is documented, not captured: that keys survive, and how a row that failed is
-        told, are our guesses.
+        Google's documentation says that a job can resume from the output of another one: it processes the
+        failed rows and copies the others. No real run was captured: that keys survive, and how a failed row
+        is recognized, are our assumptions.
         """
         if "status" not in fields or not fields.keys() & {"response", "processed_time"}:
             return None
         status, response = fields.pop("status"), fields.pop("response", None)
-        if isinstance(response, str):  # A column of text.
+        if isinstance(response, str):  # From a STRING column.
             try:
                 response = json.loads(response)
             except ValueError:
@@ -85,10 +85,10 @@ class Answered:
 class InputRow:
     """A row of the input.
 
-    :param fields: what stands beside the request: members of the line, columns of the table
-    :param request: the parsed request; None when a table row has none that parses
-    :param column: what the table has in its column ``request``, to be written to the output unchanged
-    :param answered: what an earlier job has made of it, where the input is the output of one
+    :param fields: members of the line or columns of the table, except the request
+    :param request: the parsed request; None when that of a table row does not parse
+    :param column: value of the table's column ``request``, copied to the output unchanged
+    :param answered: the result of an earlier job, if the input is its output
     """
 
     fields: Mapping[str, Any]
@@ -114,10 +114,10 @@ class OutputRow:
 
 
 class RowProcessor:
-    """Answers rows; every row passes ``process``.
+    """Answers rows.
 
     :param model: id of the model
-    :param seed: another seed gives other answers
+    :param seed: changes the answers
     """
 
     def __init__(self, model: str, seed: int, habits: Habits) -> None:
@@ -126,7 +126,7 @@ class RowProcessor:
         self._habits = habits
         self._discovery = Discovery.load("aiplatform", "v1beta1")
         self._schema = self._discovery.schema_named("GenerateContentRequest")
-        # What many rows have in common, by its text.
+        # Caches for what many rows have in common, by its JSON.
         self._checked: dict[str, Sequence[Violation]] = {}
         self._plans: dict[str, Plan] = {}
 
@@ -150,7 +150,7 @@ class RowProcessor:
         return failed(output, *BAD_REQUEST, refusal) if refusal is not None else output
 
     def _digest(self, texts: Mapping[str, str]) -> bytes:
-        """Hash a request so that neither the order of members nor nulls make a difference."""
+        """Hash a request, regardless of the order of its members and of nulls."""
         text = _object(texts)
         if "null" in text:
             text = _write(_without_nulls(json.loads(text)))
@@ -171,32 +171,32 @@ class RowProcessor:
         name = "generationConfig" if "generationConfig" in request else "generation_config"
         text = texts.get(name, "")
         if text not in self._plans:
-            if len(self._plans) >= _REMEMBERED:
+            if len(self._plans) >= _CACHE_SIZE:
                 self._plans.clear()
             self._plans[text] = Plan.of(request.get(name))
         return self._plans[text]
 
     def _check_member(self, name: str, value: Any, text: str) -> Sequence[Violation]:
-        """Check one member; what all rows have in common, such as the response schema, is checked once."""
+        """Check one member; those that many rows share, such as the response schema, are checked once."""
         if name == "contents":
             return self._discovery.violations(self._schema, {name: value})
         key = f"{name}:{text}"
         if key not in self._checked:
-            if len(self._checked) >= _REMEMBERED:
+            if len(self._checked) >= _CACHE_SIZE:
                 self._checked.clear()
             self._checked[key] = self._discovery.violations(self._schema, {name: value})
         return self._checked[key]
 
 
 def coerced(value: Any) -> Any:
-    """Return a string that looks like a number as the number, anything else as it is."""
+    """Convert a string that looks like a number to a number; return any other value unchanged."""
     if isinstance(value, str) and _NUMBER.match(value):
         return float(value) if "." in value else int(value)
     return value
 
 
 def copied(row: InputRow) -> OutputRow | None:
-    """Return a row as an earlier job has answered it, unless it must be asked."""
+    """Return the row with its result from an earlier job; None if it must be processed."""
     earlier = row.answered
     if not (earlier and earlier.is_good):
         return None
@@ -205,13 +205,13 @@ def copied(row: InputRow) -> OutputRow | None:
 
 
 def failed(output: OutputRow, words: str, code: int, status: str, message: str) -> OutputRow:
-    """Return a row as one that failed, in the form of the service: words, then JSON."""
+    """Return the row as failed; the status has the format of the service: words, then JSON."""
     details = {"error": {"code": code, "message": message, "status": status}}
     return replace(output, status=f"{words}: {json.dumps(details)}", response=None)
 
 
 def prediction_line(output: OutputRow) -> bytes:
-    """Write a row as a line of ``predictions.jsonl``."""
+    """Return a row as a line of ``predictions.jsonl``."""
     return row_line(
         {
             **{name: _write(value) for name, value in output.row.fields.items()},
@@ -224,7 +224,7 @@ def prediction_line(output: OutputRow) -> bytes:
 
 
 def row_line(members: Mapping[str, str]) -> bytes:
-    """Write a line from the JSON of its members."""
+    """Return a line, given the JSON of each member."""
     return f"{_object(members)}\n".encode("utf-8", "replace")
 
 
@@ -239,7 +239,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _with_nulls(contents: Any) -> Any:
-    """Add the nulls that the import leaves in the parts; the input is not changed."""
+    """Return the contents with the nulls that the import adds to parts; the input is not changed."""
     if not isinstance(contents, list):
         return contents
     return [

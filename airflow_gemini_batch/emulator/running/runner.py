@@ -1,4 +1,4 @@
-"""Runs jobs, each in a thread: reads the input, answers every row, writes the output, sets how it ended."""
+"""Runs each job in a thread: reads the input, answers every row, writes the output, sets the result."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import CompletionStats, JobState
-from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.faults.plan import JobFault, OutputFault, RowFaultKind
-from airflow_gemini_batch.emulator.faults.rows import disturbed_answer, disturbed_lines, order
-from airflow_gemini_batch.emulator.job_store import Abandoned, Outcome, rfc3339, utc_now
+from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.importer import check_import
+from airflow_gemini_batch.emulator.running.job_store import Abandoned, Outcome, rfc3339, utc_now
+from airflow_gemini_batch.emulator.running.row_faults import disturbed_answer, disturbed_lines, order
 from airflow_gemini_batch.emulator.running.rows import RowProcessor, copied, prediction_line
 from airflow_gemini_batch.emulator.running.storage import ObjectStorage, parse_line, read_lines
 from airflow_gemini_batch.emulator.running.tables import (
@@ -31,7 +31,7 @@ from airflow_gemini_batch.emulator.running.tables import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from airflow_gemini_batch.emulator.job_store import Job
+    from airflow_gemini_batch.emulator.running.job_store import Job
     from airflow_gemini_batch.emulator.running.rows import Habits, InputRow, OutputRow
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _NO_FAULT = JobFault()
 
 
 class Runner:
-    """Starts a thread for every job."""
+    """Starts a thread for each job."""
 
     def __init__(self, habits: Habits, seed: int) -> None:
         self._habits = habits
@@ -50,7 +50,7 @@ class Runner:
         self._lock = threading.Lock()
 
     def start(self, job: Job) -> None:
-        """Run a job in a thread of its own."""
+        """Run a job in a new thread."""
         thread = threading.Thread(
             target=self._run, args=(job,), name=f"batch-job-{job.name.job_id}", daemon=True
         )
@@ -59,7 +59,7 @@ class Runner:
         thread.start()
 
     def join(self) -> None:
-        """Wait until the threads of abandoned jobs have ended."""
+        """Wait for the threads of abandoned jobs to end."""
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
@@ -78,7 +78,7 @@ class Runner:
         except Abandoned:
             pass
         except Exception:
-            log.exception("The emulator could not run %s", job.name)
+            log.exception("The emulator failed to run %s", job.name)
             message = "System error. Please try this operation again."
             job.finish(Outcome(JobState.FAILED, errors.JobFailedError(errors.INTERNAL, message)))
         finally:
@@ -87,7 +87,7 @@ class Runner:
 
 
 class _Spool:
-    """The lines of the output in a temporary file; may be cut after any row."""
+    """The output lines in a temporary file, which can be truncated after any row."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -103,13 +103,13 @@ class _Spool:
         self._succeeded.append(succeeded)
 
     def cut(self, rows: int) -> IO[bytes]:
-        """Return the file with its first rows only, at its start."""
+        """Truncate the file to its first rows, rewind it and return it."""
         self._file.truncate(self.size(rows))
         self._file.seek(0)
         return self._file
 
     def size(self, rows: int) -> int:
-        """Return how many bytes the first rows take."""
+        """Return the size of the first rows in bytes."""
         return self._ends[rows - 1] if rows else 0
 
     def stats(self, rows: int) -> CompletionStats:
@@ -122,7 +122,7 @@ class _Spool:
 
 @dataclass(frozen=True)
 class _Input:
-    """The rows of the input, each still as it was read, and how to read one."""
+    """The raw rows of the input, and a function that parses one."""
 
     items: Sequence[Any]
     parse: Callable[[Any], InputRow]
@@ -130,7 +130,7 @@ class _Input:
 
 
 class _Work:
-    """The work on one job."""
+    """One run of one job."""
 
     def __init__(self, job: Job, habits: Habits, seed: int) -> None:
         self._job = job
@@ -149,7 +149,7 @@ class _Work:
         self._open.close()
 
     def answer_rows(self) -> None:
-        """Read the input and answer its rows, in the order in which they will be written.
+        """Read the input and answer its rows in output order.
 
         :raises JobFailedError: when the input cannot be imported, or the output bucket does not exist
         """
@@ -181,9 +181,9 @@ class _Work:
             self._spool.add(lines, succeeded=not output.status)
 
     def end(self, share: float | None, failure: errors.JobFailedError | None = None) -> Outcome:
-        """Write the output and return how the job ended.
+        """Write the output and return the result of the job.
 
-        :param share: None for a job that ran to its end; for a cancelled one how much of it had run
+        :param share: for a cancelled job, the share of RUNNING that had passed, 0 to 1; else None
         """
         rows = 0 if failure else len(self._spool)
         state, error = JobState.SUCCEEDED, None
@@ -203,7 +203,7 @@ class _Work:
             return Outcome(JobState.FAILED, failed, stats)
 
     def _export(self, rows: int) -> dict[str, str] | None:
-        """Write the first rows, unless the fault of the job keeps it from that; return ``outputInfo``."""
+        """Write the first rows, unless a fault of the job prevents it; return ``outputInfo``."""
         fault = self._job.plan.fault or _NO_FAULT
         if not fault.exports:
             return None
@@ -211,7 +211,7 @@ class _Work:
         return None if fault.output is OutputFault.NO_INFO else output_info
 
     def fail(self, failure: errors.JobFailedError) -> Outcome:
-        """Return the end of a job whose input could not be imported."""
+        """Return the result of a job whose input could not be imported."""
         return Outcome(JobState.FAILED, failure)
 
     def _storage(self) -> ObjectStorage:
@@ -266,7 +266,7 @@ class _Work:
 
 
 def _output_prefix(request: Mapping[str, Any]) -> str | None:
-    """Return the prefix in Cloud Storage, or None when the output goes to BigQuery."""
+    """Return the output prefix in Cloud Storage; None for output in BigQuery."""
     destination = request["outputConfig"].get("gcsDestination")
     return str(destination["outputUriPrefix"]) if destination else None
 

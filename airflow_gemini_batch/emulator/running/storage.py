@@ -1,4 +1,4 @@
-"""Input and output of jobs in Cloud Storage, or rather in what stands in for it."""
+"""Input and output of jobs in the Cloud Storage stand-in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.rows import Answered, InputRow, coerced
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
 
@@ -23,7 +23,7 @@ MAX_FILE_BYTES = 1_000_000_000
 
 
 class ObjectStorage:
-    """Cloud Storage at ``STORAGE_EMULATOR_HOST``, and nowhere else.
+    """Cloud Storage at ``STORAGE_EMULATOR_HOST``, never the real service.
 
     :raises JobFailedError: when the variable is not set
     """
@@ -40,7 +40,7 @@ class ObjectStorage:
         )
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._client.close()
 
     def check_bucket(self, uri: str) -> None:
@@ -50,9 +50,9 @@ class ObjectStorage:
             raise errors.bucket_not_found(bucket)
 
     def read(self, uri: str) -> bytes:
-        """Return the objects of a URI, which may hold ``*``, one after the other.
+        """Return the concatenated content of all objects that match a URI, which may contain ``*``.
 
-        :raises JobFailedError: when there is none
+        :raises JobFailedError: when no object matches
         """
         bucket, pattern = split_uri(uri)
         names = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
@@ -76,30 +76,32 @@ class ObjectStorage:
 
 
 def stand_in_host(variable: str) -> str:
-    """Return where a stand-in answers, by its environment variable.
+    """Return the URL of a stand-in from an environment variable.
 
-    :raises JobFailedError: when the variable is not set; the emulator never talks to the real service
+    :raises JobFailedError: when the variable is not set; the emulator never calls the real service
     """
     host = os.environ.get(variable)
     if not host:
         raise errors.JobFailedError(
             errors.FAILED_PRECONDITION,
-            f"The stand-in for the Vertex batch API has no {variable} in its environment, so it cannot reach "
-            "the input or output of the job. Set it to the address of a stand-in, such as http://127.0.0.1:PORT.",
+            f"{variable} is not set for the emulator, so it cannot reach the input or output of the job. "
+            "Set it to the address of a stand-in, such as http://127.0.0.1:PORT.",
         )
     return host if "://" in host else f"http://{host}"
 
 
 def check_size(size: int) -> None:
-    """Fail the job when one of its files is larger than the import takes."""
+    """Fail the job if a file is larger than the import allows."""
     if size > MAX_FILE_BYTES:
-        raise errors.import_failed(f"The file has {size:,} bytes; the import takes {MAX_FILE_BYTES:,}.")
+        raise errors.import_failed(
+            f"The file has {size:,} bytes; the limit of the import is {MAX_FILE_BYTES:,}."
+        )
 
 
 def read_lines(storage: ObjectStorage, uris: Sequence[str]) -> list[bytes]:
-    """Return the lines of all objects; empty ones are not counted.
+    """Return the lines of all objects, without empty lines.
 
-    :raises JobFailedError: when a bucket or an object does not exist, or there is no line
+    :raises JobFailedError: when a bucket or an object does not exist, or there are no lines
     """
     for uri in uris:
         storage.check_bucket(uri)
@@ -110,9 +112,9 @@ def read_lines(storage: ObjectStorage, uris: Sequence[str]) -> list[bytes]:
 
 
 def parse_line(line: bytes, habits: Habits) -> InputRow:
-    """Read a line of the input.
+    """Parse a line of the input.
 
-    :raises JobFailedError: when it is not an object in JSON with a request
+    :raises JobFailedError: when it is not a JSON object with a member ``request``
     """
     try:
         members = json.loads(line.decode(), parse_constant=_refuse_constant)

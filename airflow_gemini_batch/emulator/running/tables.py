@@ -1,4 +1,4 @@
-"""Input and output of jobs in BigQuery, or rather in what stands in for it."""
+"""Input and output of jobs in the BigQuery stand-in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS, UNSUPPORTED_TYPES
-from airflow_gemini_batch.emulator import errors
+from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.rows import Answered, InputRow, row_line
 from airflow_gemini_batch.emulator.running.storage import stand_in_host
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.running.rows import OutputRow
 
 _PAGE_ROWS = 10_000
-# The client's own ten minutes are for a service that comes back; a stand-in that is gone does not.
+# Much less than the client's ten minutes: a stand-in that has stopped does not come back.
 _RETRY_SECONDS = 20.0
 
 
@@ -35,7 +35,7 @@ class Column:
 
 
 class Tables:
-    """BigQuery at ``BIGQUERY_EMULATOR_HOST``, and nowhere else.
+    """BigQuery at ``BIGQUERY_EMULATOR_HOST``, never the real service.
 
     :raises JobFailedError: when the variable is not set
     """
@@ -53,11 +53,11 @@ class Tables:
         self._retry = DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._client.close()  # type: ignore[no-untyped-call]
 
     def read(self, uri: str) -> tuple[list[Column], list[InputRow]]:
-        """Return the columns that an output table takes over, and the rows.
+        """Return the columns that are copied to an output table, and the rows.
 
         :param uri: ``bq://project.dataset.table``
         :raises JobFailedError: when the table does not exist, or its columns cannot be used
@@ -78,14 +78,14 @@ class Tables:
         if not any(c.name == "request" and c.type in ("JSON", "STRING") for c in columns):
             raise errors.import_failed("The table has no column `request` of type JSON or STRING.")
         records = self._client.list_rows(table, page_size=_PAGE_ROWS, retry=self._retry)
-        # Row.items() copies every value deeply, which takes longer than all the rest.
+        # Not Row.items(), which deep-copies every value and takes longer than everything else here.
         rows = [_input_row({column.name: record[column.name] for column in columns}) for record in records]
         if not rows:
             raise errors.import_failed("The input has no rows.")
         return [c for c in columns if c.name not in OUTPUT_COLUMNS], rows
 
     def output_table(self, uri: str, at: datetime) -> str:
-        """Return ``project.dataset.table`` for an output URI, of which dataset and table may be left out."""
+        """Return ``project.dataset.table`` for an output URI, in which dataset and table are optional."""
         parts = uri.removeprefix("bq://").strip("/").split(".")
         made_up = at.strftime("predictions_%Y_%m_%dT%H_%M_%S_%fZ")
         if len(parts) == 1:
@@ -95,7 +95,7 @@ class Tables:
         return ".".join(parts if len(parts) == 3 else [*parts, made_up])
 
     def write(self, table: str, columns: Sequence[Column], rows: IO[bytes]) -> None:
-        """Make or replace a table.
+        """Create or replace a table.
 
         :param rows: lines of JSON, as ``table_line`` writes them
         :raises JobFailedError: when the dataset does not exist, or BigQuery refuses the rows
@@ -113,7 +113,7 @@ class Tables:
             self._client.get_dataset(f"{project}.{dataset}", retry=self._retry)
             self._client.load_table_from_file(rows, table, job_config=config, rewind=True).result()
         except GoogleAPICallError as error:
-            # The message alone begins with the URL of the call.
+            # error.message starts with the URL of the call; the service's own message is in the details.
             details = [
                 str(detail.get("message")) for detail in error.errors or () if isinstance(detail, dict)
             ]
@@ -121,7 +121,7 @@ class Tables:
 
 
 def columns_of_lines(rows: Iterable[InputRow]) -> list[Column]:
-    """Return the columns of an output table for rows that came from lines, one type a column."""
+    """Return the columns of an output table for rows from Cloud Storage, with one type per column."""
     kinds: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.fields.items():
@@ -136,12 +136,12 @@ def columns_of_lines(rows: Iterable[InputRow]) -> list[Column]:
 
 
 def with_answers(columns: Sequence[Column]) -> list[Column]:
-    """Return the columns of an output table: the input's, then response and status."""
+    """Return the columns of an output table: those of the input, then response and status."""
     return [*columns, Column("response", "JSON"), Column("status", "STRING")]
 
 
 def table_line(output: OutputRow, columns: Sequence[Column]) -> bytes:
-    """Write a row as a line of JSON that loads into the output table."""
+    """Return a row as a JSON line that loads into the output table."""
     column = output.row.column
     written = {
         "request": output.request if column is None else _json(column),
@@ -176,7 +176,7 @@ def _input_row(record: dict[str, Any]) -> InputRow:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of the BigQuery client as JSON has it."""
+    """Return a value of the BigQuery client as a JSON value."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, (date, time)):
@@ -187,7 +187,7 @@ def _plain(value: Any) -> Any:
 
 
 def _type_of(value: Any) -> str:
-    """Return the BigQuery type of a value in JSON; empty for null, which fits any."""
+    """Return the BigQuery type of a JSON value; empty for null, which fits any type."""
     if value is None:
         return ""
     if isinstance(value, (dict, list)):

@@ -1,1 +1,1 @@
-"""The BigQuery stand-in, which runs in an environment of its own."""
+"""The BigQuery stand-in, which runs in its own Python environment."""

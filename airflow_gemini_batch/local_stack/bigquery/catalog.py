@@ -1,16 +1,16 @@
-"""Let the BigQuery stand-in look up one table, not go through all tables of all databases for it.
+"""Make the BigQuery stand-in look up one table directly instead of listing the tables of all databases.
 
-It asks DuckDB's ``duckdb_tables()`` and its like several times a request. Runs in the environment of the
-stand-in and imports nothing of this package.
+It queries ``duckdb_tables()`` and similar functions several times per request. Runs in the stand-in's own
+environment and imports nothing from this package.
 """
-# ruff: noqa: S608  # Names of projects and tables, and quoted.
+# ruff: noqa: S608  # The SQL contains only names of projects and tables, which are quoted.
 
 from __future__ import annotations
 
 import contextlib
 from typing import Any
 
-# By what the stand-in reads: the same, of one project, out of what DuckLake keeps of it.
+# The function that the stand-in calls → the same rows for one project, from the metadata of DuckLake.
 _LAKE = {
     "duckdb_schemas()": """
         SELECT '{project}' AS database_name, schema_name
@@ -41,12 +41,12 @@ _LAKE = {
           AND c.parent_column IS NULL
     """,
 }
-# Results of queries lie in a database of their own, which has no views.
+# Query results are stored in their own database, which has no views.
 _RESULTS = "emulator"
 
 
-def look_up() -> None:
-    """Adapt the stand-in in this process."""
+def adapt() -> None:
+    """Replace the catalog lookups of the stand-in in this process."""
     import duckdb
     from local_bigquery.engine import database
 

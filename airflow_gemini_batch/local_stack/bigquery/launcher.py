@@ -1,7 +1,7 @@
 """Start the BigQuery stand-in: ``python launcher.py --project P --data-dir DIR``.
 
-Runs in the environment of the stand-in (Python 3.13, ``local-bigquery``), not in ours: it imports
-nothing of this package. Prints ``listening on http://127.0.0.1:PORT`` once it answers.
+Runs in the stand-in's own environment (Python 3.13, ``local-bigquery``), so it imports nothing from this
+package. Prints ``listening on http://127.0.0.1:PORT`` when it accepts requests.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Beside this file, which is run as a script.
+# Modules in the same folder: this file runs as a script.
 import catalog
+import duckdb_options
 import lines
-import speed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _WRITE_TRIES = 20
-# BigQuery answers at once; a job that is this short is answered with its end, which saves everybody a look.
+# Like BigQuery, wait briefly after an insert: a short job is returned as DONE, which saves clients a poll.
 _INSERT_WAIT_MS = 100
 
 
-def _offer_extensions(home: Path) -> None:
-    """Lay DuckDB's extensions where it looks for them; it would download them otherwise."""
+def _link_extensions(home: Path) -> None:
+    """Link DuckDB's extensions from their wheel into the folder where DuckDB would download them to."""
     spec = importlib.util.find_spec("duckdb_ext")
     roots = list(spec.submodule_search_locations or []) if spec else []
     for root in map(Path, roots):
@@ -43,26 +43,26 @@ def _offer_extensions(home: Path) -> None:
 
 
 def _adapt() -> None:
-    """Make local-bigquery 0.4.0, written for DuckDB 2, run on DuckDB 1.4, whose extensions are on PyPI.
+    """Run local-bigquery 0.4.0, written for DuckDB 2, on DuckDB 1.4, whose extensions are on PyPI.
 
-    And make it bear what comes at once.
+    Also make it safe under concurrent requests.
     """
     import duckdb
     from local_bigquery.catalog import tables
     from local_bigquery.engine import database, results
     from local_bigquery.jobs import runner
 
-    # Geography needs DuckDB's extension "spatial", which is only to be had by downloading.
+    # Geography needs DuckDB's extension "spatial", which can only be downloaded.
     database.FUNCTIONS = [path for path in database.FUNCTIONS if path.name != "geography.sql"]
     if not hasattr(duckdb.DuckDBPyRelation, "to_arrow_reader"):
         duckdb.DuckDBPyRelation.to_arrow_reader = duckdb.DuckDBPyRelation.fetch_arrow_reader
-    # Of two jobs with one id, sent at once, one must get a 409, as from BigQuery.
+    # When two jobs with the same id arrive at the same time, one must get a 409, as from BigQuery.
     runner.submit = _one_at_a_time(threading.RLock(), runner.submit)
-    # The same with two tables of one name; and nobody must see a table before it is all there.
+    # The same for two tables with the same name; and nobody may see a table before it is complete.
     lock = threading.RLock()
     tables.create, tables.get = _one_at_a_time(lock, tables.create), _one_at_a_time(lock, tables.get)
     runner.SUBMIT_WAIT_MS = _INSERT_WAIT_MS
-    database.execute, results.materialise = _persistent(database.execute), _persistent(results.materialise)
+    database.execute, results.materialise = _retried(database.execute), _retried(results.materialise)
 
 
 def _one_at_a_time(lock: threading.RLock, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,8 +73,8 @@ def _one_at_a_time(lock: threading.RLock, function: Callable[..., Any]) -> Calla
     return alone
 
 
-def _persistent(write: Callable[..., None]) -> Callable[..., None]:
-    """Write again: what is written while another transaction commits may fail, but not in BigQuery."""
+def _retried(write: Callable[..., None]) -> Callable[..., None]:
+    """Retry a write that fails because another transaction commits; in BigQuery it would not fail."""
     import duckdb
 
     def write_again(*args: Any, **kwargs: Any) -> None:
@@ -82,7 +82,7 @@ def _persistent(write: Callable[..., None]) -> Callable[..., None]:
             try:
                 return write(*args, **kwargs)
             except duckdb.Error as error:
-                # With nothing done.
+                # This error means that nothing was written.
                 if "Failed to commit DuckLake transaction" not in str(error):
                     raise
                 time.sleep(random.uniform(0.05, 0.2))  # noqa: S311
@@ -92,16 +92,16 @@ def _persistent(write: Callable[..., None]) -> Callable[..., None]:
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until stopped."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--project", required=True)
     parser.add_argument("--data-dir", type=Path, required=True)
     arguments = parser.parse_args()
-    _offer_extensions(arguments.data_dir.parent / "bigquery-home")
+    _link_extensions(arguments.data_dir.parent / "bigquery-home")
     _adapt()
-    speed.keep_up()
-    lines.read_lines()
-    catalog.look_up()
+    lines.adapt()
+    catalog.adapt()
+    duckdb_options.adapt()
 
     import uvicorn
     from local_bigquery.engine import database
@@ -110,7 +110,7 @@ def main() -> None:
 
     settings.default_project_id = arguments.project
     settings.data_dir = arguments.data_dir
-    # Opens DuckDB with its extensions now, so that a fault shows here and not at somebody's first query.
+    # Opens DuckDB and its extensions now, so that an error appears here and not in somebody's first query.
     database.connection()
     listener = socket.create_server(("127.0.0.1", 0))
     settings.bigquery_port = listener.getsockname()[1]

@@ -1,6 +1,6 @@
-"""Let the BigQuery stand-in load files of lines as BigQuery does, and read them once, not five times.
+"""Make the BigQuery stand-in load files of raw lines as BigQuery does, and read each file only once.
 
-Runs in the environment of the stand-in and imports nothing of this package.
+Runs in the stand-in's own environment and imports nothing from this package.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-_AT_ONCE = 4
+_PARALLEL_READS = 4
 
 
-def read_lines() -> None:
-    """Adapt the stand-in in this process.
+def adapt() -> None:
+    """Replace the loader for single-column CSV without quotes in this process.
 
-    It would refuse a file with text that is not UTF-8, which becomes U+FFFD, or where only some lines end in
-    a carriage return.
+    Unchanged, the stand-in rejects files that BigQuery loads: those with bytes that are not UTF-8 (BigQuery
+    loads U+FFFD) and those where only some lines end in a carriage return.
     """
     from local_bigquery.jobs import load
 
@@ -29,7 +29,7 @@ def read_lines() -> None:
         if config.sourceFormat != "CSV" or config.quote != "" or len(fields) != 1:
             return str(read(cur, files, config, fields))
         names = [name for (name,) in cur.sql(f"SELECT file FROM glob({files})").fetchall()]  # noqa: S608
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
             texts = list(pool.map(lambda name: _lines_of(name, fields[0].name, config.fieldDelimiter), names))
         cur.register("_load_source", load.pa.concat_tables(texts))
         return "_load_source"
@@ -44,11 +44,11 @@ def _lines_of(uri: str, column: str, delimiter: str) -> Any:
 def _content(uri: str) -> bytes:
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     place = f"/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media"
-    # Always the storage of the stack, on loopback, which no proxy reaches.
+    # The storage of the stack is on loopback, which a proxy cannot reach.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(os.environ["STORAGE_EMULATOR_HOST"] + place) as answer:
-            content: bytes = answer.read()
+        with opener.open(os.environ["STORAGE_EMULATOR_HOST"] + place) as response:
+            content: bytes = response.read()
     except urllib.error.HTTPError as error:
         raise ValueError(f"Not found: URI {uri} ({error.code})") from error
     return content
@@ -59,7 +59,7 @@ def _table_of_lines(content: bytes, column: str, delimiter: str) -> Any:
     from pyarrow import csv
 
     if b"\r" in content or delimiter.encode() in content:
-        return _odd_lines(content, column, delimiter)
+        return _irregular_lines(content, column, delimiter)
     try:
         return csv.read_csv(
             pa.BufferReader(content),
@@ -67,11 +67,11 @@ def _table_of_lines(content: bytes, column: str, delimiter: str) -> Any:
             csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
             csv.ConvertOptions(column_types={column: pa.string()}, strings_can_be_null=False),
         )
-    except pa.ArrowInvalid:  # No line at all, text that is not UTF-8, or a line longer than a block.
-        return _odd_lines(content, column, delimiter)
+    except pa.ArrowInvalid:  # No lines, text that is not UTF-8, or a line longer than a block.
+        return _irregular_lines(content, column, delimiter)
 
 
-def _odd_lines(content: bytes, column: str, delimiter: str) -> Any:
+def _irregular_lines(content: bytes, column: str, delimiter: str) -> Any:
     import pyarrow as pa
 
     text = content.decode("utf-8", "replace").replace("\r\n", "\n")

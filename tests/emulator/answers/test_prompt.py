@@ -1,4 +1,4 @@
-"""What answers are made of: the words of the prompt."""
+"""Prompts: sentences, labels and token counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_gemini_batch.emulator.answers.prompt import Prompt, prompt_tokens
         ("Classify.\n\nName: requests\nSummary: HTTP for Humans.\nIt sends requests.", "HTTP for Humans."),
     ],
 )
-def test_the_first_sentence_is_of_what_is_asked_about(text: str, first: str) -> None:
+def test_the_first_sentence_is_from_the_text_after_the_question(text: str, first: str) -> None:
     assert Prompt(text).sentences[0] == first
 
 
@@ -32,7 +32,7 @@ def test_labels() -> None:
     assert prompt.labelled == {"name": "requests", "home page": "x: y"}
 
 
-def test_all_that_is_said_counts_and_what_is_shown_too() -> None:
+def test_text_and_media_are_counted() -> None:
     request = {
         "systemInstruction": {"parts": [{"text": "x" * 8}]},
         "contents": [

@@ -1,4 +1,4 @@
-"""Whatever the response schema, the answer obeys it."""
+"""Generated values match any response schema."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _objects(children: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[d
 
 def _arrays(children: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     limits = st.tuples(st.integers(0, 5), st.integers(0, 3)).map(
-        # int64 are in quotes in the service's own form.
+        # The service writes int64 as strings.
         lambda pair: {"minItems": str(pair[0]), "maxItems": str(sum(pair))}
     )
     return st.tuples(children, limits | st.just({})).map(
@@ -86,7 +86,7 @@ SCHEMAS = st.recursive(_scalars(), _composed, max_leaves=12)
 
 
 def as_json_schema(schema: Any) -> Any:
-    """Write the service's form of a schema as JSON Schema, for the validator."""
+    """Convert the service's form of a schema to JSON Schema, for the validator."""
     if isinstance(schema, list):
         return [as_json_schema(item) for item in schema]
     if not isinstance(schema, dict):
@@ -117,7 +117,7 @@ def check(value: Any, schema: Any) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(SCHEMAS, st.integers(0, 2**32))
-def test_a_value_obeys_its_schema(schema: dict[str, Any], seed: int) -> None:
+def test_a_value_matches_its_schema(schema: dict[str, Any], seed: int) -> None:
     value = make_value(schema, PROMPT, Random(seed))
     check(json.loads(json.dumps(value)), as_json_schema(schema))
     assert value == make_value(schema, PROMPT, Random(seed))
@@ -180,7 +180,7 @@ def test_a_value_obeys_its_schema(schema: dict[str, Any], seed: int) -> None:
     ],
     ids=lambda schema: json.dumps(schema)[:40],
 )
-def test_json_schema_is_obeyed_as_well(schema: dict[str, Any]) -> None:
+def test_json_schema_is_supported(schema: dict[str, Any]) -> None:
     for seed in range(40):
         check(make_value(schema, PROMPT, Random(seed)), schema)
 
@@ -199,18 +199,18 @@ def test_json_schema_is_obeyed_as_well(schema: dict[str, Any]) -> None:
         ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "never ends"),
     ],
 )
-def test_a_schema_without_value_is_refused(schema: dict[str, Any], complaint: str) -> None:
+def test_a_schema_that_no_value_matches_is_refused(schema: dict[str, Any], complaint: str) -> None:
     with pytest.raises(SchemaError, match=complaint):
         make_value(schema, PROMPT, Random(1))
 
 
-def test_members_come_in_the_order_asked_for() -> None:
+def test_members_follow_the_property_ordering() -> None:
     properties = {name: {"type": "STRING"} for name in "abc"}
     schema = {"type": "OBJECT", "properties": properties, "propertyOrdering": ["c", "a", "b"]}
     assert list(make_value(schema, PROMPT, Random(1))) == ["c", "a", "b"]
 
 
-def test_answers_speak_of_the_prompt() -> None:
+def test_answers_use_words_of_the_prompt() -> None:
     schema = {
         "type": "OBJECT",
         "properties": {

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from airflow_gemini_batch.emulator.schema import Discovery
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.requests.building.build import Defaults, build_lines
 from airflow_gemini_batch.requests.building.media import media

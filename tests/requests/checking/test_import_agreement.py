@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_gemini_batch.emulator.errors import JobFailedError
+from airflow_gemini_batch.emulator.protocol.errors import JobFailedError
 from airflow_gemini_batch.emulator.running.importer import check_import
 from airflow_gemini_batch.emulator.running.rows import Habits, RowProcessor
 from airflow_gemini_batch.emulator.running.storage import parse_line

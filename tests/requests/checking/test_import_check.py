@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_gemini_batch.emulator.errors import JobFailedError
+from airflow_gemini_batch.emulator.protocol.errors import JobFailedError
 from airflow_gemini_batch.emulator.running import importer as emulator_importer
 from airflow_gemini_batch.emulator.running import storage as emulator_storage
 from airflow_gemini_batch.emulator.running.importer import check_import

@@ -1,4 +1,4 @@
-"""One row: what the service's habits make of it."""
+"""One row, with the changes that the service makes to it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from airflow_gemini_batch.emulator.errors import JobFailedError
+from airflow_gemini_batch.emulator.protocol.errors import JobFailedError
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.emulator.running.rows import Habits, RowProcessor, prediction_line
 from airflow_gemini_batch.emulator.running.storage import parse_line
-from airflow_gemini_batch.emulator.schema import Discovery
 
 
 def process(request: Any, habits: Habits | None = None, seed: int = 0, **siblings: Any) -> dict[str, Any]:
-    """Take a row all the way through; return the parsed line that comes out."""
+    """Process one input line; return the parsed output line."""
     habits = habits or Habits()
     line = json.dumps({"request": request, **siblings}).encode()
     output = RowProcessor("gemini-2.5-flash", seed, habits).process(parse_line(line, habits))
@@ -58,7 +58,7 @@ def test_keys_that_look_like_numbers_come_back_as_numbers(key: Any, comes_back: 
     assert type(line["key"]) is type(comes_back)
 
 
-def test_habits_can_be_switched_off() -> None:
+def test_habits_can_be_turned_off() -> None:
     habits = Habits(adds_nulls=False, coerces_numbers=False)
     request = ask()
     line = process(request, habits, key="007")
@@ -67,7 +67,7 @@ def test_habits_can_be_switched_off() -> None:
     assert "key" not in process(request, Habits(passes_fields=False), key="k")
 
 
-def test_the_echo_is_sorted_and_gains_nulls() -> None:
+def test_the_echoed_request_is_sorted_and_has_extra_nulls() -> None:
     request = {
         "generationConfig": {"topP": 0.5, "temperature": 0},
         **ask("Hi"),
@@ -79,7 +79,7 @@ def test_the_echo_is_sorted_and_gains_nulls() -> None:
     assert {**line, "contents": None} == {**request, "contents": None}
 
 
-def test_a_file_part_gains_a_null_text() -> None:
+def test_a_file_part_gets_a_null_text() -> None:
     part = {"fileData": {"fileUri": "gs://b/a.png", "mimeType": "image/png"}}
     line = process({"contents": [{"role": "user", "parts": [part]}]})
     assert line["request"]["contents"][0]["parts"] == [{**part, "text": None}]
@@ -87,7 +87,7 @@ def test_a_file_part_gains_a_null_text() -> None:
     assert details == [{"modality": "IMAGE", "tokenCount": 258}]
 
 
-def test_line_separators_of_unicode_stay_raw() -> None:
+def test_unicode_line_separators_are_not_escaped() -> None:
     line = json.dumps({"request": ask("One\u2028two\u0085three.")}).encode()
     output = prediction_line(RowProcessor("m", 0, Habits()).process(parse_line(line, Habits())))
     assert "\u2028" in output.decode()
@@ -113,7 +113,7 @@ def test_line_separators_of_unicode_stay_raw() -> None:
         (ask(responseJsonSchema={"type": "wrong"}), "there is no type wrong"),
     ],
 )
-def test_a_bad_request_is_a_failed_row(request_: Any, complaint: str) -> None:
+def test_a_bad_request_fails_its_row(request_: Any, complaint: str) -> None:
     line = process(request_, key="k")
     prefix, _, details = line["status"].partition(": ")
     error = json.loads(details)["error"]
@@ -124,7 +124,7 @@ def test_a_bad_request_is_a_failed_row(request_: Any, complaint: str) -> None:
     assert line["key"] == "k"
 
 
-def test_snake_case_is_read_as_well() -> None:
+def test_snake_case_is_accepted() -> None:
     schema = {"type": "OBJECT", "properties": {"yes": {"type": "BOOLEAN"}}, "required": ["yes"]}
     request = {
         **ask(),
@@ -136,12 +136,12 @@ def test_snake_case_is_read_as_well() -> None:
     assert list(json.loads(text_of(line))) == ["yes"]
 
 
-def test_one_part_may_stand_for_a_list_of_one() -> None:
+def test_a_single_part_is_accepted_for_a_list_of_one() -> None:
     line = process({"contents": {"role": "user", "parts": {"text": "Hello there."}}})
     assert text_of(line) == "Hello there."
 
 
-def test_the_same_request_has_the_same_answer_and_another_seed_another() -> None:
+def test_the_answer_depends_only_on_request_and_seed() -> None:
     request = ask(
         "Tell me. " * 20, responseSchema={"type": "ARRAY", "items": {"type": "INTEGER"}, "minItems": 5}
     )
@@ -151,11 +151,11 @@ def test_the_same_request_has_the_same_answer_and_another_seed_another() -> None
     assert answers[0] != answers[2]
 
 
-def test_answers_are_what_the_discovery_document_says() -> None:
+def test_responses_conform_to_the_discovery_document() -> None:
     discovery = Discovery.load("aiplatform", "v1beta1")
     schema = discovery.schema_named("GenerateContentResponse")
     response = process(ask(thinkingConfig={"includeThoughts": True}, candidateCount=2))["response"]
-    # Both were seen in real rows, and neither is in the document.
+    # Both were seen in real rows, but are not in the document.
     del response["usageMetadata"]["billablePromptUsage"]
     for candidate in response["candidates"]:
         del candidate["score"]
@@ -172,13 +172,13 @@ def test_usage_adds_up() -> None:
 
 
 @pytest.mark.parametrize("config", [{}, {"thinkingConfig": {"thinkingBudget": 0}}])
-def test_no_thoughts_unless_asked(config: dict[str, Any]) -> None:
+def test_no_thinking_by_default(config: dict[str, Any]) -> None:
     response = process(ask("Hi there.", **config))["response"]
     assert "thoughtsTokenCount" not in response["usageMetadata"]
     assert response["candidates"][0]["content"]["parts"] == [{"text": "Hi there."}]
 
 
-def test_thoughts_are_shown_only_when_asked_and_signed_always() -> None:
+def test_thoughts_are_shown_on_request_and_always_signed() -> None:
     shown = process(ask(thinkingConfig={"includeThoughts": True}))["response"]["candidates"][0]["content"][
         "parts"
     ]
@@ -189,7 +189,7 @@ def test_thoughts_are_shown_only_when_asked_and_signed_always() -> None:
     assert hidden[0]["thoughtSignature"]
 
 
-def test_the_answer_ends_where_the_tokens_do() -> None:
+def test_max_output_tokens_truncates_the_answer() -> None:
     text = "One long sentence that goes on and on about nothing in particular. " * 3
     whole = process(ask(text))
     cut = process(ask(text, maxOutputTokens=5))
@@ -206,12 +206,12 @@ def test_thoughts_can_use_up_all_the_tokens() -> None:
     assert candidate["content"] == {"role": "model"}
 
 
-def test_an_enum_may_be_answered_bare() -> None:
+def test_an_enum_can_be_plain_text() -> None:
     schema = {"type": "STRING", "enum": ["yes", "no"]}
     assert text_of(process(ask(responseMimeType="text/x.enum", responseSchema=schema))) in ("yes", "no")
 
 
-def test_the_response_format_is_obeyed() -> None:
+def test_the_response_format_is_followed() -> None:
     given = [
         {"text": {"mimeType": "APPLICATION_JSON", "schema": {"type": "integer", "minimum": 4, "maximum": 4}}}
     ]

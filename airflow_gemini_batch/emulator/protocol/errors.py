@@ -1,4 +1,4 @@
-"""Errors as the service words them: of a call (HTTP), and of a job (``google.rpc.Status``)."""
+"""The service's errors in its own words: of a call (HTTP) and of a job (``google.rpc.Status``)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DEEPEST_RECORD = 15
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing that is wrong with a body.
+    """One problem in a request body.
 
-    :param field: its path, in the service's snake_case, such as ``batch_prediction_job.input_config``
+    :param field: path of the field in snake_case, such as ``batch_prediction_job.input_config``
     """
 
     field: str
@@ -32,7 +32,7 @@ class Violation:
 
 
 class CallError(Exception):
-    """The answer to a call is an error.
+    """A call gets an error response.
 
     :param code: HTTP status code
     :param status: name of the ``google.rpc.Code``
@@ -46,7 +46,7 @@ class CallError(Exception):
         super().__init__(message)
 
     def body(self) -> dict[str, Any]:
-        """Return the JSON body of the answer."""
+        """Return the JSON body of the response."""
         error: dict[str, Any] = {"code": self.code, "message": self.message, "status": self.status}
         if self.violations:
             fields = [{"field": v.field, "description": v.description} for v in self.violations]
@@ -55,7 +55,7 @@ class CallError(Exception):
 
 
 class TokenError(CallError):
-    """The answer to a request for a token is an error, in OAuth's own form."""
+    """A request for a token gets an error response, in the format of OAuth."""
 
     def __init__(
         self, error: str, description: str, code: int = 400, status: str = "INVALID_ARGUMENT"
@@ -64,7 +64,7 @@ class TokenError(CallError):
         super().__init__(code, status, description)
 
     def body(self) -> dict[str, Any]:
-        """Return the JSON body of the answer."""
+        """Return the JSON body of the response."""
         return {"error": self.error, "error_description": self.message}
 
 
@@ -81,17 +81,17 @@ class JobFailedError(Exception):
 
 
 def invalid_argument(message: str, violations: Sequence[Violation] = ()) -> CallError:
-    """Return a 400 for a call whose arguments cannot work."""
+    """Return a 400 for a call with invalid arguments."""
     return CallError(400, "INVALID_ARGUMENT", message, violations)
 
 
 def bad_body(violations: Sequence[Violation]) -> CallError:
-    """Return the 400 of the JSON parser: fields that do not exist or have the wrong type."""
+    """Return the 400 of the JSON parser: unknown fields or wrong types."""
     return invalid_argument("\n".join(v.description for v in violations), violations)
 
 
 def bad_fields(violations: Sequence[Violation]) -> CallError:
-    """Return the 400 of the service: fields that parse and have values that cannot work."""
+    """Return the 400 of the service: the fields parse, but their values are invalid."""
     found = "".join(
         f"\t{i}.Field: {v.field}; Message: {v.description}" for i, v in enumerate(violations, start=1)
     )
@@ -99,7 +99,7 @@ def bad_fields(violations: Sequence[Violation]) -> CallError:
 
 
 def failed_precondition(message: str) -> CallError:
-    """Return a 400 for a job that is not in a state for the call."""
+    """Return the 400 of a call that the state of the job does not allow."""
     return CallError(400, "FAILED_PRECONDITION", message)
 
 
@@ -115,7 +115,7 @@ def unauthenticated() -> CallError:
 
 
 def permission_denied(permission: str, resource: str) -> CallError:
-    """Return the 403 of a caller who may not do that."""
+    """Return the 403 of a caller without the permission."""
     return CallError(
         403,
         "PERMISSION_DENIED",
@@ -130,7 +130,10 @@ def job_not_found(name: str) -> CallError:
 
 
 def model_not_found(model: str) -> CallError:
-    """Return the 404 of a publisher model, given by its full path."""
+    """Return the 404 of a publisher model.
+
+    :param model: its full resource name
+    """
     return CallError(
         404,
         "NOT_FOUND",
@@ -146,7 +149,7 @@ def tuned_model_not_found(model: str) -> CallError:
 
 
 def unknown_url(path: str) -> CallError:
-    """Return the 404 of a path that no method answers."""
+    """Return the 404 of a path without a method."""
     return CallError(404, "NOT_FOUND", f"The requested URL {path} was not found on this server.")
 
 
@@ -183,7 +186,7 @@ BAD_GATEWAY_PAGE = """<!DOCTYPE html>
 
 
 def of_status(code: int, *, at_token_endpoint: bool = False) -> CallError:
-    """Return the error that goes with an HTTP status when there is nothing particular to say."""
+    """Return the generic error for an HTTP status."""
     status, message = _OF_STATUS[code]
     if at_token_endpoint:
         kind = "internal_failure" if code >= 500 else "invalid_grant"
@@ -202,14 +205,14 @@ def quota_exceeded(metric: str) -> CallError:
 
 
 def of_state(state: JobState) -> JobFailedError | None:
-    """Return the error of a job that ends in a state for no fault of its own; EXPIRED has none."""
+    """Return the generic error of a job that ends in a state; EXPIRED has none."""
     if state is JobState.FAILED:
         return JobFailedError(INTERNAL, "System error. Please try this operation again.")
     return JobFailedError(CANCELLED, "CANCELED") if state is JobState.CANCELLED else None
 
 
 def bucket_not_found(bucket: str) -> JobFailedError:
-    """Return the failure of a job whose bucket does not exist; found only after create."""
+    """Return the failure of a job whose bucket does not exist; the service notices only after create."""
     return JobFailedError(
         FAILED_PRECONDITION,
         f"Failed to get GCS bucket location for {bucket}. "
@@ -218,7 +221,7 @@ def bucket_not_found(bucket: str) -> JobFailedError:
 
 
 def import_failed(cause: str) -> JobFailedError:
-    """Return the failure of a job whose input cannot be imported; nothing ran."""
+    """Return the failure of a job whose input cannot be imported; no row is processed."""
     return JobFailedError(
         INVALID_ARGUMENT,
         "Failed to import data. Please check 'Prepare input' section of the batch predictions "
@@ -227,7 +230,7 @@ def import_failed(cause: str) -> JobFailedError:
 
 
 def nested_too_deeply(depth: int) -> JobFailedError:
-    """Return the failure of a job with a row of objects in objects in objects."""
+    """Return the failure of a job with a row whose objects are nested too deeply."""
     return import_failed(
         "Error while reading data, error message: Schema nested too deeply, at least "
         f"{depth} compared to the maximum allowed level of {DEEPEST_RECORD}"

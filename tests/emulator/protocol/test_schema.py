@@ -1,4 +1,4 @@
-"""Bodies against the discovery documents."""
+"""Checks of request bodies against the discovery documents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_gemini_batch.emulator.schema import Discovery
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
 
 JOB = "GoogleCloudAiplatformV1BatchPredictionJob"
 
@@ -39,7 +39,7 @@ def discovery() -> Discovery:
         ),
     ],
 )
-def test_what_the_service_refuses(discovery: Discovery, body: dict[str, Any], complaint: str) -> None:
+def test_invalid_values_are_refused(discovery: Discovery, body: dict[str, Any], complaint: str) -> None:
     violations = discovery.violations(JOB, body, "job")
     assert len(violations) == 1
     assert complaint in violations[0].description
@@ -56,20 +56,20 @@ def test_what_the_service_refuses(discovery: Discovery, body: dict[str, Any], co
         {"state": "job_state_running"},
     ],
 )
-def test_what_the_service_lets_through_but_never_writes(discovery: Discovery, body: dict[str, Any]) -> None:
+def test_values_that_the_service_accepts_but_never_writes(discovery: Discovery, body: dict[str, Any]) -> None:
     assert discovery.violations(JOB, body) == []
     if body and "modelParameters" not in body:
         assert discovery.violations(JOB, body, strict=True) != []
 
 
-def test_answers_have_their_int64_in_quotes_and_their_times_in_utc(discovery: Discovery) -> None:
+def test_responses_have_int64_as_strings_and_times_in_utc(discovery: Discovery) -> None:
     fine = {"completionStats": {"successfulCount": "3"}, "createTime": "2026-01-01T00:00:00.123456Z"}
     assert discovery.violations(JOB, fine, strict=True) == []
     for wrong in ({"completionStats": {"successfulCount": 3}}, {"createTime": "2026-01-01 00:00:00"}):
         assert len(discovery.violations(JOB, wrong, strict=True)) == 1
 
 
-def test_the_service_keeps_what_callers_may_write(discovery: Discovery) -> None:
+def test_only_writable_fields_are_kept(discovery: Discovery) -> None:
     body = {
         "display_name": "x",
         "state": "JOB_STATE_FAILED",
@@ -102,5 +102,5 @@ def test_methods_are_found_by_their_path(
     assert method.id.endswith(f".{id_}")
 
 
-def test_a_path_that_no_method_has(discovery: Discovery) -> None:
+def test_a_path_without_a_method(discovery: Discovery) -> None:
     assert discovery.method("PATCH", "/v1/projects/p/locations/l/batchPredictionJobs/7") is None

@@ -1,7 +1,8 @@
-"""The jobs that the emulator holds, and how each goes from its creation to its end.
+"""The jobs of the emulator, from creation to the final state.
 
-Readers move a job along its path (see ``pace``); its runner, a thread, does the work meanwhile and writes the
-output once the path is behind it. So a job is shown as ended only when its output can be read.
+The clock or the reads of a job move it along its path of states (see ``job_clock``). Meanwhile its runner, a
+thread, processes the rows; it writes the output when the path has ended. So a job is shown as ended only when
+its output can be read.
 """
 
 from __future__ import annotations
@@ -14,29 +15,28 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import CompletionStats, JobName, JobState
-from airflow_gemini_batch.emulator import errors
 from airflow_gemini_batch.emulator.faults.calls import JobPlan
-from airflow_gemini_batch.emulator.job_clock import Walk
+from airflow_gemini_batch.emulator.protocol import errors
+from airflow_gemini_batch.emulator.running.job_clock import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_gemini_batch.emulator.faults.plan import CallFault
-    from airflow_gemini_batch.emulator.job_clock import Pace
+    from airflow_gemini_batch.emulator.running.job_clock import Pace
 
 NOTHING_WRONG = JobPlan()
-# How long a read of a job that is due waits for its output, when the pace promises that it does not depend
-# on the clock.
+# How long a read waits for the output of a job whose path has ended, unless the pace depends on the clock.
 PATIENCE_SECONDS = 10.0
 
 
 class Abandoned(Exception):  # noqa: N818
-    """The emulator has stopped, or forgotten the job, while it was worked on."""
+    """The emulator was stopped or cleared while the job was running."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended.
+    """The result of a job.
 
     :param output_info: ``outputInfo`` of the resource
     """
@@ -48,21 +48,21 @@ class Outcome:
 
 
 def rfc3339(time_: datetime) -> str:
-    """Write a UTC time as the service does: microseconds and ``Z``."""
+    """Format a UTC time as the service does: microseconds and ``Z``."""
     return time_.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def utc_now() -> datetime:
-    """Return the present time."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 class Job:
-    """One job; safe to use from many threads.
+    """One job; thread-safe.
 
-    :param number: grows with every job, so that lists have an order
+    :param number: increases with every job, so that lists have an order
     :param request: the body of the create call, camelCase
-    :param plan: what goes wrong with it
+    :param plan: its faults
     """
 
     def __init__(
@@ -91,15 +91,15 @@ class Job:
         self._first = self._seen = self._walk.path[0]
 
     def as_created(self) -> dict[str, Any]:
-        """Return the resource that the create call answers: at its beginning, even if it has ended since."""
+        """Return the resource for the create response: in its first state, even if it has ended since."""
         at = rfc3339(self.created)
         times = {"createTime": at, "updateTime": at}
         return {"name": str(self.name), **self.request, "state": str(self._first), **times}
 
     def look(self) -> dict[str, Any]:
-        """Return the resource as it is now, without counting that as a read.
+        """Return the current resource, without counting a read.
 
-        At a pace that does not depend on the clock, wait for the runner when the path is behind the job.
+        At a pace that does not depend on the clock, wait for the runner if the path has ended.
         """
         with self._changed:
             if self._walk.pace.is_deterministic and self._path_is_over():
@@ -107,13 +107,13 @@ class Job:
             return self._resource()
 
     def count_read(self) -> None:
-        """Note that a reader was shown the job."""
+        """Count a read of the job."""
         with self._changed:
             self._walk = self._walk.shown()
             self._changed.notify_all()
 
     def is_hidden(self, faults: Sequence[CallFault]) -> bool:
-        """Whether the faults of a list keep the job out of it; counts that list."""
+        """Return whether the faults of a list call hide the job, and count the call."""
         age = (utc_now() - self.created).total_seconds()
         with self._changed:
             hidden = any(fault.hides(age, self._lists) for fault in faults)
@@ -121,7 +121,7 @@ class Job:
             return hidden
 
     def cancel(self) -> None:
-        """Begin to cancel.
+        """Start to cancel.
 
         :raises CallError: when the job has ended
         """
@@ -138,21 +138,21 @@ class Job:
                 self._changed.notify_all()
 
     def abandon(self) -> None:
-        """Let the runner end without writing anything more."""
+        """Make the runner end without writing anything more."""
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
 
     def check_abandoned(self) -> None:
-        """Raise ``Abandoned`` when nobody waits for the job any more."""
+        """Raise ``Abandoned`` if :meth:`abandon` was called."""
         if self._abandoned:
             raise Abandoned
 
     def wait_for_path(self) -> float | None:
-        """Wait until the path is behind the job; for its runner.
+        """Wait until the path has ended; called by the runner.
 
-        :return: None; or, when the job was cancelled, how much of RUNNING it had behind it then, 0 to 1
-        :raises Abandoned: when the emulator stops
+        :return: None, or for a cancelled job the share of RUNNING that had passed by then, 0 to 1
+        :raises Abandoned: when the emulator stops or is cleared
         """
         with self._changed:
             while not self._path_is_over():
@@ -162,7 +162,7 @@ class Job:
             return self._share_run
 
     def finish(self, outcome: Outcome) -> None:
-        """Note how it ended; its output is written."""
+        """Set the result, after the output was written."""
         with self._changed:
             if self._share_run != 0.0:
                 self._note(JobState.RUNNING)
@@ -179,11 +179,11 @@ class Job:
     def _state(self) -> JobState:
         if self._outcome:
             return self._outcome.state
-        # The path may be over while the output is still being written.
+        # The path may have ended while the output is still being written.
         return self._walk.state(time.monotonic()) or self._walk.path[-1]
 
     def _note(self, state: JobState) -> None:
-        """Keep the time at which the job came into a state."""
+        """Record the time at which the job entered a state."""
         if state is self._seen:
             return
         self._seen, self._updated_at = state, utc_now()
@@ -214,7 +214,7 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
     if outcome.error:
         fields["error"] = {"code": outcome.error.code, "message": outcome.error.message}
     if outcome.stats:
-        # The counts are strings, and those that are zero are left out.
+        # The service writes counts as strings, and omits those that are zero.
         counts = {
             "successfulCount": outcome.stats.successful,
             "failedCount": outcome.stats.failed,
@@ -227,7 +227,7 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
 
 
 class JobStore:
-    """All jobs, by name."""
+    """All jobs by name; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -237,10 +237,10 @@ class JobStore:
     def create(
         self, parent: str, request: Mapping[str, Any], pace: Pace, plan: JobPlan = NOTHING_WRONG
     ) -> Job:
-        """Add a job under a name of its own.
+        """Add a job with a new name.
 
-        Names are random, not seeded: the package derives ids of BigQuery jobs from them, and a BigQuery that
-        outlives the emulator must not see them twice.
+        Names are random, not seeded: the provider derives BigQuery job ids from them, and these ids must stay
+        unique in a BigQuery stand-in that outlives the emulator.
         """
         _, project, _, location = parent.split("/")
         with self._lock:
@@ -260,7 +260,7 @@ class JobStore:
             return self._jobs[name]
 
     def delete(self, name: str) -> None:
-        """Forget a job that has ended.
+        """Delete a job that has ended.
 
         :raises CallError: 404, or 400 when it has not ended
         """
@@ -274,13 +274,13 @@ class JobStore:
             self._jobs.pop(name, None)
 
     def newest_first(self, parent: str = "") -> Sequence[Job]:
-        """Return the jobs of one parent, or all."""
+        """Return the jobs of a parent, or all jobs if it is empty."""
         with self._lock:
             jobs = [job for job in self._jobs.values() if not parent or job.name.parent == parent]
         return sorted(jobs, key=lambda job: -job.number)
 
     def clear(self) -> Sequence[Job]:
-        """Forget all jobs and abandon them; return them."""
+        """Delete all jobs and end their runners; return the jobs."""
         with self._lock:
             jobs = list(self._jobs.values())
             self._jobs.clear()

@@ -1,4 +1,4 @@
-"""Fault plans: what they decide, and what callers then see."""
+"""Fault plans: which calls, rows and jobs they hit, and what callers see."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ from airflow_gemini_batch.emulator.faults.plan import (
     RowFaultKind,
 )
 from airflow_gemini_batch.emulator.faults.plan_json import plan_from_json, plan_to_json
-from airflow_gemini_batch.emulator.faults.rows import disturbed_lines, order
+from airflow_gemini_batch.emulator.running.row_faults import disturbed_lines, order
 from airflow_gemini_batch.emulator.server import Emulator
 from airflow_gemini_batch.exceptions import InvalidParameterError
-
-from .wire import Http, job_body
+from tests.emulator.wire import Http, job_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,12 +83,12 @@ plans = st.builds(
 
 
 @given(plans)
-def test_a_plan_survives_json(plan: FaultPlan) -> None:
+def test_a_plan_round_trips_through_json(plan: FaultPlan) -> None:
     assert plan_from_json(json.dumps(plan_to_json(plan))) == plan
 
 
 @given(plans)
-def test_the_same_plan_decides_the_same_again(plan: FaultPlan) -> None:
+def test_a_plan_is_deterministic(plan: FaultPlan) -> None:
     again = plan_from_json(json.dumps(plan_to_json(plan)))
     for number in range(1, 9):
         assert plan.of_call(Route.GET, number, number) == again.of_call(Route.GET, number, number)
@@ -97,7 +96,7 @@ def test_the_same_plan_decides_the_same_again(plan: FaultPlan) -> None:
         assert plan.of_job(number) == again.of_job(number)
 
 
-def test_faults_hit_by_number_by_chance_or_always() -> None:
+def test_faults_hit_by_number_by_probability_or_always() -> None:
     always = CallFault(route=Route.GET, kind=CallFaultKind.RESET)
     some = CallFault(route=Route.GET, kind=CallFaultKind.STALL, nth=(2, 4))
     chance = CallFault(route=Route.ANY, kind=CallFaultKind.TRICKLE, probability=0.3)
@@ -112,24 +111,29 @@ def test_faults_hit_by_number_by_chance_or_always() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "faults='…': it is not JSON"),
-        ("[]", r"faults=\[\]: give a JSON object"),
-        ('{"call": []}', "faults.call=.*: give seed, calls, rows, jobs"),
-        ('{"calls": {}}', "faults.calls={}: give a list"),
+        ("{", "faults='…': invalid JSON"),
+        ("[]", r"faults=\[\]: input should be an object"),
+        ('{"call": []}', "faults.call=.*: unknown member, give calls, rows, jobs, seed"),
+        ('{"calls": {}}', "faults.calls={}: input should be a valid array"),
         (
             '{"calls": [{"route": "post", "kind": "reset"}]}',
-            r"faults.calls\[0\].route='post': give one of create",
+            r"faults.calls\[0\].route='post': input should be 'create', 'get'",
         ),
-        ('{"calls": [{"route": "get"}]}', r"faults.calls\[0\].kind=None: it must be given"),
-        ('{"calls": [{"route": "get", "kind": "lag"}]}', "lag happens to list only"),
-        ('{"calls": [{"route": "get", "kind": "wrong_token"}]}', "wrong_token happens to token only"),
+        ('{"calls": [{"route": "get"}]}', r"faults.calls\[0\].kind=None: add this member"),
+        ('{"calls": [{"route": "get", "kind": "lag"}]}', "lag applies only to list"),
+        ('{"calls": [{"route": "get", "kind": "wrong_token"}]}', "wrong_token applies only to token"),
         ('{"calls": [{"route": "get", "kind": "status", "status": 200}]}', "status=200: give one of 400"),
         ('{"calls": [{"route": "get", "kind": "reset", "nth": [0]}]}', r"nth=\(0,\): give numbers from 1"),
         ('{"rows": [{"kind": "dropped", "probability": 2}]}', "probability=2.0: give a number from 0 to 1"),
-        ('{"jobs": [{"ends": "RUNNING"}]}', "ends='RUNNING': give a state in which jobs end"),
-        ('{"jobs": [{"path": ["FAILED"]}]}', "path=.*: give states in which jobs do not end"),
-        ('{"jobs": [{"after_rows": true}]}', "after_rows=True: give an integer"),
-        ('{"jobs": [{"exports": 1}]}', "exports=1: give true or false"),
+        ('{"jobs": [{"ends": "RUNNING"}]}', "ends='RUNNING': give a terminal state"),
+        ('{"jobs": [{"path": ["FAILED"]}]}', "path=.*: give states that are not terminal"),
+        ('{"jobs": [{"ends": "DONE"}]}', "ends='DONE': give the name of a job state, such as FAILED"),
+        (
+            '{"rows": [{"kind": "dropped", "nht": [1]}]}',
+            r"faults.rows\[0\].nht=\[1\]: unknown member, give nth",
+        ),
+        ('{"jobs": [{"after_rows": true}]}', "after_rows=True: input should be a valid integer"),
+        ('{"jobs": [{"exports": 1}]}', "exports=1: input should be a valid boolean"),
     ],
 )
 def test_a_bad_plan_is_explained(text: str, complaint: str) -> None:
@@ -138,7 +142,7 @@ def test_a_bad_plan_is_explained(text: str, complaint: str) -> None:
 
 
 @given(st.lists(st.booleans(), max_size=9), st.text())
-def test_shuffling_loses_no_row_and_moves_only_those_hit(hits: list[bool], seed: str) -> None:
+def test_shuffling_keeps_all_rows_and_moves_only_those_hit(hits: list[bool], seed: str) -> None:
     hit = [place for place, is_hit in enumerate(hits) if is_hit]
     found = order(hit, len(hits), seed)
     assert sorted(found) == list(range(len(hits)))
@@ -155,7 +159,7 @@ def lines(*kinds: RowFaultKind, line: bytes = LINE) -> list[bytes]:
     return disturbed_lines(line, kinds, "seed").splitlines()
 
 
-def test_rows_that_are_lost_doubled_or_changed_stay_json() -> None:
+def test_dropped_doubled_and_changed_rows_stay_valid_json() -> None:
     assert lines(RowFaultKind.DROPPED, RowFaultKind.DOUBLED) == []
     assert lines(RowFaultKind.DOUBLED) == [LINE.strip(), LINE.strip()]
     assert json.loads(lines(RowFaultKind.NUMBER_KEYS)[0])["key"] == 7
@@ -165,7 +169,7 @@ def test_rows_that_are_lost_doubled_or_changed_stay_json() -> None:
 
 
 @given(st.sampled_from([RowFaultKind.TRUNCATED, RowFaultKind.CORRUPT]), st.text(max_size=40), st.text())
-def test_broken_lines_are_one_line_that_is_not_json(kind: RowFaultKind, text: str, seed: str) -> None:
+def test_a_broken_line_is_one_line_and_not_json(kind: RowFaultKind, text: str, seed: str) -> None:
     line = json.dumps({"key": text}, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
     (broken,) = disturbed_lines(line, [kind], seed).rstrip(b"\n").split(b"\n")
     assert broken.strip()
@@ -178,7 +182,7 @@ def plan(route: Route, kind: CallFaultKind, **more: Any) -> FaultPlan:
 
 
 @pytest.mark.parametrize("status", [status for status in STATUSES if status != 502])
-def test_a_status_instead_of_the_answer(emulator: Emulator, http: Http, status: int) -> None:
+def test_a_status_instead_of_the_response(emulator: Emulator, http: Http, status: int) -> None:
     emulator.faults = plan(Route.CREATE, CallFaultKind.STATUS, status=status, nth=(1,))
     code, answer = http("POST", "", job_body())
     assert (code, answer["error"]["code"]) == (status, status)
@@ -192,7 +196,7 @@ def test_a_status_after_the_call_took_effect(emulator: Emulator, http: Http) -> 
     assert len(emulator.jobs) == 1
 
 
-def test_a_bad_gateway_answers_with_a_page() -> None:
+def test_a_502_is_an_html_page() -> None:
     with Emulator(faults=plan(Route.LIST, CallFaultKind.STATUS, status=502)) as emulator:
         status, content = raw(emulator, "GET", JOBS)
     assert status == 502
@@ -220,7 +224,7 @@ def test_a_reset_before_or_after_the_call_took_effect(after: bool) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_call_that_stalls_takes_effect_whether_anybody_waits_or_not(after: bool) -> None:
+def test_a_stalled_call_takes_effect_even_if_the_caller_disconnects(after: bool) -> None:
     with Emulator(faults=plan(Route.CREATE, CallFaultKind.STALL, seconds=0.5, after=after)) as emulator:
         connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc, timeout=0.2)
         connection.request("POST", JOBS, json.dumps(job_body()), {"Authorization": "Bearer any"})
@@ -234,7 +238,7 @@ def test_a_call_that_stalls_takes_effect_whether_anybody_waits_or_not(after: boo
         assert len(emulator.jobs) == 1
 
 
-def test_clearing_ends_what_stalls() -> None:
+def test_clear_ends_stalled_calls() -> None:
     with Emulator(faults=plan(Route.CREATE, CallFaultKind.STALL, seconds=60)) as emulator:
         connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc, timeout=20)
         connection.request("POST", JOBS, json.dumps(job_body()), {"Authorization": "Bearer any"})
@@ -246,7 +250,7 @@ def test_clearing_ends_what_stalls() -> None:
         assert emulator.jobs == ()
 
 
-def test_an_answer_that_trickles_is_whole(emulator: Emulator, http: Http) -> None:
+def test_a_trickled_response_is_complete(emulator: Emulator, http: Http) -> None:
     emulator.faults = plan(Route.LIST, CallFaultKind.TRICKLE, seconds=0.2)
     begun = time.monotonic()
     assert http("GET") == (200, {})
@@ -275,7 +279,7 @@ def test_lists_lag_behind_by_seconds(emulator: Emulator, http: Http, create: Cal
     assert shown(http) == [1, 1, 1, 1]
 
 
-def test_a_list_that_is_cut_short(emulator: Emulator, http: Http, create: Callable[..., Any]) -> None:
+def test_a_truncated_list(emulator: Emulator, http: Http, create: Callable[..., Any]) -> None:
     for _ in range(4):
         create()
     emulator.faults = plan(Route.LIST, CallFaultKind.TRUNCATE, keep=2, nth=(2,))
@@ -290,13 +294,13 @@ def test_a_wrong_token_is_refused_everywhere(emulator: Emulator, http: Http) -> 
     assert [http("GET", token=token)[0] for token in tokens] == [401, 200]
 
 
-def test_a_token_that_is_not_given() -> None:
+def test_an_error_of_the_token_endpoint() -> None:
     with Emulator(faults=plan(Route.TOKEN, CallFaultKind.STATUS, status=503)) as emulator:
         status, answer = Http(emulator.url)("POST", "/token", TOKEN_FORM)
     assert (status, answer["error"]) == (503, "internal_failure")
 
 
-def test_a_job_goes_the_way_it_is_told(emulator: Emulator, http: Http) -> None:
+def test_a_job_follows_the_path_in_the_plan(emulator: Emulator, http: Http) -> None:
     path = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED, JobState.UPDATING)
     emulator.faults = FaultPlan(jobs=[JobFault(path=path, nth=(1,))])
     slow = {**job_body(), "labels": {"emulator-pace": "reads-1"}}
@@ -306,7 +310,7 @@ def test_a_job_goes_the_way_it_is_told(emulator: Emulator, http: Http) -> None:
     assert http("POST", "", slow)[1]["state"] == "JOB_STATE_PENDING"
 
 
-def test_the_plan_is_set_read_and_dropped_over_http(emulator: Emulator, http: Http) -> None:
+def test_the_plan_is_set_read_and_deleted_over_http(emulator: Emulator, http: Http) -> None:
     wanted = {
         "seed": 3,
         "calls": [{"route": "list", "kind": "status", "status": 429}],
@@ -324,7 +328,7 @@ def test_the_plan_is_set_read_and_dropped_over_http(emulator: Emulator, http: Ht
     assert {request.path for request in emulator.requests} == {JOBS}
 
 
-def test_clearing_brings_back_the_first_plan_and_counts_anew() -> None:
+def test_clear_restores_the_first_plan_and_restarts_counting() -> None:
     first = plan(Route.LIST, CallFaultKind.STATUS, nth=(2,))
     with Emulator(faults=first) as emulator:
         http = Http(emulator.url)
@@ -335,8 +339,8 @@ def test_clearing_brings_back_the_first_plan_and_counts_anew() -> None:
         assert [http("GET")[0] for _ in range(3)] == [200, 503, 200]
 
 
-def test_the_plan_in_the_documentation_is_one() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text(encoding="utf-8")
+def test_the_plan_in_the_documentation_is_valid() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     assert len(plan_from_json(example).calls) == 3
     for kind in (*CallFaultKind, *RowFaultKind, *Route):

@@ -1,4 +1,4 @@
-"""What faults make of the lines of the output. Pure."""
+"""Applies faults to rows and lines of the output. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONG = "0.1234567890123456789012345678901234567890123456789e308"
 
 
 def order(hit: Sequence[int], rows: int, seed: str) -> list[int]:
-    """Return the order in which rows are written, when those at the places ``hit`` change places."""
+    """Return the order in which rows are written when the rows at the positions ``hit`` are permuted."""
     places = list(range(rows))
     moved = list(hit)
     random.Random(f"{seed}/order").shuffle(moved)  # noqa: S311
@@ -30,7 +30,7 @@ def order(hit: Sequence[int], rows: int, seed: str) -> list[int]:
 
 
 def disturbed_answer(output: OutputRow, kinds: Sequence[RowFaultKind]) -> OutputRow:
-    """Return the row as the model answers it when it will not, or cannot now."""
+    """Return the row as failed if the faults say that the model refuses it or is out of quota."""
     if RowFaultKind.REFUSED in kinds:
         return failed(output, *BAD_REQUEST, "The request was refused by a fault plan.")
     if RowFaultKind.EXHAUSTED in kinds:
@@ -41,9 +41,9 @@ def disturbed_answer(output: OutputRow, kinds: Sequence[RowFaultKind]) -> Output
 def disturbed_lines(
     line: bytes, kinds: Sequence[RowFaultKind], seed: str, *, in_table: bool = False
 ) -> bytes:
-    """Return what is written instead of a line: none, one or two lines, each with its end.
+    """Return what is written instead of a line: zero, one or two lines, each with its line end.
 
-    :param in_table: the line is a row of a table, whose text cannot be broken
+    :param in_table: whether the line is loaded into a table, where it must stay valid JSON
     """
     if RowFaultKind.DROPPED in kinds:
         return b""
@@ -56,9 +56,9 @@ def _mutated(line: bytes, kinds: Sequence[RowFaultKind], chance: random.Random) 
     for kind, mutate in _OF_MEMBERS.items():
         if kind in kinds:
             line = mutate(line)
-    for kind, spoil in _OF_BYTES.items():
+    for kind, damage in _OF_BYTES.items():
         if kind in kinds:
-            line = spoil(line, chance)
+            line = damage(line, chance)
     return line
 
 
@@ -77,14 +77,14 @@ def _with_number_keys(line: bytes) -> bytes:
 
 def _with_extra_members(line: bytes) -> bytes:
     members = json.loads(line)
-    odd = {"newMember": {"nested": [1, None, {"deep": True}]}, "": "empty name", "\u2028": "\u0085"}
+    unknown = {"newMember": {"nested": [1, None, {"deep": True}]}, "": "empty name", "\u2028": "\u0085"}
     if isinstance(members.get("response"), dict):
-        members["response"] = {**odd, **members["response"], "trailing": [[]]}
-    return _line({**odd, **members})
+        members["response"] = {**unknown, **members["response"], "trailing": [[]]}
+    return _line({**unknown, **members})
 
 
 def _with_huge_numbers(line: bytes) -> bytes:
-    # By hand: a float cannot hold them.
+    # Written as text because a Python float cannot represent them.
     return b'{"hugeInteger":%s,"longFraction":%s,%s' % (_HUGE.encode(), _LONG.encode(), line[1:])
 
 
@@ -93,7 +93,7 @@ def _truncated(line: bytes, chance: random.Random) -> bytes:
 
 
 def _corrupt(line: bytes, chance: random.Random) -> bytes:
-    # Not at the first brace: a line of white space alone would be no line.
+    # Never before the first brace: what remains must not be blank.
     at = chance.randrange(1, max(len(line) - 1, 2))
     return line[:at] + b"\x00\x02}{\\" + line[at:]
 

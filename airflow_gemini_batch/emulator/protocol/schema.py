@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.errors import Violation
+from airflow_gemini_batch.emulator.protocol.errors import Violation
 from airflow_gemini_batch.gcp.discovery import Mismatch, Schemas, load_document, snake_case
 
 if TYPE_CHECKING:

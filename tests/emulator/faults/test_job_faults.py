@@ -1,4 +1,4 @@
-"""Faults of jobs and of rows, as they lie in storage and in tables."""
+"""Faults of jobs and rows, in Cloud Storage and in tables."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault, OutputFault, RowFault, RowFaultKind
 from airflow_gemini_batch.emulator.running.rows import Habits
 from airflow_gemini_batch.emulator.server import Emulator
-
-from .test_jobs import lines, put, run
+from tests.emulator.test_jobs import lines, put, run
 
 if TYPE_CHECKING:
     from google.cloud import bigquery, storage
@@ -41,7 +40,7 @@ def keys(found: list[bytes]) -> list[str]:
 @pytest.mark.parametrize(
     ("ends", "code"), [("FAILED", 13), ("CANCELLED", 1), ("EXPIRED", None), ("PARTIALLY_SUCCEEDED", None)]
 )
-def test_a_job_that_ends_early_leaves_what_was_done(
+def test_a_job_that_ends_early_exports_the_processed_rows(
     storage_client: storage.Client, bucket: str, ends: str, code: int | None
 ) -> None:
     job, found = written(storage_client, bucket, jobs=[JobFault(ends=JobState[ends], after_rows=3)])
@@ -59,7 +58,7 @@ def test_a_job_that_ends_early_leaves_what_was_done(
         (JobFault(output=OutputFault.EMPTY), True, 0),
     ],
 )
-def test_what_a_job_says_of_its_output_may_be_wrong(
+def test_output_info_can_be_missing_or_wrong(
     storage_client: storage.Client, bucket: str, fault: JobFault, says: bool, objects: int
 ) -> None:
     job, found = written(storage_client, bucket, jobs=[fault])
@@ -86,11 +85,11 @@ def test_rows_are_hit_by_their_number_in_the_input(storage_client: storage.Clien
     assert len(kept) == 5
     assert keys([*kept[:2], *kept[3:]]) == ["k1", "k1", "k3", "k4"]
     assert b"k2" not in kept[2] or not kept[2].endswith(b"}")
-    # What the service counts is what it has done, whatever becomes of it.
+    # The service counts the rows that it processed, even if they are not written.
     assert job["completionStats"] == {"successfulCount": "5"}
 
 
-def test_rows_fail_as_the_service_lets_them_fail(storage_client: storage.Client, bucket: str) -> None:
+def test_failed_rows_have_the_format_of_the_service(storage_client: storage.Client, bucket: str) -> None:
     faults = [RowFault(kind=RowFaultKind.EXHAUSTED, nth=(1,)), RowFault(kind=RowFaultKind.REFUSED, nth=(2,))]
     job, found = written(storage_client, bucket, 3, rows=faults)
     rows = [json.loads(line) for line in found["predictions.jsonl"]]
@@ -102,7 +101,7 @@ def test_rows_fail_as_the_service_lets_them_fail(storage_client: storage.Client,
     assert job["completionStats"] == {"successfulCount": "1", "failedCount": "2"}
 
 
-def test_rows_of_a_table_are_lost_and_doubled_too(
+def test_rows_of_a_table_are_dropped_and_doubled(
     storage_client: storage.Client, bucket: str, dataset: str, bigquery_client: bigquery.Client
 ) -> None:
     source = put(storage_client, f"gs://{bucket}/in.jsonl", lines(3))

@@ -1,8 +1,8 @@
 """How fast the states of a job advance. Pure: time and reads are arguments.
 
-A job walks along a path of states, PENDING and RUNNING, and then ends. At a pace of
+A job passes along a path of states, PENDING and RUNNING by default, and then ends. At the pace
 
-``immediate``   the first read already shows the end
+``immediate``   the first read already shows the final state
 ``reads:3``     each state of the path is shown three times; a get or a list that shows the job is a read
 ``seconds:2``   each state of the path lasts two seconds
 """
@@ -16,23 +16,23 @@ from dataclasses import dataclass, replace
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
-# Labels take neither colon nor point, so a job says `reads-3` or `milliseconds-500`.
+# Labels allow neither colons nor points, so the label of a job is `reads-3` or `milliseconds-500`.
 _TEXT = re.compile(r"^(reads|seconds|milliseconds)[:-](\d+(?:\.\d+)?)$")
 _PATH = (JobState.PENDING, JobState.RUNNING)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """The pace of one state of the path; ``reads`` and ``seconds`` both absent means immediate."""
+    """How long each state of the path lasts, in reads or in seconds; immediate if both are None."""
 
     reads: int | None = None
     seconds: float | None = None
 
     @classmethod
     def parse(cls, text: str, parameter: str = "pace") -> Pace:
-        """Read ``immediate``, ``reads:3``, ``seconds:0.5`` or ``milliseconds:500``; ``-`` does for ``:``.
+        """Parse ``immediate``, ``reads:3``, ``seconds:0.5`` or ``milliseconds:500``, with ``:`` or ``-``.
 
-        :raises InvalidParameterError: when it is none of these
+        :raises InvalidParameterError: when the text is something else
         """
         if text == "immediate":
             return IMMEDIATE
@@ -47,7 +47,7 @@ class Pace:
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether what a reader sees depends on the reads alone, not on the clock."""
+        """Whether the state depends only on the reads, not on the clock."""
         return self.seconds is None
 
     def __str__(self) -> str:
@@ -61,10 +61,10 @@ IMMEDIATE = Pace()
 
 @dataclass(frozen=True)
 class Walk:
-    """A job on its path.
+    """The position of a job on its path of states.
 
-    :param started: when it set out, in seconds of a monotonic clock, as every ``now`` below
-    :param reads: how often it was shown since
+    :param started: start time in seconds of the monotonic clock, like every ``now`` below
+    :param reads: number of reads since then
     """
 
     pace: Pace
@@ -73,7 +73,7 @@ class Walk:
     reads: int = 0
 
     def progress(self, now: float) -> float:
-        """Return how many states lie behind it, with the part of the present one behind the point."""
+        """Return how many states have passed, including the fraction of the current one."""
         if self.pace.reads:
             return self.reads / self.pace.reads
         if self.pace.seconds:
@@ -81,26 +81,26 @@ class Walk:
         return math.inf
 
     def state(self, now: float) -> JobState | None:
-        """Return the state it is in, or ``None`` when the path is behind it."""
+        """Return the current state, or None when the path has ended."""
         progress = self.progress(now)
         return self.path[int(progress)] if progress < len(self.path) else None
 
     def share_run(self, now: float) -> float:
-        """Return how much of RUNNING lies behind it, 0 to 1."""
+        """Return the share of RUNNING that has passed, 0 to 1."""
         if JobState.RUNNING not in self.path:
             return 0.0
         return min(max(self.progress(now) - self.path.index(JobState.RUNNING), 0.0), 1.0)
 
     def seconds_until(self, stage: int, now: float) -> float | None:
-        """Return the seconds until it reaches that stage of the path; ``None`` if time does not move it."""
+        """Return the seconds until that stage of the path; None if the pace does not depend on time."""
         if not self.pace.seconds:
             return None
         return max(self.started + stage * self.pace.seconds - now, 0.0)
 
     def shown(self) -> Walk:
-        """Return the walk after one more read."""
+        """Return the position after one more read."""
         return replace(self, reads=self.reads + 1)
 
     def turned(self, path: tuple[JobState, ...], now: float) -> Walk:
-        """Return the walk along another path, from now on."""
+        """Return the start of another path, from now on."""
         return Walk(self.pace, now, path)
