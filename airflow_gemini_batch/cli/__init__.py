@@ -1,1 +1,1 @@
-"""The command line, ``gemini-batch``: one module a subcommand."""
+"""The command line, ``gemini-batch``: one module per subcommand."""

@@ -159,7 +159,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             super().render_template_fields(context, jinja_env)
 
     def execute(self, context: Context) -> Any:
-        """Build, upload and submit; wait in the triggerer unless told otherwise; land."""
+        """Build, upload and submit; wait in the triggerer by default; land."""
         self._has_begun = True
         with fail_without_retry():
             hook = connect(self)

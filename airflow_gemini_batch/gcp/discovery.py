@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _CAPITAL = re.compile(r"(?<!^)([A-Z])")
-_INTEGER = re.compile(r"-?\d+")
+# No format has more digits, and Python refuses to parse thousands of them.
+_INTEGER = re.compile(r"-?[0-9]{1,40}")
 _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 _LIMITS = {"int32": (-(2**31), 2**31), "uint32": (0, 2**32), "int64": (-(2**63), 2**63), "uint64": (0, 2**64)}
 

@@ -1,1 +1,1 @@
-"""Faces of Airflow: the operators."""
+"""The operators."""

@@ -1,1 +1,1 @@
-"""Faces of Airflow: the sensor."""
+"""The sensor."""

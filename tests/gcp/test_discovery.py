@@ -30,6 +30,7 @@ SCHEMAS = Schemas(
         ({"gen_config": {"x": 1}}, Mismatch.UNKNOWN_FIELD, "gen_config", ("gen_config", "x")),
         ({"topK": [1]}, Mismatch.NOT_REPEATED, "", ("topK",)),
         ({"topK": 2**31}, Mismatch.WRONG_VALUE, "top_k", ("topK",)),
+        ({"topK": "9" * 5000}, Mismatch.WRONG_VALUE, "top_k", ("topK",)),
         ({"stopWords": ["a", 1]}, Mismatch.WRONG_VALUE, "stop_words[1]", ("stopWords", 1)),
         ({"stopWords": 1}, Mismatch.WRONG_VALUE, "stop_words[0]", ("stopWords",)),
         ({"labels": {"a": 1}}, Mismatch.WRONG_VALUE, "labels[a]", ("labels", "a")),
