@@ -73,7 +73,7 @@ def airflow_db(airflow_home: Path) -> Path:
 
 @dataclass(frozen=True)
 class RunningStack:
-    """The local stack: two processes, and the Vertex stand-in in this one."""
+    """The local stack: two processes, and the Vertex emulator in this one."""
 
     addresses: StackAddresses
     vertex: Emulator
@@ -108,7 +108,7 @@ def stack(servers: StackAddresses) -> Iterator[RunningStack]:
 
 @pytest.fixture
 def vertex(stack: RunningStack) -> Emulator:
-    """The Vertex stand-in, with no jobs and no recorded requests."""
+    """The Vertex emulator, with no jobs and no recorded requests."""
     stack.vertex.clear()
     return stack.vertex
 

@@ -1,1 +1,1 @@
-"""A local stand-in for the Vertex AI batch API. The provider itself never imports it."""
+"""A local emulator for the Vertex AI batch API. The provider itself never imports it."""

@@ -31,9 +31,9 @@ def service_account_info(token_uri: str, project: str) -> dict[str, str]:
     return {
         "type": "service_account",
         "project_id": project,
-        "private_key_id": "stand-in",
+        "private_key_id": "emulator",
         "private_key": _private_key(),
-        "client_email": f"stand-in@{project}.iam.gserviceaccount.com",
+        "client_email": f"emulator@{project}.iam.gserviceaccount.com",
         "client_id": "1",
         "token_uri": token_uri,
     }

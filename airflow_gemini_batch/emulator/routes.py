@@ -234,7 +234,7 @@ def _token(call: Call) -> dict[str, Any]:
     form = dict(parse_qsl(call.content.decode("utf-8", "replace")))
     if form.get("grant_type") not in _GRANTS:
         raise errors.TokenError("unsupported_grant_type", "Tokens are given to service accounts only.")
-    return {"access_token": "ya29.stand-in", "expires_in": 3599, "token_type": "Bearer"}
+    return {"access_token": "ya29.emulator", "expires_in": 3599, "token_type": "Bearer"}
 
 
 def _parse(call: Call) -> dict[str, Any]:

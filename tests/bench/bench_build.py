@@ -40,7 +40,7 @@ def rows_a_second() -> float:
 
 
 def peak_mb(count: int) -> float:
-    """Peak memory of a process that builds and uploads so many rows to the storage stand-in."""
+    """Peak memory of a process that builds and uploads so many rows to the storage emulator."""
     run = subprocess.run([sys.executable, __file__, str(count)], check=True, capture_output=True, text=True)
     return float(run.stdout.split()[-1])
 

@@ -1,4 +1,4 @@
-"""How long the stand-in takes for the rows of a job, from the bytes of its input to those of its output."""
+"""How long the emulator takes for the rows of a job, from the bytes of its input to those of its output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def main() -> int:
         for n in range(ROWS)
     ]
     taken = min(seconds_for(lines) for _ in range(3))
-    print(f"the stand-in answered {ROWS:,} rows in {taken:.2f} s")
+    print(f"the emulator answered {ROWS:,} rows in {taken:.2f} s")
     return 0 if taken < SECONDS else 1
 
 

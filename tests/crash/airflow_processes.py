@@ -101,7 +101,7 @@ class Airflow:
         return call(f"{self._api}/{path}", body, token=self._token)
 
     def jobs(self, filter_: str) -> list[dict[str, Any]]:
-        """The jobs of the Vertex AI stand-in that match a filter."""
+        """The jobs of the Vertex AI emulator that match a filter."""
         from urllib.parse import urlencode
 
         parent = f"projects/{self.addresses.project}/locations/{LOCATION}/batchPredictionJobs"
@@ -166,7 +166,7 @@ class Airflow:
             self._run(part)
         self._cleanup.callback(self._stop)
         self._wait_until_healthy(url)
-        # One landing at a time: concurrent transactions fail each other in, or crash, the BigQuery stand-in.
+        # One landing at a time: concurrent transactions fail each other in, or crash, the BigQuery emulator.
         self.call("pools", {"name": LANDING_POOL, "slots": 1})
 
     def _short_timeouts(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Jobs with the Cloud Storage and BigQuery stand-ins: input, output and failures."""
+"""Jobs with the Cloud Storage and BigQuery emulators: input, output and failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the launcher changes in the BigQuery stand-in: loads of raw lines, and lookups in the catalog."""
+"""What the launcher changes in the BigQuery emulator: loads of raw lines, and lookups in the catalog."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def test_the_schema_of_the_requests_makes_the_columns_unless_told_not_to(
     storage_client: storage.Client,
     bigquery_client: bigquery.Client,
 ) -> None:
-    """Nested, as the stand-in for the service answers it."""
+    """Nested, as the emulator answers it."""
     place = {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}, "required": ["city"]}
     schema = {"type": "OBJECT", "properties": {"places": {"type": "ARRAY", "items": place, "minItems": 1}}}
     request = {

@@ -240,7 +240,7 @@ class JobStore:
         """Add a job with a new name.
 
         Names are random, not seeded: the provider derives BigQuery job ids from them, and these ids must stay
-        unique in a BigQuery stand-in that outlives the emulator.
+        unique in a BigQuery emulator that outlives this process.
         """
         _, project, _, location = parent.split("/")
         with self._lock:

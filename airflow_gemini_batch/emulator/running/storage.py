@@ -1,4 +1,4 @@
-"""Input and output of jobs in the Cloud Storage stand-in."""
+"""Input and output of jobs in the Cloud Storage emulator."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ObjectStorage:
 
 
 def stand_in_host(variable: str) -> str:
-    """Return the URL of a stand-in from an environment variable.
+    """Return the URL of an emulator from an environment variable.
 
     :raises JobFailedError: when the variable is not set; the emulator never calls the real service
     """
@@ -85,7 +85,7 @@ def stand_in_host(variable: str) -> str:
         raise errors.JobFailedError(
             errors.FAILED_PRECONDITION,
             f"{variable} is not set for the emulator, so it cannot reach the input or output of the job. "
-            "Set it to the address of a stand-in, such as http://127.0.0.1:PORT.",
+            "Set it to the address of an emulator, such as http://127.0.0.1:PORT.",
         )
     return host if "://" in host else f"http://{host}"
 

@@ -1,4 +1,4 @@
-"""Input and output of jobs in the BigQuery stand-in."""
+"""Input and output of jobs in the BigQuery emulator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.running.rows import OutputRow
 
 _PAGE_ROWS = 10_000
-# Much less than the client's ten minutes: a stand-in that has stopped does not come back.
+# Much less than the client's ten minutes: an emulator that has stopped does not come back.
 _RETRY_SECONDS = 20.0
 
 

@@ -1,1 +1,1 @@
-"""The BigQuery stand-in, which runs in its own Python environment."""
+"""The BigQuery emulator, which runs in its own Python environment."""

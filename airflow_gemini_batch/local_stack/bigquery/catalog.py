@@ -1,6 +1,6 @@
-"""Make the BigQuery stand-in look up one table directly instead of listing the tables of all databases.
+"""Make the BigQuery emulator look up one table directly instead of listing the tables of all databases.
 
-It queries ``duckdb_tables()`` and similar functions several times per request. Runs in the stand-in's own
+It queries ``duckdb_tables()`` and similar functions several times per request. Runs in the emulator's own
 environment and imports nothing from this package.
 """
 # ruff: noqa: S608  # The SQL contains only names of projects and tables, which are quoted.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-# The function that the stand-in calls → the same rows for one project, from the metadata of DuckLake.
+# The function that the emulator calls → the same rows for one project, from the metadata of DuckLake.
 _LAKE = {
     "duckdb_schemas()": """
         SELECT '{project}' AS database_name, schema_name
@@ -46,7 +46,7 @@ _RESULTS = "emulator"
 
 
 def adapt() -> None:
-    """Replace the catalog lookups of the stand-in in this process."""
+    """Replace the catalog lookups of the emulator in this process."""
     import duckdb
     from local_bigquery.engine import database
 

@@ -1,6 +1,6 @@
 """Set DuckDB options so that landings of hundreds of MB need less memory and time. SQL is not changed.
 
-Runs in the stand-in's own environment and imports nothing from this package.
+Runs in the emulator's own environment and imports nothing from this package.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Start the BigQuery stand-in: ``python launcher.py --project P --data-dir DIR``.
+"""Start the BigQuery emulator: ``python launcher.py --project P --data-dir DIR``.
 
-Runs in the stand-in's own environment (Python 3.13, ``local-bigquery``), so it imports nothing from this
+Runs in the emulator's own environment (Python 3.13, ``local-bigquery``), so it imports nothing from this
 package. Prints ``listening on http://127.0.0.1:PORT`` when it accepts requests.
 """
 

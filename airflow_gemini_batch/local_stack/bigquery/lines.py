@@ -1,6 +1,6 @@
-"""Make the BigQuery stand-in load files of raw lines as BigQuery does, and read each file only once.
+"""Make the BigQuery emulator load files of raw lines as BigQuery does, and read each file only once.
 
-Runs in the stand-in's own environment and imports nothing from this package.
+Runs in the emulator's own environment and imports nothing from this package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PARALLEL_READS = 4
 def adapt() -> None:
     """Replace the loader for single-column CSV without quotes in this process.
 
-    Unchanged, the stand-in rejects files that BigQuery loads: those with bytes that are not UTF-8 (BigQuery
+    Unchanged, the emulator rejects files that BigQuery loads: those with bytes that are not UTF-8 (BigQuery
     loads U+FFFD) and those where only some lines end in a carriage return.
     """
     from local_bigquery.jobs import load

@@ -1,4 +1,4 @@
-"""Uploads to the Cloud Storage stand-in: split, named by content, idempotent."""
+"""Uploads to the Cloud Storage emulator: split, named by content, idempotent."""
 
 from __future__ import annotations
 
