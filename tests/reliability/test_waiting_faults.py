@@ -53,7 +53,7 @@ def test_a_permanent_fault_is_explained_after_a_few_polls(
     with pytest.raises(TaskFailedError) as caught:
         sensor_task(name, submit).run(tries=1)
     assert isinstance(caught.value.__cause__, GeminiBatchError)
-    assert "may go on and cost money" in str(caught.value.__cause__)
+    assert "may still be running and cost money" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("ends", ["FAILED", "CANCELLED", "EXPIRED"])
