@@ -187,7 +187,8 @@ class Check:
 
     def _check_size(self) -> None:
         if self._file_size > self._limits.size:
-            message = f"The file has {self._file_size:,} bytes; the limit of the import is {self._limits.size:,}."
+            limit = f"the limit of the import is {self._limits.size:,}"
+            message = f"The file has {self._file_size:,} bytes; {limit}."
             self._findings.add(TOO_LARGE, "$", message, [Place(0, None, self._file)])
 
     def _learn(self, name: Hashable, row: dict[str, Any]) -> _Shape:
