@@ -28,7 +28,8 @@ _TRANSIENT = frozenset(
 _CONFLICT = re.compile(r"concurrent update|transaction conflict", re.IGNORECASE)
 _RETRIES = 5
 _RETRY_SECONDS, _MAX_RETRY_SECONDS = 3.0, 48.0
-_POLL_SECONDS, _MAX_POLL_SECONDS = 0.1, 5.0
+# The longest waits; they are random and half as long on average.
+_POLL_SECONDS, _MAX_POLL_SECONDS = 0.2, 10.0
 _QUOTED = re.compile(r'"[^"]{40,}"?')
 
 

@@ -77,8 +77,8 @@ def test_a_second_run_reuses_the_job(server: Any, pauses: list[float]) -> None:
 def test_a_running_job_is_polled_at_growing_intervals(server: Any, pauses: list[float]) -> None:
     bigquery_job.run(server, None, [server.step(polls=200)])
     assert len(pauses) == 200
-    assert max(pauses[:10]) < 0.2
-    assert max(pauses) <= 5
+    assert max(pauses[:10]) < 0.4
+    assert max(pauses) <= 10
 
 
 def test_transient_failures_are_retried_under_the_next_id(server: Any, pauses: list[float]) -> None:
