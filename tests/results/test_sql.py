@@ -143,6 +143,8 @@ def flat(script: str) -> str:
     return re.sub(r"^END IF;$", "", script, flags=re.MULTILINE)
 
 
+@pytest.mark.analyzer
+@pytest.mark.xdist_group("analyzer")
 def test_every_variant_is_valid_sql() -> None:
     """In one test, because the analyzer starts slowly and takes a gigabyte."""
     from tests.results.google_sql import GoogleSql, column_types, sql_type

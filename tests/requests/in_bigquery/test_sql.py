@@ -58,6 +58,8 @@ def columns_of(build: TableBuild, key: str) -> dict[str, tuple[str, str]]:
     return found
 
 
+@pytest.mark.analyzer
+@pytest.mark.xdist_group("analyzer")
 def test_every_variant_is_valid_googlesql() -> None:
     """One test, because the analyzer starts slowly and needs a gigabyte of memory."""
     pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
