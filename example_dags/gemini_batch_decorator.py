@@ -61,7 +61,7 @@ def gemini_batch_task_group():
         model="gemini-2.5-flash",
         location=LOCATION,
         staging_uri=f"gs://{BUCKET}/group",
-        requests={"template": "On {day} a customer wrote: {text}"},
+        template="On {day} a customer wrote: {text}",
         response_schema=ANSWER,
         results_table=f"{DATASET}.reviews_of_group",
         max_retry_rounds=2,

@@ -105,7 +105,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
     :param destination_table: table of requests to create or replace, in a dataset in the location of the
         batch job (templated)
     :param location: location of the batch job; the dataset of ``destination_table`` must be in it. Default
-        ``GOOGLE_CLOUD_LOCATION`` (templated)
+        ``GOOGLE_CLOUD_LOCATION``, then ``global`` (templated)
     :param system_instruction: system instruction, as text, for rows that have none of their own
     :param only_new_against: results table; rows whose key has succeeded there are left out (templated)
     :param export_uri: also export the requests as JSONL under ``gs://bucket/prefix``, and return a list of

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 class GeminiBatchRetryFailedOperator(BaseOperator):
     """Resubmits failed requests that may succeed, in rounds of one batch job each, and lands the results.
 
-    Resubmitted are the rows that the error table marks ``retryable``: quota errors, deadlines, server errors,
+    It resubmits the rows that the error table marks ``retryable``: quota errors, deadlines, server errors,
     and missing or malformed rows. The new input is built from the original requests inside BigQuery. The row
     of a resubmitted request replaces the row that failed. Quality gates are checked against all rows after
     the last round, see docs/retry.md.

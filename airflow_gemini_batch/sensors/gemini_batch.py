@@ -60,8 +60,9 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         (templated)
     :param on_incomplete: what to do when the job ended as FAILED, CANCELLED or EXPIRED but has written
         output: ``fail``, or ``continue`` so that the completed rows, which are charged, can be landed
-    :param cancel_on_kill: cancel the job when a user clears the sensor or marks it, while it is deferred
-        (Airflow 3.3 or later). Off by default: clearing a sensor usually means to wait again
+    :param cancel_on_kill: cancel the job when a user clears the sensor or marks it as failed or succeeded,
+        while it is deferred (Airflow 3.3 or later). Off by default: clearing a sensor usually means to wait
+        again
     :param timeout: how long to wait, in seconds or as a ``timedelta``; 96 hours by default, since a job may
         queue for 72 and run for 24
     """

@@ -157,8 +157,8 @@ class SubmitOptions(PriceOptions):
         not BigQuery tables, since reading a table costs a query
     :param max_cost_usd: estimate the cost before a job is created, and fail the task if the upper end of the
         estimate exceeds this many US dollars; see docs/cost.md (templated)
-    :param estimated_output_tokens: expected output tokens per response, thinking included, for the estimate;
-        default: each request's ``maxOutputTokens``
+    :param estimated_output_tokens: upper bound on output tokens per response, thinking included, for the
+        estimate; default: each request's ``maxOutputTokens``
     """
 
     templated: ClassVar[tuple[str, ...]] = ("labels", "max_cost_usd", *PriceOptions.templated)
