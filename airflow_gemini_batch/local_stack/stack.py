@@ -56,7 +56,10 @@ class StackAddresses:
 
 
 def stay_on_loopback() -> None:
-    """Stop google-auth from looking up the regional access boundary of each key at a Google host."""
+    """Stop google-auth in this process from looking up where each key may be used, at a Google host.
+
+    By a private method, since google-auth has no setting for it; older versions look nothing up.
+    """
     from google.auth import credentials
 
     boundary = getattr(credentials, "CredentialsWithRegionalAccessBoundary", None)
@@ -68,7 +71,6 @@ class LocalStack:
     """Emulators of Cloud Storage, BigQuery and, unless one is given, the Vertex AI batch API.
 
     On first use outside a checkout it installs the BigQuery emulator, which takes up to a minute.
-
 
     :param directory: folder for data and logs; created if absent, never deleted
     :param vertex_url: URL of a Vertex AI emulator that is running already, such as one in this process
@@ -94,6 +96,7 @@ class LocalStack:
 
         :raises StackError: one cannot be started; the others are stopped
         """
+        stay_on_loopback()
         self.directory.mkdir(parents=True, exist_ok=True)
         bigquery_python = find_bigquery_python()
         try:

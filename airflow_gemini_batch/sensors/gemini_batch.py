@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-@documented(WaitOptions, ConnectionOptions)
+@documented(WaitOptions, ConnectionOptions, without=["wait_timeout"])
 class GeminiBatchJobSensor(BaseSensorOperator):
     """Waits until a Gemini batch job has ended.
 

@@ -69,22 +69,24 @@ def store(operator: object, values: Mapping[str, Any], *kinds: type[Options]) ->
             setattr(operator, name, value)
 
 
-def documented(*kinds: type[Options]) -> Callable[[_T], _T]:
+def documented(*kinds: type[Options], without: Sequence[str] = ()) -> Callable[[_T], _T]:
     """Append the documentation of shared parameters to the docstring of a class or function.
 
     What its own docstring already documents is left out.
+
+    :param without: parameters that it has under another name
     """
 
     def document(target: _T) -> _T:
         if target.__doc__:  # There are no docstrings under `python -OO`.
-            target.__doc__ = _with_parameters(inspect.cleandoc(target.__doc__), kinds)
+            target.__doc__ = _with_parameters(inspect.cleandoc(target.__doc__), kinds, without)
         return target
 
     return document
 
 
-def _with_parameters(text: str, kinds: Sequence[type[Options]]) -> str:
-    known = {match[1] for match in _PARAMETER.finditer(text)}
+def _with_parameters(text: str, kinds: Sequence[type[Options]], without: Sequence[str]) -> str:
+    known = {*without, *(match[1] for match in _PARAMETER.finditer(text))}
     for kind in kinds:
         for documentation in (inspect.cleandoc(each.__doc__ or "") for each in kind.__mro__):
             for match in _PARAMETER.finditer(documentation):

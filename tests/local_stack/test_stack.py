@@ -148,3 +148,14 @@ def test_a_part_that_cannot_start_stops_the_others(tmp_path: Path, monkeypatch: 
         LocalStack(tmp_path / "stack", vertex_url=NOBODY).start()
     assert [service.name for service in started] == ["Cloud Storage", "BigQuery"]
     assert not any(service.is_running for service in started)
+
+
+def test_google_auth_still_has_the_lookup_that_the_stack_turns_off() -> None:
+    import google.auth
+    from google.auth import credentials
+
+    boundary = getattr(credentials, "CredentialsWithRegionalAccessBoundary", None)
+    assert boundary is None or hasattr(boundary, "_is_regional_access_boundary_lookup_required"), (
+        f"google-auth {google.auth.__version__} no longer has the method that stay_on_loopback() replaces: "
+        "find out how it decides now whether to look up a regional access boundary at a Google host."
+    )
