@@ -1,4 +1,4 @@
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG  # works on Airflow 2.11 and 3; airflow.sdk only on 3
 
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchResultsToBigQueryOperator as Land
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator as Submit

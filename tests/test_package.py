@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -82,6 +83,24 @@ def test_the_readmes_smallest_dag_is_the_example_that_the_tests_run() -> None:
     example = (ROOT / "example_dags" / "gemini_batch_minimal.py").read_text()
     assert f"```python\n{example}```" in (ROOT / "README.md").read_text()
     assert len([line for line in example.splitlines() if line.strip()]) < 15
+
+
+def test_the_docs_show_the_dag_and_the_test_that_the_wheel_test_runs() -> None:
+    for page, path in {"sensor.md": "dags/user_dag.py", "local-stack.md": "test_user_dag.py"}.items():
+        code = (ROOT / ".ci" / "wheel_test" / path).read_text()
+        assert f"```python\n{code}```" in (ROOT / "docs" / page).read_text()
+
+
+def test_the_docs_import_only_what_exists() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    imports = re.findall(r"^from (airflow_gemini_batch\S+) import (\w+)", pages, re.MULTILINE)
+    assert len(imports) > 10
+    for module, name in imports:
+        assert hasattr(importlib.import_module(module), name), (module, name)
+    table = re.findall(r"^\| \[`(\w+).*?`\].*? \| `(airflow_gemini_batch\S+)` \|", pages, re.MULTILINE)
+    assert len(table) == 8
+    for name, module in table:
+        assert hasattr(importlib.import_module(module), name), (module, name)
 
 
 def test_the_version_is_the_changelogs_newest() -> None:
