@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
         description="Check, estimate and report Gemini batch jobs, and run Airflow DAGs with them on an "
         "emulated Google Cloud on this machine.",
     )
-    top.add_argument("--version", action="version", version=__version__)
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in (validate, estimate, report, demo, up, emulator):
         module.add_parser(commands)
