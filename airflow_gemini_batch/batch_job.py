@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -220,19 +220,6 @@ def _output_location(info: Mapping[str, Any]) -> str | None:
     if str(table).startswith("bq://") or not dataset:
         return str(table)
     return f"{dataset}.{table}"
-
-
-def duration(length: timedelta, units: int = 2) -> str:
-    """Format a length of time in its largest units: ``1 d 2 h``; with three, ``1 d 2 h 3 min``."""
-    left = max(length.total_seconds(), 0.0)
-    if left < 10:
-        return f"{left:.1f}".removesuffix(".0") + " s"
-    parts = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        parts.append((int(count), unit))
-    first = next(place for place, (count, _) in enumerate(parts) if count)
-    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + units] if count)
 
 
 def _time(value: str | None) -> datetime | None:

@@ -116,7 +116,11 @@ def gemini_batch(
         parameters of ``submit``, ``wait`` and ``land`` that apply to it
     """
     shared = locals()
-    common = {"project_id": project_id, **ConnectionOptions.pick(shared)}
+    WaitOptions(**WaitOptions.pick(shared))  # Checked here: the task that would is run after the job is paid.
+    # What is left out comes from the DAG's default_args.
+    connection = ConnectionOptions.given(shared)
+    common = {**connection, **({"project_id": project_id} if project_id else {})}
+    place = {"location": location} if location else {}
     submitting, waiting = SubmitOptions.given(shared), WaitOptions.given(shared)
     own, for_retry = _split_landing(
         {**LandingOptions.given(shared), **(land or {})}, with_retries=bool(max_retry_rounds)
@@ -137,12 +141,11 @@ def gemini_batch(
             task_id="submit",
             model=model,
             output_uri=output_uri or f"{staging_uri.rstrip('/')}/results",
-            location=location,
-            **{**common, **submitting, **(submit or {})},
+            **{**common, **place, **submitting, **(submit or {})},
         ).expand(input_uri=built.output)
         ended = GeminiBatchJobSensor.partial(
             task_id="wait",
-            **{**ConnectionOptions.pick(shared), **_of_sensor(waiting), **(wait or {})},
+            **{**connection, **_of_sensor(waiting), **(wait or {})},
         ).expand(job_name=jobs.output)
         if not results_table:
             return group

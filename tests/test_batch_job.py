@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobName, JobState, duration
+from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobName, JobState
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 NAME = "projects/p/locations/us-central1/batchPredictionJobs/42"
@@ -85,23 +85,3 @@ def test_nearly_every_field_is_optional() -> None:
 )
 def test_an_output_table_has_its_full_name(info: dict[str, str], location: str) -> None:
     assert BatchJob.from_resource({"name": NAME, "outputInfo": info}).output_location == location
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (4, "4 s"),
-        (9.94, "9.9 s"),
-        (61, "1 min 1 s"),
-        (3600, "1 h"),
-        (90_000, "1 d 1 h"),
-        (86_460, "1 d"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(timedelta(seconds=seconds)) == text
-
-
-def test_a_duration_with_more_units() -> None:
-    assert duration(timedelta(seconds=93_784), units=3) == "1 d 2 h 3 min"

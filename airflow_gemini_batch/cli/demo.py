@@ -57,6 +57,7 @@ def _short(path: Path) -> str:
 
 def _print_result(terminal: Terminal, result: DemoResult) -> None:
     """Print the states of the job, row counts, tokens, cost, and rows of the table."""
+    from airflow_gemini_batch.formats import dollars
     from airflow_gemini_batch.local_stack.demo import COLUMNS
 
     manifest = result.manifest
@@ -70,7 +71,7 @@ def _print_result(terminal: Terminal, result: DemoResult) -> None:
     terminal.heading("Tokens")
     terminal.numbers(manifest["tokens"])
     cost = manifest["cost_usd"]
-    price = "an unknown amount" if cost is None else f"about ${cost:.4f}"
+    price = "an unknown amount" if cost is None else f"about {dollars(cost)}"
     terminal.paragraph(f"On Vertex AI this batch job would cost {price}.")
     rows = f"{len(result.rows)} of {manifest['input_rows']:,} rows"
     terminal.heading(f"{manifest['destination_table']}, {rows}")

@@ -22,7 +22,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "reads input from, and writes output to, the servers that STORAGE_EMULATOR_HOST and "
         "BIGQUERY_EMULATOR_HOST name.",
     )
-    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    parser.add_argument(
+        "--port", type=_port, default=0, help="port to listen on, 1 to 65535 (default: a free one)"
+    )
     parser.add_argument(
         "--pace",
         default="immediate",
@@ -39,6 +41,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="project ID in the generated credentials (default: local-project)",
     )
     parser.set_defaults(run=run)
+
+
+def _port(text: str) -> int:
+    from argparse import ArgumentTypeError
+
+    if not text.isdecimal() or not int(text) <= 65535:
+        raise ArgumentTypeError(f"{text!r} is not a port; give a number up to 65535")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

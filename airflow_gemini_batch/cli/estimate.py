@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "estimate",
         help="estimate the tokens and the cost of a batch job",
         description="Estimate the tokens and the cost of a batch job from its input. Nothing is sent to the "
-        "service. Exit code: 0 success, 2 wrong usage.",
+        "service. Exit code: 0 success, 2 wrong usage, or the input cannot be read.",
     )
     parser.add_argument(
         "source", metavar="FILE|gs://URI|-", help="JSONL input of the job; - for standard input"
@@ -98,8 +98,8 @@ def _print(source: str, model: str, found: Estimate) -> None:
     terminal.line(f"{name_of(source)}: {found.rows:,} rows for {model}")
     terminal.line()
     for what, value in (
-        ("input", f"{found.input_tokens} tokens"),
-        ("output", f"{found.output_tokens} tokens"),
+        ("input", str(found.input_tokens)),
+        ("output", str(found.output_tokens)),
         ("cost", str(found.cost_usd or "unknown")),
     ):
         terminal.line(f"  {what:<8}", (value, "bold" if what == "cost" else ""))

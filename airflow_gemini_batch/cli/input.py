@@ -29,7 +29,13 @@ def name_of(source: str) -> str:
 
 def wrong_usage(command: str, error: InvalidParameterError | OSError) -> int:
     """Print what is wrong with the arguments, and return the exit code."""
-    text = f"{error.filename or ''}: {error.strerror or error}" if isinstance(error, OSError) else error
+    if isinstance(error, OSError):
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    elif error.parameter in ("source", "input_uri"):
+        text = f"{error.value}: {error.fix}"
+    else:
+        # The same prices are a parameter of the operators.
+        text = f"--{error}" if error.parameter.startswith("prices") else str(error)
     print(f"gemini-batch {command}: {text}", file=sys.stderr)
     return 2
 
@@ -40,9 +46,17 @@ def open_lines(
     """Return the lines of the input, split at newline bytes only, and its size in bytes; 0 if unknown.
 
     :param start_file: is called with the URI of each object before its first line
+    :raises InvalidParameterError: the input is a table, or there is no such object
     """
     if source == "-":
         return sys.stdin.buffer, 0
+    if source.startswith("bq://"):
+        raise InvalidParameterError(
+            "source",
+            source,
+            "this command reads JSONL only; for a table, set preflight=True or max_cost_usd on the operator "
+            "that submits the job",
+        )
     if not source.startswith("gs://"):
         path = Path(source)
         file = stack.enter_context(path.open("rb", buffering=_CHUNK))

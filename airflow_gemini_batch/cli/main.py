@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,11 +24,25 @@ def parser() -> argparse.ArgumentParser:
         description="Check, estimate and report Gemini batch jobs, and run Airflow DAGs with them on an "
         "emulated Google Cloud on this machine.",
     )
-    top.add_argument("--version", action="version", version=__version__)
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in (validate, estimate, report, demo, up, emulator):
         module.add_parser(commands)
     return top
+
+
+@contextmanager
+def _stopping_on_sigterm() -> Iterator[None]:
+    """Stop what runs when the process is told to end, as on Ctrl-C, instead of leaving it behind."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     chosen = parser().parse_args(arguments)
     try:
-        return int(chosen.run(chosen) or 0)
-    except (StackError, GeminiBatchError) as error:
+        with _stopping_on_sigterm():
+            return int(chosen.run(chosen) or 0)
+    except (StackError, GeminiBatchError, OSError) as error:
         print(f"gemini-batch: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

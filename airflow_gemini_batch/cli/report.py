@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
 from airflow_gemini_batch.cli.input import wrong_usage
-from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError
+from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError, ReportError
 
 if TYPE_CHECKING:
     import argparse
@@ -27,16 +27,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "report",
         help="summarize the rows of a job whose results are in BigQuery",
         description="Summarize the rows of a job whose results are in BigQuery, and write an HTML page about "
-        "them. Shows no prompts and no responses. Exit code: 0 success, 1 the report cannot be read or "
-        "written, 2 wrong usage.",
+        "them. Shows no prompts and no responses. If BIGQUERY_EMULATOR_HOST is set, no credentials are "
+        "needed. Exit code: 0 success, 1 the report cannot be read or written, 2 wrong usage.",
     )
     parser.add_argument("job", metavar="JOB", help="projects/…/locations/…/batchPredictionJobs/…")
     parser.add_argument(
-        "--table", required=True, metavar="PROJECT.DATASET.TABLE", help="destination table of the results"
+        "--table",
+        required=True,
+        metavar="TABLE",
+        help="destination table of the results: project.dataset.table, or dataset.table in the project of "
+        "the job",
     )
     parser.add_argument(
         "--error-table",
-        metavar="PROJECT.DATASET.TABLE",
+        metavar="TABLE",
         help="error table of the results (default: the destination table with the suffix _errors)",
     )
     parser.add_argument(
@@ -74,16 +78,17 @@ def _read(arguments: argparse.Namespace) -> tuple[ReportFacts, GeminiBatchHook]:
     from airflow_gemini_batch.results.report.facts import report_facts
 
     name = JobName.parse(arguments.job, "JOB")
-    table = TableName.parse(arguments.table, parameter="--table")
-    errors = TableName.parse(arguments.error_table or f"{table}_errors", parameter="--error-table")
-    hook = _hook(arguments.gcp_conn_id)
+    table = TableName.parse(arguments.table, name.project, "--table")
+    errors = TableName.parse(arguments.error_table or f"{table}_errors", name.project, "--error-table")
+    hook = _hook(arguments.gcp_conn_id, name.project)
     return report_facts(name, table, errors, hook.bigquery_client(table.project), job=_job(hook, name)), hook
 
 
-def _hook(gcp_conn_id: str | None) -> GeminiBatchHook:
+def _hook(gcp_conn_id: str | None, project: str) -> GeminiBatchHook:
     """Return a hook that has credentials.
 
-    :raises InvalidParameterError: there is no such connection, or there are no credentials
+    :raises InvalidParameterError: there is no such connection, or it has no credentials
+    :raises ReportError: no connection is named, and this machine has no credentials
     """
     from airflow.providers.common.compat.sdk import AirflowException
     from google.auth.exceptions import DefaultCredentialsError
@@ -91,16 +96,32 @@ def _hook(gcp_conn_id: str | None) -> GeminiBatchHook:
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 
     if gcp_conn_id is None:
-        # A connection without a key stands for Application Default Credentials.
-        os.environ[f"AIRFLOW_CONN_{_OWN_CONNECTION.upper()}"] = '{"conn_type": "google_cloud_platform"}'
+        os.environ[f"AIRFLOW_CONN_{_OWN_CONNECTION.upper()}"] = _connection(project)
     try:
         hook = GeminiBatchHook(gcp_conn_id=gcp_conn_id or _OWN_CONNECTION)
         hook.get_credentials()
     except (AirflowException, DefaultCredentialsError) as error:
+        if gcp_conn_id is None:
+            raise ReportError(f"Found no credentials to read the tables: {error}") from None
         raise InvalidParameterError(
             "--gcp-conn-id", gcp_conn_id, f"found no credentials to read the tables: {error}"
         ) from None
     return hook
+
+
+def _connection(project: str) -> str:
+    """Return a connection to the emulators if BigQuery is one, else to Google Cloud, as JSON."""
+    from airflow_gemini_batch.emulator.credentials import connection_json
+    from airflow_gemini_batch.local_stack.stack import stay_on_loopback
+
+    if not os.environ.get("BIGQUERY_EMULATOR_HOST"):
+        # A connection without a key stands for Application Default Credentials.
+        return '{"conn_type": "google_cloud_platform"}'
+    if vertex_url := os.environ.get("GOOGLE_VERTEX_BASE_URL"):
+        stay_on_loopback()
+        return connection_json(vertex_url, project)
+    # The emulators of BigQuery and Cloud Storage accept it; Vertex AI, which is not emulated, is not called.
+    return '{"conn_type": "google_cloud_platform", "extra": {"is_anonymous": true}}'
 
 
 def _job(hook: GeminiBatchHook, name: JobName) -> BatchJob | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,24 @@ if TYPE_CHECKING:
 
 _UP = "start the local stack and Airflow in the background"
 _DOWN = "stop what `gemini-batch up` started"
+_PACE = "seconds:3"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add both subcommands to the parser of ``gemini-batch``; each sets ``run`` to the function to call."""
     up = subparsers.add_parser("up", help=_UP, description=_UP)
     up.add_argument(
-        "--dags", type=Path, metavar="DIR", help="your DAG folder (default: the example DAGs of this package)"
+        "--dags",
+        type=_folder,
+        metavar="DIR",
+        help="your DAG folder (default: example_dags/ of the checkout; without a checkout, a folder with "
+        "only the demo DAG)",
     )
-    up.add_argument("--pace", help="how fast batch jobs advance, see `gemini-batch emulator --help`")
+    up.add_argument(
+        "--pace",
+        default=_PACE,
+        help="how fast batch jobs advance, see `gemini-batch emulator --help` (default: %(default)s)",
+    )
     up.set_defaults(run=run_up)
     down = subparsers.add_parser("down", help=_DOWN, description=_DOWN)
     down.set_defaults(run=run_down)
@@ -31,9 +40,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             "--directory",
             type=Path,
             metavar="DIR",
-            help="folder for data and logs (default: .local/up of the checkout; without a checkout, "
-            "~/.cache/airflow-provider-gemini-batch/up)",
+            help="folder for data and logs (default: `up` in .local/ of the checkout; without a checkout, in "
+            "the folder of this package in your cache directory)",
         )
+
+
+def _folder(text: str) -> Path:
+    from argparse import ArgumentTypeError
+
+    if not text:  # As from a shell variable that is not set.
+        raise ArgumentTypeError("it is empty; give the folder of your DAG files")
+    return Path(text)
+
+
+def _directory(arguments: argparse.Namespace) -> Path:
+    from airflow_gemini_batch.local_stack.places import data_directory
+
+    given: Path | None = arguments.directory
+    return (given or data_directory() / "up").resolve()
 
 
 def run_up(arguments: argparse.Namespace) -> int:
@@ -45,14 +69,13 @@ def run_up(arguments: argparse.Namespace) -> int:
     from airflow_gemini_batch.local_stack import standalone
 
     terminal = Terminal()
-    directory = (arguments.directory or standalone.default_directory()).resolve()
+    directory = _directory(arguments)
     running = standalone.find(directory, arguments.dags)
     if running:
-        terminal.line("It is running already.")
+        terminal.line("The local stack is already running.")
     else:
         with Steps(terminal, [standalone.STEP]) as steps:
-            pace = arguments.pace or standalone.PACE
-            running = standalone.start(directory, arguments.dags, pace, steps.update)
+            running = standalone.start(directory, arguments.dags, arguments.pace, steps.update)
     _print_addresses(terminal, running, directory)
     return 0
 
@@ -65,16 +88,16 @@ def run_down(arguments: argparse.Namespace) -> int:
     from airflow_gemini_batch.cli.terminal import Terminal
     from airflow_gemini_batch.local_stack import standalone
 
-    directory = (arguments.directory or standalone.default_directory()).resolve()
+    directory = _directory(arguments)
     Terminal().line("Stopped." if standalone.stop(directory) else "Nothing is running.")
     return 0
 
 
 def _print_addresses(terminal: Terminal, running: Running, directory: Path) -> None:
-    from airflow_gemini_batch.local_stack import places, standalone
+    from airflow_gemini_batch.local_stack import places, samples
 
     stop = "make down" if places.checkout() else "gemini-batch down"
-    if directory != standalone.default_directory():
+    if directory != places.data_directory() / "up":
         stop = f"gemini-batch down --directory {directory}"
     terminal.heading("Airflow")
     terminal.pairs(
@@ -87,4 +110,8 @@ def _print_addresses(terminal: Terminal, running: Running, directory: Path) -> N
     )
     if running.addresses:
         terminal.heading("Google Cloud emulators; the answers are made up")
-        terminal.pairs([(name, str(value)) for name, value in asdict(running.addresses).items()])
+        for name, value in running.addresses.environment().items():
+            terminal.line(f"  export {name}={shlex.quote(value)}")
+        terminal.heading("Sample requests")
+        for place in samples.PLACES:
+            terminal.line(f"  {place}")

@@ -34,7 +34,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "validate",
         help="check batch input before it is submitted",
         description="Check the input of a batch job for errors that the service would report only after "
-        "hours in its queue. Exit code: 0 no problems, 1 problems found, 2 wrong usage.",
+        "hours in its queue. Exit code: 0 no problems, 1 problems found, 2 wrong usage, or the input "
+        "cannot be read.",
     )
     parser.add_argument(
         "source", metavar="FILE|gs://URI|-", help="JSONL input of the job; - for standard input"
@@ -68,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(terminal, arguments.source, report, repairs)
         if repairs:
+            if report.groups:
+                terminal.line()
             terminal.line(f"Written to {arguments.repair}. The problems listed above remain in it.")
     return 0 if report.is_fine(strict=arguments.strict) else 1
 
@@ -113,8 +116,8 @@ def _print(terminal: Terminal, source: str, report: Report, repairs: Report | No
             _print_group(terminal, group)
     if report.unlisted:
         terminal.line(f"\n{report.unlisted:,} more findings of other kinds are not listed.")
-    terminal.line()
     if not report.groups:
+        terminal.line()
         terminal.line(("No problems found.", "green"))
 
 

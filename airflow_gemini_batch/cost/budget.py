@@ -35,8 +35,8 @@ class Budget:
 
     :param limit: in US dollars; ``None`` for no limit
     :param prices: negotiated prices; ``None`` for list prices
-    :param output_tokens: expected output tokens per response, thinking included; ``None`` for each request's
-        ``maxOutputTokens``
+    :param output_tokens: maximum expected output tokens per response, thinking included; ``None`` for each
+        request's ``maxOutputTokens``
     """
 
     limit: Decimal | None = None
@@ -72,7 +72,7 @@ def keep_to_budget(
     scale = _counted(sample, count) if count else None
     found = estimate(sample, prices, output_tokens=budget.output_tokens, scale=scale)
     log.info(
-        "Estimate: %s requests, %s; %s",
+        "Estimate: %s requests, %s. %s",
         f"{found.rows:,}",
         found.cost_usd or "cost unknown",
         " ".join(found.reasons),

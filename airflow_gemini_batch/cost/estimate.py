@@ -63,7 +63,7 @@ class Estimate:
     def _over(self, limit: Decimal) -> str:
         requests = f"{self.rows:,} requests"
         if self.cost_usd is None:
-            problem, fix = f"the cost of {requests} cannot be estimated", "give prices="
+            problem, fix = f"the cost of {requests} cannot be estimated", "set prices"
         elif self.cost_usd.high is None:
             problem, fix = f"{requests} may cost {self.cost_usd}, without an upper bound", "see below"
         else:
@@ -243,14 +243,16 @@ def _reasons(
     if output_tokens is not None:
         yield f"Output is estimated at up to {output_tokens:,} tokens per response, as configured."
     elif sums.unbounded_outputs:
+        some = f"{sums.unbounded_outputs:,} of the {sums.rows:,} rows read"
         yield (
-            f"{sums.unbounded_outputs:,} of the rows read set no generationConfig.maxOutputTokens, so their "
-            "output cost has no upper bound; set it, or give the expected output tokens per response."
+            "generationConfig.maxOutputTokens is not set in "
+            f"{'any row' if sums.unbounded_outputs == sums.rows else some}, so the output cost has no upper "
+            "bound; set it, or set estimated_output_tokens (on the command line: --max-output-tokens)."
         )
     else:
         yield "Output is estimated between 0 and each request's maxOutputTokens."
     if prices is None:
-        yield "The prices of this model are unknown; give them."
+        yield "The prices of this model are unknown; set prices (on the command line: --prices)."
     else:
         yield "Cached input tokens would lower the cost."
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from airflow_gemini_batch.formats import dollars
+
 MICRO = Decimal("0.000001")
 _LABEL = re.compile(r"(\d+)-(\d*)")
 
@@ -21,9 +23,9 @@ class Span:
     high: int | None
 
     def __str__(self) -> str:
-        if self.high == self.low:
-            return f"{self.low:,}"
-        return f"{self.low:,} to {'no limit' if self.high is None else f'{self.high:,}'}"
+        if self.high is None:
+            return f"{self.low:,} or more tokens, no upper limit"
+        return f"{self.low:,} tokens" if self.high == self.low else f"{self.low:,} to {self.high:,} tokens"
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class CostSpan:
     high: Decimal | None
 
     def __str__(self) -> str:
-        low = f"${_dollars(self.low, ROUND_FLOOR)}"
+        low = dollars(self.low, ROUND_FLOOR)
         if self.high is None:
             return f"at least {low}"
-        high = f"${_dollars(self.high, ROUND_CEILING)}"
+        high = dollars(self.high, ROUND_CEILING)
         return f"about {high}" if low == high else f"{low} to {high}"
 
     def to_label(self) -> str:
@@ -60,7 +62,3 @@ class CostSpan:
     def to_dict(self) -> dict[str, float | None]:
         """Return it as JSON-serializable values."""
         return {"low": float(self.low), "high": None if self.high is None else float(self.high)}
-
-
-def _dollars(value: Decimal, rounding: str) -> Decimal:
-    return value.quantize(Decimal("0.01") if value >= 1 else Decimal("0.0001"), rounding)

@@ -19,7 +19,7 @@ _MAX_TABLE_BYTES = 1024
 # Unicode categories that BigQuery allows: letters, marks, numbers, connectors, dashes, spaces.
 _TABLE_CATEGORIES = ("L", "M", "N", "Pc", "Pd", "Zs")
 _URI_FORM = "give bq://project.dataset.table"
-_FORM = "give 'project.dataset.table', or 'dataset.table' in the project of the connection"
+_FORM = "give 'project.dataset.table'"
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class TableName:
         if not isinstance(name, str):
             raise InvalidParameterError(parameter, name, _FORM)
         form = _URI_FORM if name.startswith("bq://") else _FORM
+        if default_project:
+            form += f", or 'dataset.table' in project {default_project!r}"
         parts = name.removeprefix("bq://").replace("`", "").rsplit(".", 2)
         if len(parts) == 2 and default_project:
             parts = [default_project, *parts]

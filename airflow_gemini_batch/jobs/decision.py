@@ -80,7 +80,7 @@ def decide(found: Iterable[BatchJob], mark: Mark, policy: Policy) -> Decision:
         return Decision(Action.REPLACE, "the request has changed since it was created", to_cancel=outdated)
     if same:
         return Decision(Action.CREATE, f"the job of an earlier try is {same[0].state.name}")
-    return Decision(Action.CREATE, "this run has no job yet")
+    return Decision(Action.CREATE, "this task run had no job")
 
 
 def is_active(job: BatchJob) -> bool:

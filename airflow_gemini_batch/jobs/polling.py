@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobState, duration
+from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobState
+from airflow_gemini_batch.formats import duration
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.exceptions import GeminiBatchError

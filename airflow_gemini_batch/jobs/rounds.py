@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.formats import dollars
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,7 +44,7 @@ class Round:
     cost_usd: float | None
 
     def __str__(self) -> str:
-        cost = "cost unknown" if self.cost_usd is None else f"about ${self.cost_usd:.4f}"
+        cost = "cost unknown" if self.cost_usd is None else f"about {dollars(self.cost_usd)}"
         return f"{self.succeeded:,} of {self.asked:,} requests succeeded, {cost}"
 
 

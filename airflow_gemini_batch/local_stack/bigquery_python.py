@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 VARIABLE = "GEMINI_BATCH_BIGQUERY_PYTHON"
 LOCK = Path(__file__).parent / "bigquery" / "requirements.txt"
 VERSION = "3.13"
+_PROBE = "import importlib.util; print(importlib.util.find_spec('local_bigquery') is not None)"
 _log = logging.getLogger(__name__)
 
 
@@ -31,8 +32,11 @@ def find_bigquery_python(report: Callable[[str], None] = _log.info) -> Path:
     :raises StackError: the environment cannot be made; the message says what is missing
     """
     if given := os.environ.get(VARIABLE):
-        if not Path(given).exists():
-            raise StackError(f"{VARIABLE}={given} does not exist.")
+        if python_env.output_of([given, "-c", _PROBE]) != "True":
+            raise StackError(
+                f"{VARIABLE}={given} is not the Python of an environment that has the packages of {LOCK}. "
+                "Unset it to have such an environment made."
+            )
         return Path(given)
     root = checkout()
     own = root / ".venv-bigquery" / "bin" / "python" if root else None

@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from airflow_gemini_batch.local_stack.service import StackError
+
 DEMO_DAG = "gemini_batch_demo.py"
 _HERE = Path(__file__).parent
 _NAME = "airflow-provider-gemini-batch"
@@ -27,9 +29,18 @@ def cache_directory() -> Path:
     """Return the user's cache directory for this package.
 
     Below ``XDG_CACHE_HOME``, else ``~/Library/Caches`` on macOS and ``~/.cache`` elsewhere.
+
+    :raises StackError: there is no such directory
     """
-    default = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    return Path(os.environ.get("XDG_CACHE_HOME") or default) / _NAME
+    # The XDG specification says to ignore relative paths.
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if given.is_absolute():
+        return given / _NAME
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise StackError("This user has no home directory; set XDG_CACHE_HOME to a folder.") from None
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / _NAME
 
 
 def data_directory() -> Path:

@@ -102,8 +102,9 @@ def _pyenv_roots() -> Iterator[str]:
     folders = os.environ.get("PATH", "").split(os.pathsep)
     yield os.environ.get("PYENV_ROOT", "")
     yield from (os.path.dirname(folder) for folder in folders if folder.endswith("/shims"))
-    for home in (os.environ.get("HOME", ""), pwd.getpwuid(os.getuid()).pw_dir):
-        yield os.path.join(home, ".pyenv")
+    yield os.path.join(os.environ.get("HOME", ""), ".pyenv")
+    with contextlib.suppress(KeyError):  # A container may run as a user that has no entry.
+        yield os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".pyenv")
 
 
 def _download(versions: Sequence[str], uv: str, downloads: Path, report: Report | None) -> str:

@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 BUCKET = "my-bucket"
 DATASET = "my_dataset"
+PLACES = (f"gs://{BUCKET}/requests.jsonl", f"gs://{BUCKET}/requests/*.jsonl", f"{DATASET}.requests")
+"""Where :func:`seed` stores the requests: a file, files, and a table."""
+
 _FILES = 2
 _ROWS_A_FILE = 10
 
 
 def seed(addresses: StackAddresses) -> None:
-    """Make the bucket and the dataset, and store the same twenty requests in both.
-
-    ``gs://my-bucket/requests.jsonl``, ``gs://my-bucket/requests/*.jsonl`` and the table
-    ``my_dataset.requests``.
-    """
+    """Make the bucket and the dataset, and store the same twenty requests in each of :data:`PLACES`."""
     rows = sample()
     call(f"{addresses.storage_url}/storage/v1/b?project={addresses.project}", {"name": BUCKET})
     files = {f"requests/part-{number}.jsonl": rows[number::_FILES] for number in range(_FILES)}

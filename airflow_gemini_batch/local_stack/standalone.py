@@ -22,13 +22,12 @@ from pathlib import Path
 
 from airflow_gemini_batch.local_stack import airflow_home, samples
 from airflow_gemini_batch.local_stack.bigquery_python import find_bigquery_python
-from airflow_gemini_batch.local_stack.places import data_directory, example_dags
+from airflow_gemini_batch.local_stack.places import example_dags
 from airflow_gemini_batch.local_stack.progress import OnStep, Step
 from airflow_gemini_batch.local_stack.rest import call
 from airflow_gemini_batch.local_stack.service import Service, StackError, isolated_environment
 from airflow_gemini_batch.local_stack.stack import LocalStack, StackAddresses, free_port
 
-PACE = "seconds:3"
 STEP = "airflow"
 START_SECONDS = 180.0
 _STOP_SECONDS = 60.0
@@ -64,11 +63,6 @@ class Running:
         os.replace(draft, directory / "state.json")
 
 
-def default_directory() -> Path:
-    """Return the folder for data and logs, unless the user names one."""
-    return data_directory() / "up"
-
-
 def find(directory: Path, dags: Path | None = None) -> Running | None:
     """Return what is running in ``directory`` and answers, or None.
 
@@ -78,8 +72,8 @@ def find(directory: Path, dags: Path | None = None) -> Running | None:
     running = Running.read(directory)
     if running and dags and running.dags != str(dags.resolve()):
         raise StackError(
-            f"It is running already, with the DAGs in {running.dags}. To use those in {dags}, run "
-            f"`gemini-batch down --directory {directory}` first."
+            f"The local stack is already running, with the DAGs in {running.dags}. To use those in {dags}, "
+            f"run `gemini-batch down --directory {directory}` first."
         )
     return running if running and running.airflow_url else None
 
@@ -140,7 +134,7 @@ def _wait_until_up(directory: Path, process: subprocess.Popen[bytes] | None) -> 
             return running
         if process.poll() is not None if process else not running:
             words = (directory / "up.log").read_text(errors="replace").strip().splitlines()[-1:]
-            raise StackError(f"It did not start. {''.join(words)}\nThe logs are in {directory}")
+            raise StackError(f"The local stack did not start. {''.join(words)}\nThe logs are in {directory}")
         time.sleep(0.1)
 
 
@@ -180,7 +174,7 @@ def _lock(lock: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StackError("Another process is starting it.") from None
+        raise StackError("Another process is starting the local stack.") from None
 
 
 def serve(directory: Path, dags: Path, pace: str) -> None:
@@ -233,7 +227,7 @@ def _wait_until_healthy(airflow: Service, url: str, stopped: threading.Event) ->
             if all((health.get(part) or {}).get("status") == "healthy" for part in parts):
                 return
         if stopped.wait(0.3):
-            raise StackError("It was stopped while it was starting.")
+            raise StackError("The local stack was stopped while it was starting.")
         if not airflow.is_running:
             raise StackError(f"Airflow ended while it was starting. Its log is {airflow.log}")
         if time.monotonic() > deadline:

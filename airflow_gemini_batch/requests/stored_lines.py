@@ -40,7 +40,7 @@ class StoredLines:
                 objects = list(matching(uri, storage, "bucket,name,generation,size"))
             except NotFound:
                 raise InvalidParameterError(
-                    "input_uri", uri, "there is no such bucket. Correct the URI"
+                    "input_uri", uri, "there is no such bucket; correct the URI"
                 ) from None
             except Forbidden as error:
                 raise InvalidParameterError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.cost.ranges import CostSpan
 from airflow_gemini_batch.exceptions import RowCountError
+from airflow_gemini_batch.formats import dollars
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.row_status import RowStatus
@@ -114,7 +115,7 @@ class Manifest:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items() if count)
-        cost = "cost unknown" if self.cost_usd is None else f"about ${self.cost_usd:.4f}"
+        cost = "cost unknown" if self.cost_usd is None else f"about {dollars(self.cost_usd)}"
         return (
             f"Landed {self.rows:,} rows in {self.destination_table}: {counts or 'none'}; "
             f"{self.tokens.total:,} tokens, {cost}"

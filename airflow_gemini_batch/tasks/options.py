@@ -8,6 +8,7 @@ is what the rest of the package takes.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -203,12 +204,17 @@ class WaitOptions(Options):
     wait_timeout: timedelta | float = DEFAULT_TIMEOUT
 
     def __post_init__(self) -> None:
-        if not _is_number(self.poll_interval) or not self.poll_interval > 0:
+        if not _is_seconds(self.poll_interval) or not self.poll_interval > 0:
             fix = "give a number of seconds greater than 0"
             raise InvalidParameterError("poll_interval", self.poll_interval, fix)
-        if not _is_number(self.wait_timeout) and not isinstance(self.wait_timeout, timedelta):
-            fix = "give a number of seconds or a datetime.timedelta"
-            raise InvalidParameterError("wait_timeout", self.wait_timeout, fix)
+        try:
+            is_length = isinstance(self.wait_timeout, timedelta) or _is_seconds(self.wait_timeout)
+            if is_length and self.deadline() >= utc_now() - timedelta(seconds=1):
+                return
+        except OverflowError:
+            pass  # Later than any date.
+        fix = "give a number of seconds or a datetime.timedelta, up to some years and not negative"
+        raise InvalidParameterError("wait_timeout", self.wait_timeout, fix)
 
     def deadline(self) -> datetime:
         """Return when a wait that starts now times out."""
@@ -263,5 +269,5 @@ class LandingOptions(PriceOptions):
     usage_view: bool = True
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -63,6 +63,16 @@ def test_an_unknown_model_has_no_cost(file: str, capsys: pytest.CaptureFixture[s
     assert "105,000" in out
 
 
+def test_no_upper_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"request": {"contents": [{"parts": [{"text": "Hello"}]}]}}\n')
+    assert main(["estimate", str(path), *MODEL]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "output 0 or more tokens, no upper limit" in out
+    assert "cost at least $0" in out
+    assert "maxOutputTokens is not set in any row" in out
+
+
 def test_objects_in_storage(
     storage_client: storage.Client, bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,7 +87,7 @@ def test_objects_in_storage(
         (["no-such-file", *MODEL], "no-such-file: No such file"),
         (["-", *MODEL, "--max-output-tokens", "0"], "--max-output-tokens=0: give tokens"),
         (["-", *MODEL, "--prices", "{"], "not valid JSON"),
-        (["-", *MODEL, "--prices", "{}"], "input and output must be given"),
+        (["-", *MODEL, "--prices", "{}"], "--prices={}: input and output must be given"),
     ],
 )
 def test_wrong_usage(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

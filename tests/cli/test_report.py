@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_gemini_batch.cli.main import main
-from airflow_gemini_batch.emulator.credentials import service_account_info
 from tests.results.lines import answered, asked, failed
 
 if TYPE_CHECKING:
@@ -22,10 +20,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def landed(lander: Lander, vertex: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The arguments for a job that is landed, on a machine with credentials; the service has forgotten it."""
-    key = tmp_path / "key.json"
-    key.write_text(json.dumps(service_account_info(f"{vertex.url}/token", lander.bigquery.project)))
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    """The arguments for a job that is landed on the local stack; the service has forgotten it.
+
+    The machine has no credentials.
+    """
+    monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", vertex.url)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "no-such-key.json"))
     lander.put_input(asked("a"), asked("b", "a secret prompt"), asked("c"))
     lander.put_output(answered("a"), failed("b", 429, "RESOURCE_EXHAUSTED", "Busy"))
     lander.land()
@@ -68,15 +68,42 @@ def test_a_page_in_cloud_storage(
     assert lander.storage.bucket(lander.bucket).blob(name).exists()
 
 
+def test_without_an_emulator_of_vertex_ai(
+    landed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("GOOGLE_VERTEX_BASE_URL")
+    assert main(landed) == 0
+    out, err = capsys.readouterr()
+    assert "1 of 3 rows succeeded" in out
+    assert "the times of the job are missing: " in err
+
+
+def test_without_credentials_or_emulators(
+    landed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("BIGQUERY_EMULATOR_HOST")
+    assert main(landed) == 1
+    assert "gemini-batch: Found no credentials to read the tables: " in capsys.readouterr().err
+
+
+def test_tables_are_in_the_project_of_the_job(landed: list[str]) -> None:
+    landed[3] = landed[3].partition(".")[2]
+    assert main([*landed, "--error-table", f"{landed[3]}_errors"]) == 0
+
+
+def test_a_table_that_does_not_exist(landed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    landed[3] += "_not"
+    assert main(landed) == 1
+    assert capsys.readouterr().err.count("Not found") == 1
+
+
 def test_a_job_that_is_not_in_the_table(landed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     landed[1] = landed[1].rpartition("/")[0] + "/4711"
     assert main(landed) == 1
     assert "has no rows of projects/" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("place", "wrong", "message"), [(1, "4711", "JOB='4711'"), (3, "d.t", "--table='d.t'")]
-)
+@pytest.mark.parametrize(("place", "wrong", "message"), [(1, "4711", "JOB='4711'"), (3, "t", "--table='t'")])
 def test_wrong_usage(place: int, wrong: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["report", "projects/p/locations/l/batchPredictionJobs/1", "--table", "p.d.t"]
     arguments[place] = wrong

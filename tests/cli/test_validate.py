@@ -91,7 +91,8 @@ def test_a_repair_that_cannot_mend_all_says_what_is_left(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["no-such-file"], "no-such-file: No such file"),
+        (["no-such-file"], "validate: no-such-file: No such file"),
+        (["bq://p.d.t"], "validate: bq://p.d.t: this command reads JSONL only"),
         ([str(CORPUS)], "Is a directory"),
         ([str(BAD), "--repair", str(BAD)], "give the path of another file"),
         ([str(BAD), "--repair", "gs://bucket/out"], "give the path of another file"),
@@ -135,7 +136,7 @@ def test_objects_that_are_not_there(
     storage_client: storage.Client, bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["validate", f"gs://{bucket}/none-*.jsonl"]) == 2
-    assert "there is no such object" in capsys.readouterr().err
+    assert f"validate: gs://{bucket}/none-*.jsonl: there is no such object" in capsys.readouterr().err
     assert main(["validate", f"gs://no-{bucket}/a.jsonl"]) == 2
     assert "there is no such bucket" in capsys.readouterr().err
 

@@ -25,6 +25,7 @@ from airflow_gemini_batch.cost.sample import (
 )
 from airflow_gemini_batch.emulator.answers.prompt import prompt_tokens
 from airflow_gemini_batch.exceptions import CostLimitError, InvalidParameterError
+from airflow_gemini_batch.formats import dollars
 
 if TYPE_CHECKING:
     from google.cloud import bigquery, storage
@@ -60,6 +61,21 @@ def test_by_hand() -> None:
     assert str(found.cost_usd) == "$0.0300 to $1.34"
 
 
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "$0"),
+        (0.0000042, "$0.0000042"),
+        (Decimal("0.00009"), "$0.000090"),
+        (Decimal("0.0001"), "$0.0001"),
+        (0.0157, "$0.0157"),
+        (Decimal("1234.5"), "$1,234.50"),
+    ],
+)
+def test_small_amounts_keep_two_digits(amount: Decimal | float, text: str) -> None:
+    assert dollars(amount) == text
+
+
 def test_all_rows_of_an_earlier_output_are_estimated() -> None:
     """It is unknown what the service charges for rows that already have a response."""
     given = line("x" * 1200, maxOutputTokens=1000)
@@ -86,7 +102,7 @@ def test_output_without_a_limit_has_no_upper_bound() -> None:
     assert found.output_tokens.high is None
     assert found.cost_usd
     assert found.cost_usd.high is None
-    assert "1 of the rows read set no generationConfig.maxOutputTokens" in " ".join(found.reasons)
+    assert "maxOutputTokens is not set in 1 of the 2 rows read" in " ".join(found.reasons)
 
 
 def test_expected_output_tokens_apply_unless_a_request_has_a_lower_limit() -> None:
@@ -173,12 +189,12 @@ class TestLimit:
     @pytest.mark.parametrize(
         ("given", "more", "complaint"),
         [
-            ({"maxOutputTokens": 1_000_000}, {}, r"1 requests may cost \$0.0000 to \$1.26; raise"),
+            ({"maxOutputTokens": 1_000_000}, {}, r"1 requests may cost \$0\.0000010 to \$1\.26; raise"),
             ({}, {}, "1 requests may cost .*, without an upper bound; see below"),
             (
                 {"maxOutputTokens": 10},
                 {"prices": None},
-                "cost of 1 requests cannot be estimated; give prices=",
+                "cost of 1 requests cannot be estimated; set prices",
             ),
         ],
     )

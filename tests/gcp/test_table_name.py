@@ -44,7 +44,7 @@ def test_an_invalid_name_is_refused_under_its_parameter(name: object) -> None:
 
 
 def test_a_name_without_project_needs_a_default() -> None:
-    with pytest.raises(InvalidParameterError, match="project of the connection"):
+    with pytest.raises(InvalidParameterError, match=r"give 'project\.dataset\.table'$"):
         TableName.parse("data.rows")
 
 

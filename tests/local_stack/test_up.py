@@ -86,7 +86,7 @@ def test_a_run_through_real_processes_lands_every_row(running: Running) -> None:
 
 def test_a_second_up_reports_the_first(running: Running, directory: Path) -> None:
     output = gemini_batch("up", "--directory", str(directory))
-    assert "running already" in output
+    assert "The local stack is already running" in output
     assert running.airflow_url in output
     assert Running.read(directory) == running
 

@@ -80,7 +80,7 @@ def test_what_the_service_does_not_count_is_reckoned(vertex: Emulator, args: Arg
 def test_what_nobody_limits_is_refused_and_told_how(
     vertex: Emulator, submit_args: Args, context: Context
 ) -> None:
-    with pytest.raises(AirflowFailException, match=r"set no generationConfig\.maxOutputTokens"):
+    with pytest.raises(AirflowFailException, match=r"generationConfig\.maxOutputTokens is not set"):
         GeminiBatchSubmitOperator(**submit_args, max_cost_usd=100).execute(context)
     assert not vertex.jobs
     GeminiBatchSubmitOperator(**submit_args, max_cost_usd=100, estimated_output_tokens=500).execute(context)
@@ -89,7 +89,7 @@ def test_what_nobody_limits_is_refused_and_told_how(
 
 def test_a_model_without_a_price_needs_one(vertex: Emulator, args: Args, context: Context) -> None:
     args["model"] = "projects/1/locations/us-central1/endpoints/42"
-    with pytest.raises(AirflowFailException, match="give prices="):
+    with pytest.raises(AirflowFailException, match="cannot be estimated; set prices"):
         GeminiBatchSubmitOperator(**args, max_cost_usd=1).execute(context)
     assert not vertex.jobs
 

@@ -109,13 +109,15 @@ def test_a_shared_parameter_is_documented_where_it_is_declared(kind: type[Option
     assert {name for name, text in texts.items() if "(templated" in text} == set(kind.templated)
 
 
-@pytest.mark.parametrize("value", [0, -1, "60", True, None])
+@pytest.mark.parametrize("value", [0, -1, "60", True, None, float("inf"), float("nan")])
 def test_a_poll_interval_is_a_length_of_time(value: object) -> None:
     with pytest.raises(InvalidParameterError, match=re.escape(f"poll_interval={value!r}: give a number")):
         WaitOptions(poll_interval=value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", ["4h", True, None])
+@pytest.mark.parametrize(
+    "value", ["4h", True, None, -60, timedelta(-1), timedelta.max, 1e12, float("inf"), float("nan")]
+)
 def test_a_wait_timeout_is_a_length_of_time(value: object) -> None:
     with pytest.raises(InvalidParameterError, match=re.escape(f"wait_timeout={value!r}: give a number")):
         WaitOptions(wait_timeout=value)  # type: ignore[arg-type]

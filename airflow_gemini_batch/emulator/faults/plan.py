@@ -3,8 +3,9 @@
 ::
 
     FaultPlan(
-        calls=[CallFault(Route.CREATE, CallFaultKind.RESET, nth=(1,), after=True)],  # created, response lost
-        rows=[RowFault(RowFaultKind.DROPPED, probability=0.1)],
+        # The job is created, but the response is lost.
+        calls=[CallFault(route=Route.CREATE, kind=CallFaultKind.RESET, nth=[1], after=True)],
+        rows=[RowFault(kind=RowFaultKind.DROPPED, probability=0.1)],
         jobs=[JobFault(ends=JobState.EXPIRED, after_rows=2)],
         seed=7,
     )
@@ -106,7 +107,7 @@ def _state_by_name(value: Any) -> JobState:
 _NamedState = Annotated[
     JobState, BeforeValidator(_state_by_name), PlainSerializer(lambda state: state.name, when_used="json")
 ]
-_JSON = ConfigDict(extra="forbid", strict=True)
+_JSON = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

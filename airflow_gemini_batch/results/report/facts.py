@@ -153,7 +153,9 @@ def _query(bigquery: Client, query: str, name: JobName, **tables: TableName) -> 
         return list(bigquery.query(report_script(query, **tables), job_config=config).result())
     except GoogleAPICallError as error:
         (table,) = tables.values()
-        raise ReportError(f"Could not read table {table} for the report: {error.message}") from error
+        # The client appends the reason and then the message again.
+        message = error.message.partition("; reason: ")[0]
+        raise ReportError(f"Could not read table {table} for the report: {message}") from error
 
 
 def _tokens(rows: Sequence[Any]) -> Tokens:

@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.batch_job import JobState, duration
+from airflow_gemini_batch.batch_job import JobState
+from airflow_gemini_batch.formats import dollars, duration
 from airflow_gemini_batch.results.report.tokens import Histogram, histogram, short
 from airflow_gemini_batch.results.row_status import RowStatus
 
@@ -183,7 +184,7 @@ def _template() -> Template:
         "number": "{:,}".format,
         "short": short,
         "time": lambda when: when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
-        "usd": lambda value: f"${value:,.2f}" if value >= 1 else f"${value:.4f}",
+        "usd": dollars,
     }
     environment.filters.update(filters)
     return environment.from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
