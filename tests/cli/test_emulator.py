@@ -59,7 +59,8 @@ def test_the_command_takes_a_fault_plan(tmp_path: Path) -> None:
     ("arguments", "complaint"),
     [
         (["--pace", "soon"], "--pace='soon': give immediate"),
-        (["--port", "http"], "invalid int value"),
+        (["--port", "http"], "'http' is not a port"),
+        (["--port", "99999"], "'99999' is not a port"),
         (["--faults", "no-such-file.json"], "--faults='no-such-file.json': No such file"),
         (["--faults", __file__], "--faults='…': invalid JSON"),
     ],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_gemini_batch.local_stack import bigquery_python, python_env
+from airflow_gemini_batch.local_stack.places import cache_directory
 from airflow_gemini_batch.local_stack.service import StackError
 from tests.test_environments import empty_machine, program
 
@@ -88,4 +89,33 @@ def test_one_that_was_left_incomplete_is_made_again(machine: Path) -> None:
 def test_no_python_and_no_uv_is_an_error_with_a_fix(machine: Path) -> None:
     message = r"(?s)Python 3\.13 is required .*uv, which could download it.*pyenv install.*GEMINI_BATCH_BIG"
     with pytest.raises(StackError, match=message):
+        bigquery_python.find_bigquery_python()
+
+
+@pytest.mark.parametrize("given", ["/no/python", sys.executable, "/etc/passwd"])
+def test_a_python_without_the_packages_is_refused_by_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv(bigquery_python.VARIABLE, given)
+    with pytest.raises(StackError, match=rf"^GEMINI_BATCH_BIGQUERY_PYTHON={given} is not the Python of"):
+        bigquery_python.find_bigquery_python()
+
+
+@pytest.mark.parametrize("given", ["", "relative/cache"])
+def test_a_relative_cache_directory_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tmp_path in cache_directory().parents
+
+
+def test_a_user_without_an_entry_in_the_system_has_pythons_too(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_entry(_uid: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(python_env.pwd, "getpwuid", no_entry)
+    with pytest.raises(StackError, match=r"Python 3\.13 is required"):
         bigquery_python.find_bigquery_python()

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_gemini_batch.decorators.gemini_batch import gemini_batch_task
 from airflow_gemini_batch.emulator.faults.plan import FaultPlan, RowFault, RowFaultKind
+from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.task_groups import gemini_batch
@@ -164,6 +165,22 @@ def test_the_task_group(settings: dict[str, Any]) -> None:
         "other.submit": {"other.wait"},
         "other.wait": set(),
     }
+
+
+def test_a_task_group_refuses_a_wait_that_cannot_work_when_the_dag_is_parsed(
+    settings: dict[str, Any],
+) -> None:
+    """Its task ``wait`` would refuse it, when the job is paid."""
+    with DAG("grouped", schedule=None), pytest.raises(InvalidParameterError, match="wait_timeout='4h'"):
+        gemini_batch(lambda: ["a"], **settings, wait_timeout="4h")  # type: ignore[arg-type]
+
+
+def test_a_task_group_leaves_to_default_args_what_it_is_not_given(settings: dict[str, Any]) -> None:
+    defaults = {"gcp_conn_id": "mine", "usage_view": False}
+    with DAG("grouped", schedule=None, default_args=defaults) as dag:
+        gemini_batch(lambda: ["a"], **settings, results_table="d.answers")
+    land = dag.get_task("gemini_batch.land").unmap({"job_name": "job"})
+    assert {name: getattr(land, name) for name in defaults} == defaults
 
 
 def test_gates_of_a_task_group_wait_for_its_retries(settings: dict[str, Any]) -> None:
