@@ -113,7 +113,7 @@ class GeminiBatchHook(GoogleBaseHook):
     def cancel_job(self, name: JobName) -> None:
         """Request cancellation of a job. Completed rows are kept, and charged.
 
-        Has no effect on a job that has already ended.
+        :raises ApiError: the service refused it: 400 FAILED_PRECONDITION when the job has already ended
         """
         self._call(name.project, name.location, lambda client: client.batches.cancel(name=str(name)))
 

@@ -1,7 +1,7 @@
 """Landing 200,000 lines of 2 KB on the local stack: rows a second, the worker's memory, and its downloads.
 
 Twice: with the 3 typed columns of a small answer, and with 20 of every kind.
-``python tests/bench_landing.py [ROWS [COLUMNS]]``
+``python tests/bench/bench_landing.py [ROWS [COLUMNS]]``
 """
 
 from __future__ import annotations
