@@ -32,6 +32,8 @@ def find_bigquery_python(report: Callable[[str], None] = _log.info) -> Path:
     :raises StackError: the environment cannot be made; the message says what is missing
     """
     if given := os.environ.get(VARIABLE):
+        if not Path(given).exists():
+            raise StackError(f"{VARIABLE}={given} does not exist.")
         if python_env.output_of([given, "-c", _PROBE]) != "True":
             raise StackError(
                 f"{VARIABLE}={given} is not the Python of an environment that has the packages of {LOCK}. "

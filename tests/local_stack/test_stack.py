@@ -138,7 +138,7 @@ def test_a_missing_bigquery_python_is_reported(tmp_path: Path, monkeypatch: pyte
 
 def test_a_part_that_cannot_start_stops_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "python"
-    broken.write_text("#!/bin/sh\necho no DuckDB here\nexit 3\n")
+    broken.write_text('#!/bin/sh\n[ "$1" = -c ] && echo True && exit\necho no DuckDB here\nexit 3\n')
     broken.chmod(0o755)
     monkeypatch.setenv("GEMINI_BATCH_BIGQUERY_PYTHON", str(broken))
     started: list[Service] = []
