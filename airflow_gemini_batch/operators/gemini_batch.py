@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError
-from airflow_gemini_batch.gcp.table_name import check_region
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.tasks.airflow_versions import TaskState, run_identity
-from airflow_gemini_batch.tasks.before_create import check_input
 from airflow_gemini_batch.tasks.land import land_results
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import (
@@ -129,7 +127,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Submit a job or attach to the existing one; wait if requested."""
+        from airflow_gemini_batch.gcp.table_name import check_region
         from airflow_gemini_batch.jobs.submission import submit
+        from airflow_gemini_batch.tasks.before_create import check_input
 
         with fail_without_retry(JobConflictError, CostLimitError):
             options, waiting = SubmitOptions.of(self), WaitOptions.of(self)

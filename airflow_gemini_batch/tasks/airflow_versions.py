@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.jobs.identity import RunIdentity
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_gemini_batch.jobs.identity import RunIdentity
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ _UNFINISHED = (None, "running", "queued", "scheduled", "deferred")
 
 def run_identity(context: Context) -> RunIdentity:
     """The identity of the task run that is executing."""
+    from airflow_gemini_batch.jobs.identity import RunIdentity
+
     ti = context["ti"]
     return RunIdentity(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
 

@@ -3,6 +3,8 @@
 Every operator lists them flat in its signature and stores them as attributes, because Airflow renders
 templates in attributes. ``Options.of(operator)`` reads the rendered values back as one frozen object, which
 is what the rest of the package takes.
+
+Every DAG file pays for the making of these classes, so they have no methods that nobody calls.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _T = TypeVar("_T")
 _PARAMETER = re.compile(r"^:param (\w+):.*(?:\n(?!:).*)*", re.MULTILINE)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Options:
     """A group of parameters.
 
@@ -97,7 +99,7 @@ def _with_parameters(text: str, kinds: Sequence[type[Options]], without: Sequenc
     return text + "\n"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ConnectionOptions(Options):
     """Which credentials are used.
 
@@ -112,7 +114,7 @@ class ConnectionOptions(Options):
     impersonation_chain: str | Sequence[str] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RequestOptions(Options):
     """What all requests of a job have in common; values in a request take precedence.
 
@@ -137,7 +139,7 @@ class RequestOptions(Options):
         return Defaults(**self.pick(vars(self)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PriceOptions(Options):
     """What tokens cost.
 
@@ -150,7 +152,7 @@ class PriceOptions(Options):
     prices: Mapping[str, Any] | BatchPrices | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SubmitOptions(PriceOptions):
     """What is checked before a batch job is created, and how the job is labeled.
 
@@ -181,7 +183,7 @@ class SubmitOptions(PriceOptions):
         return Budget.of(self.max_cost_usd, self.prices, self.estimated_output_tokens)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class WaitOptions(Options):
     """How to wait for a batch job, and what happens to the job when the wait ends early.
 
@@ -222,7 +224,7 @@ class WaitOptions(Options):
         return utc_now() + (timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LandingOptions(PriceOptions):
     """How results are stored in BigQuery, and how many of them must be good.
 
