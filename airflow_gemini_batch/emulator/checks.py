@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.protocol.errors import Violation
-from airflow_gemini_batch.emulator.protocol.schema import snake_case
 from airflow_gemini_batch.emulator.running.job_clock import Pace
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.gcp.discovery import snake_case
 from airflow_gemini_batch.models import ModelName
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.protocol.errors import Violation
-from airflow_gemini_batch.emulator.protocol.schema import Discovery, snake_case
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
+from airflow_gemini_batch.gcp.discovery import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

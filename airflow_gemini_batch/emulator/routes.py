@@ -18,8 +18,9 @@ from airflow_gemini_batch.emulator.list_filter import FilterError, compile_filte
 from airflow_gemini_batch.emulator.listing import page_size, page_token, read_mask, read_page_token
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.protocol.errors import Violation
-from airflow_gemini_batch.emulator.protocol.schema import Discovery, snake_case
+from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.emulator.running.job_clock import IMMEDIATE
+from airflow_gemini_batch.gcp.discovery import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

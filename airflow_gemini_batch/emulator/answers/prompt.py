@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.protocol.schema import snake_case
+from airflow_gemini_batch.gcp.discovery import elements, member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,21 +23,6 @@ _SENTENCES = 4
 _SENTENCE_END = re.compile(r"(?<=[.!])\s+(?=\W?[A-Z0-9])|(?<=\?)\s+")
 _OPENING = tuple("\"'(“‘")
 _WORD = re.compile(r"[^\W\d_][\w'-]{2,}")
-
-
-def member(message: Any, name: str) -> Any:
-    """Return a field of a message by its camelCase name, also if the message has it in snake_case."""
-    if not isinstance(message, dict):
-        return None
-    value = message.get(name)
-    return message.get(snake_case(name)) if value is None else value
-
-
-def elements(value: Any) -> list[Any]:
-    """Return a repeated field as a list; like the service, accept a single element for a list of one."""
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
 
 
 def parts_of(request: Mapping[str, Any], *, system: bool = True) -> Iterator[Mapping[str, Any]]:

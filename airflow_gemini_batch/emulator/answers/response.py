@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.answers.prompt import (
-    Prompt,
-    count_tokens,
-    elements,
-    member,
-    parts_of,
-    prompt_tokens,
-)
+from airflow_gemini_batch.emulator.answers.prompt import Prompt, count_tokens, parts_of, prompt_tokens
 from airflow_gemini_batch.emulator.answers.scalars import SchemaError
 from airflow_gemini_batch.emulator.answers.schema_values import SchemaValues
+from airflow_gemini_batch.gcp.discovery import elements, member
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

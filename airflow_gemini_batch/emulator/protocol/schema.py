@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.gcp import discovery
 
-__all__ = ["Discovery", "Method", "snake_case"]
-
 
 @dataclass(frozen=True)
 class Method:

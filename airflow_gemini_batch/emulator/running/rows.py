@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.answers.prompt import elements
 from airflow_gemini_batch.emulator.answers.response import Plan, RowError, answer, check_request
 from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.emulator.running.job_store import rfc3339, utc_now
+from airflow_gemini_batch.gcp.discovery import elements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
