@@ -75,6 +75,9 @@ OUTPUT_COLUMNS = ("response", "status")
 UNSUPPORTED_TYPES = ("STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
 """BigQuery types that a job refuses in its input table; arrays are refused as well."""
 
+IMPORT_FAILED = 3
+"""Code of a job's error if the service rejected the whole input: no row is processed, nothing is charged."""
+
 _JOB_NAME = re.compile(r"projects/([^/\s]+)/locations/([^/\s]+)/batchPredictionJobs/([^/\s]+)")
 
 
@@ -176,6 +179,23 @@ class BatchJob:
     def latest_time(self) -> datetime | None:
         """End time; if not known, as for EXPIRED jobs, the start time or the creation time."""
         return self.end_time or self.start_time or self.create_time
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the job is going to process rows. One that is being cancelled is not."""
+        return not self.state.is_terminal and self.state is not JobState.CANCELLING
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether the job has ended with completed rows, which are charged however it ended.
+
+        If the service does not report the count, output that exists is a sign of completed rows.
+        """
+        if not self.state.is_terminal:
+            return False
+        if self.error and self.error.code == IMPORT_FAILED and not self.stats.successful:
+            return False
+        return bool(self.output_location) if self.stats.successful is None else self.stats.successful > 0
 
     @classmethod
     def from_resource(cls, resource: Mapping[str, Any]) -> BatchJob:

@@ -197,10 +197,12 @@ class JobEndedError(GeminiBatchError):
     """The job ended without succeeding.
 
     :param job: the job as last read, with its counts and output location
+    :param may_run_again: nothing is charged, and the same job may succeed later
     """
 
-    def __init__(self, job: Job, explanation: str) -> None:
+    def __init__(self, job: Job, explanation: str, *, may_run_again: bool = False) -> None:
         self.job = job
+        self.may_run_again = may_run_again
         super().__init__(explanation)
 
 

@@ -18,6 +18,7 @@ from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
+    EndOptions,
     LandingOptions,
     RequestOptions,
     SubmitOptions,
@@ -37,7 +38,7 @@ _ONLY_FOR_LAND = ("report_uri", "write_mode")
 _FOR_RETRY = tuple(field.name for field in fields(LandingOptions) if field.name not in _ONLY_FOR_LAND)
 
 
-@documented(RequestOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
+@documented(RequestOptions, SubmitOptions, WaitOptions, EndOptions, LandingOptions, ConnectionOptions)
 def gemini_batch(
     python_callable: Callable[..., Any],
     *,
@@ -63,6 +64,7 @@ def gemini_batch(
     cancel_on_kill: bool = False,
     cancel_on_timeout: bool = False,
     deferrable: bool = True,
+    on_incomplete: str = "fail",
     poll_interval: float = DEFAULT_POLL_INTERVAL,
     wait_timeout: timedelta | float = DEFAULT_TIMEOUT,
     results_table: str | None = None,
@@ -116,7 +118,9 @@ def gemini_batch(
         parameters of ``submit``, ``wait`` and ``land`` that apply to it
     """
     shared = locals()
-    WaitOptions(**WaitOptions.pick(shared))  # Checked here: the task that would is run after the job is paid.
+    # Checked here: the tasks that would check them run after the job is paid.
+    WaitOptions(**WaitOptions.pick(shared))
+    EndOptions(**EndOptions.pick(shared))
     # What is left out comes from the DAG's default_args.
     connection = ConnectionOptions.given(shared)
     common = {**connection, **({"project_id": project_id} if project_id else {})}
@@ -145,7 +149,7 @@ def gemini_batch(
         ).expand(input_uri=built.output)
         ended = GeminiBatchJobSensor.partial(
             task_id="wait",
-            **{**connection, **_of_sensor(waiting), **(wait or {})},
+            **{**connection, **_of_sensor(waiting), **EndOptions.given(shared), **(wait or {})},
         ).expand(job_name=jobs.output)
         if not results_table:
             return group

@@ -38,6 +38,7 @@ def _isolate(home: Path) -> None:
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parents[1] / "example_dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__GEMINI_BATCH__INSTALLATION": "tests",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         # Both silence warnings of Airflow 2.11 about its own defaults.
         "AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY": "True",

@@ -3,12 +3,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow.providers.common.compat.sdk import conf
+
 from airflow_gemini_batch.jobs.identity import RunIdentity
 
 
 @dataclass
 class TaskInstance:
-    """What the faces ask of Airflow's task instance."""
+    """What the operators ask of Airflow's task instance."""
 
     task_id: str = "submit"
     run_id: str = "run"
@@ -22,4 +24,5 @@ class TaskInstance:
 
     @property
     def identity(self) -> RunIdentity:
-        return RunIdentity(self.dag_id, self.task_id, self.run_id, self.map_index)
+        installation = conf.get("gemini_batch", "installation")
+        return RunIdentity(self.dag_id, self.task_id, self.run_id, self.map_index, installation=installation)

@@ -12,6 +12,7 @@ from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperato
 from airflow_gemini_batch.tasks.land import check_landing, land_results
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
+    EndOptions,
     LandingOptions,
     RequestOptions,
     SubmitOptions,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _SUBMIT_FIELDS = tuple(name for name in GeminiBatchSubmitOperator.template_fields if name != "input_uri")
 
 
-@documented(RequestOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
+@documented(RequestOptions, SubmitOptions, WaitOptions, EndOptions, LandingOptions, ConnectionOptions)
 class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator):
     """Builds requests from the prompts that a function returns, submits them, waits, and lands the results.
 
@@ -57,7 +58,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
     :param display_name: name shown in the console; default ``dag_id.task_id`` (templated)
     :param on_changed_input: what to do when the job of this task run is still running but its input has
         changed: ``cancel_and_replace`` or ``fail``
-    :param force_new: create a new job even if a job of this task run has succeeded; you pay for both
+    :param force_new: any text; a new text creates a new job even if this task run has one, and you pay for
+        both. Each text is paid once: retries with the same text attach to its job (templated)
     :param template: text with ``{field}`` placeholders, filled from each row that the function returns
     :param response_schema: pydantic model or JSON Schema of a response, requested from the model and used
         for typed columns; ``False`` disables both, and a schema that a prompt sets itself makes no columns
@@ -93,7 +95,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         project_id: str | None = None,
         display_name: str | None = None,
         on_changed_input: str = "cancel_and_replace",
-        force_new: bool = False,
+        force_new: str | bool | None = None,
         template: Any = None,
         system_instruction: str | None = None,
         generation_config: Any = None,
@@ -109,6 +111,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
         deferrable: bool = True,
+        on_incomplete: str = "fail",
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         wait_timeout: timedelta | float = DEFAULT_TIMEOUT,
         results_table: str | None = None,
@@ -141,6 +144,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             wait_for_completion=wait_for_completion,
             **SubmitOptions.pick(shared),
             **WaitOptions.pick(shared),
+            **EndOptions.pick(shared),
             **ConnectionOptions.pick(shared),
             **kwargs,
         )

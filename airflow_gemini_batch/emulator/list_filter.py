@@ -3,6 +3,9 @@
 ``display_name`` (``=``, ``!=``, ``:`` with ``*``), ``model_display_name`` and ``state`` (``=``, ``!=``),
 ``create_time`` (all comparisons), ``labels.k=v``, ``labels.k:*``; ``AND``, ``OR``, ``NOT``, parentheses.
 In AIP-160, ``OR`` binds more tightly than ``AND``, and ``AND`` is optional.
+
+Two forms that no page of Google shows are refused, because nobody knows whether the service takes them: a
+hyphen in the key of a label, and a wildcard that is not at the end.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_LABEL_KEY = re.compile(r"[a-z][a-z0-9_]*")
 _TIME = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)$", re.IGNORECASE)
 
 
@@ -142,8 +146,7 @@ def _restriction(field: str, compare: str, value: str) -> Predicate:
         return _create_time(field, compare, value)
     if field in ("display_name", "displayName"):
         if compare == ":":
-            pattern = re.compile(".*".join(map(re.escape, value.split("*"))), re.DOTALL)
-            return lambda job: bool(pattern.fullmatch(job.get("displayName", "")))
+            return _display_name(value)
         return _equality(field, compare, value, lambda job: job.get("displayName", ""))
     if field in ("model_display_name", "modelDisplayName"):
         return _equality(field, compare, value, lambda job: job.get("model", "").rsplit("/", 1)[-1])
@@ -152,6 +155,15 @@ def _restriction(field: str, compare: str, value: str) -> Predicate:
             raise FilterError(f"{value!r} is not a value of JobState")
         return _equality(field, compare, value, lambda job: job.get("state"))
     raise FilterError(f"field {field!r} is not supported")
+
+
+def _display_name(value: str) -> Predicate:
+    start, star, rest = value.partition("*")
+    if rest:
+        raise FilterError(f"display_name:{value} has a wildcard that is not at the end")
+    if star:
+        return lambda job: str(job.get("displayName", "")).startswith(start)
+    return lambda job: bool(job.get("displayName", "") == start)
 
 
 def _equality(field: str, compare: str, value: str, read: Callable[[Mapping[str, Any]], Any]) -> Predicate:
@@ -171,6 +183,8 @@ def _create_time(field: str, compare: str, value: str) -> Predicate:
 
 
 def _label(key: str, compare: str, value: str) -> Predicate:
+    if not _LABEL_KEY.fullmatch(key):
+        raise FilterError(f"labels.{key} is not a documented form: give a key of letters, digits and '_'")
     if compare == ":":
         if value != "*":
             raise FilterError(f"labels.{key}:{value} is not supported, only labels.{key}:* is")

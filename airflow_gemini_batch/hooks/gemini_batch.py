@@ -28,7 +28,7 @@ from airflow_gemini_batch.hooks.sdk import (
     get_resource,
     without_request_logging,
 )
-from airflow_gemini_batch.jobs.input_facts import inspect_input
+from airflow_gemini_batch.jobs.input_facts import checksum, inspect_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
     from google.cloud.storage import Client as StorageClient
 
-    from airflow_gemini_batch.jobs.input_facts import InputFacts
-    from airflow_gemini_batch.jobs.spec import JobSpec
+    from airflow_gemini_batch.jobs.spec import InputFacts, JobSpec
 
 _TIMEOUT_MS = 60_000
 _READ_TRIES = 4
@@ -181,15 +180,18 @@ class GeminiBatchHook(GoogleBaseHook):
         :raises PermissionDeniedError: the credentials were rejected
         :raises ServiceUnreachableError: no access token is available at the moment
         """
-        from google.auth.exceptions import GoogleAuthError
-
-        try:
+        with _credentials_checked(spec):
             storage, bigquery = self.storage_client(spec.project), self.bigquery_client(spec.project)
             return inspect_input(spec, storage=storage, bigquery=bigquery)
-        except GoogleAuthError as error:
-            # Must not be ignored: without its content, the same input would get a different fingerprint.
-            translated = from_sdk(error, project=spec.project, location=spec.location, creating=False)
-            raise (translated.error if translated else error) from error
+
+    def checksum_input(self, spec: JobSpec) -> tuple[str, ...] | None:
+        """Query a checksum of the input table; ``None`` if that is not allowed, or costs too much.
+
+        :raises PermissionDeniedError: the credentials were rejected
+        :raises ServiceUnreachableError: no access token is available at the moment
+        """
+        with _credentials_checked(spec):
+            return checksum(spec, self.bigquery_client(spec.project))
 
     def _read(
         self, project: str, location: str, path: str, query: Mapping[str, Any], tries: int = _READ_TRIES
@@ -259,6 +261,18 @@ class GeminiBatchHook(GoogleBaseHook):
             credentials=self.get_credentials(),
             http_options=genai.types.HttpOptions(timeout=_TIMEOUT_MS),
         )
+
+
+@contextmanager
+def _credentials_checked(spec: JobSpec) -> Iterator[None]:
+    """Translate errors of credentials. They must not be ignored: nothing is known of the input then."""
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        yield
+    except GoogleAuthError as error:
+        translated = from_sdk(error, project=spec.project, location=spec.location, creating=False)
+        raise (translated.error if translated else error) from error
 
 
 class GeminiBatchAsyncHook(GoogleBaseAsyncHook):

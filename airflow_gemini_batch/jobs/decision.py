@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.jobs.identity import Mark
+from airflow_gemini_batch.jobs.identity import MAPPED_LABEL, Mark
+from airflow_gemini_batch.jobs.outcome import may_run_again
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from airflow_gemini_batch.batch_job import BatchJob
+    from airflow_gemini_batch.jobs.identity import RunIdentity
+    from airflow_gemini_batch.jobs.spec import JobSpec
 
 
 class OnChangedInput(StrEnum):
@@ -27,19 +29,36 @@ class Action(Enum):
 
     CREATE = "create"
     ATTACH = "attach"
+    """Also to a job that ended badly with completed rows: they are charged, so they must be used."""
     REPLACE = "replace"
     REFUSE = "refuse"
+    """It is not clear what to do, or the user wants to be asked."""
+    STOP = "stop"
+    """The job ended with nothing to use, and a retry would end the same."""
+
+
+_CHANGED = (
+    "it was created with a different model, input or output. It keeps running and costs money. Cancel it, or "
+    f"set on_changed_input='{OnChangedInput.CANCEL_AND_REPLACE.value}'."
+)
+_UNCLEAR = (
+    "its input table was modified later, and the rows cannot be compared, so it is unknown whether the job "
+    "answers the present rows. Allow the connection's account to query the table (bigquery.jobs.create and "
+    "bigquery.tables.getData), or give a new force_new to pay for another job."
+)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What the user allows.
+    """What the user allows, and how the task came to run.
 
-    :param reuse_succeeded: attach to a job of this run that has already succeeded
+    :param is_first_try: this is the first try of the run, so this run has not created any job yet
+    :param is_asked_for: a person or the schedule started this try, not an automatic retry
     """
 
     on_changed_input: OnChangedInput = OnChangedInput.CANCEL_AND_REPLACE
-    reuse_succeeded: bool = True
+    is_first_try: bool = True
+    is_asked_for: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,37 +71,106 @@ class Decision:
     to_cancel: tuple[BatchJob, ...] = ()
 
 
-def decide(found: Iterable[BatchJob], mark: Mark, policy: Policy) -> Decision:
+class Match(Enum):
+    """How a job relates to the request of this task run."""
+
+    SAME = "same"
+    CHANGED = "changed"
+    UNCLEAR = "unclear"
+    """The input table was modified after the job was created, and its content cannot be compared."""
+    FOREIGN = "foreign"
+    """The job belongs to another task run."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What this task run asks for."""
+
+    run: RunIdentity
+    spec: JobSpec
+
+    def match(self, job: BatchJob) -> Match:
+        """Compare a job with this request."""
+        theirs, mine = Mark.read(job), Mark.of(self.run, self.spec)
+        if theirs is None:
+            return Match.FOREIGN
+        if theirs.is_legacy:
+            return self._match_legacy(theirs)
+        is_peer = self.is_peer(job) and theirs.asked == mine.asked
+        if theirs.run != mine.run and not is_peer:
+            return Match.FOREIGN
+        match = self._match_content(job, theirs, mine) if theirs.asked == mine.asked else Match.CHANGED
+        return Match.FOREIGN if is_peer and match is not Match.SAME else match
+
+    def is_peer(self, job: BatchJob) -> bool:
+        """Whether another map index of this run created the job."""
+        shared = self.run.mapped_key
+        is_mine = f"[{self.run.key}." in job.display_name
+        return bool(shared) and job.labels.get(MAPPED_LABEL) == shared and not is_mine
+
+    def _match_content(self, job: BatchJob, theirs: Mark, mine: Mark) -> Match:
+        if theirs.content and mine.content:
+            return Match.SAME if theirs.content == mine.content else Match.CHANGED
+        modified = self.spec.input.modified
+        # Without metadata nothing is known, and that is no reason to pay again.
+        if modified is None or job.create_time is None or modified <= job.create_time:
+            return Match.SAME
+        return Match.UNCLEAR
+
+    def _match_legacy(self, theirs: Mark) -> Match:
+        legacy = Mark.legacy(self.run, self.spec)
+        if theirs.run != legacy.run:
+            return Match.FOREIGN
+        is_same = theirs == legacy or self.spec.input.metadata is None
+        # Earlier versions did not write the installation, so a job for another request may be another's.
+        return Match.SAME if is_same else Match.FOREIGN
+
+
+def decide(found: Sequence[BatchJob], request: Request, policy: Policy) -> Decision:
     """Decide what to do, given the jobs of this run that exist.
 
     :param found: newest first
     """
-    mine = [(job, Mark.read(job)) for job in found]
-    same = [job for job, theirs in mine if theirs == mark]
-    other = [
-        job for job, theirs in mine if theirs and theirs.run == mark.run and theirs.request != mark.request
-    ]
-
-    active = [job for job in same if is_active(job)]
-    if active:
-        return Decision(
-            Action.ATTACH, f"an earlier try created it, and it is {active[-1].state.name}", active[-1]
-        )
-    succeeded = [job for job in same if job.state.is_success]
-    if succeeded and policy.reuse_succeeded:
-        return Decision(
-            Action.ATTACH, "an earlier try created it, and it has succeeded; no new charges", succeeded[0]
-        )
-    outdated = tuple(job for job in other if is_active(job))
+    matches = [(job, request.match(job)) for job in found]
+    same = [job for job, match in matches if match is Match.SAME]
+    if usable := _usable(same):
+        return usable
+    if doubtful := _usable([job for job, match in matches if match is Match.UNCLEAR]):
+        return Decision(Action.REFUSE, _UNCLEAR, doubtful.job)
+    outdated = tuple(job for job, match in matches if match is Match.CHANGED and job.is_active)
     if outdated and policy.on_changed_input is OnChangedInput.FAIL:
-        return Decision(Action.REFUSE, "the request has changed since it was created", outdated[0])
-    if outdated:
+        return Decision(Action.REFUSE, _CHANGED, outdated[0])
+    if outdated and not policy.is_first_try and not request.run.mapped_key:
         return Decision(Action.REPLACE, "the request has changed since it was created", to_cancel=outdated)
-    if same:
-        return Decision(Action.CREATE, f"the job of an earlier try is {same[0].state.name}")
+    mine = [job for job in same if not request.is_peer(job)]
+    return _create(mine, outdated, policy)
+
+
+def _create(mine: Sequence[BatchJob], outdated: Sequence[BatchJob], policy: Policy) -> Decision:
+    """Create a job, unless the last one ended in a way that a retry cannot mend."""
+    if mine:
+        reason = f"the job of an earlier try is {mine[0].state.name}"
+        is_hopeless = not policy.is_asked_for and not may_run_again(mine[0])
+        return Decision(Action.STOP if is_hopeless else Action.CREATE, reason, mine[0])
+    if outdated:
+        # It may be what another map index asks for, or the job of an Airflow whose database was copied.
+        left = f"{outdated[0].name} is for another request; it is left running and costs money"
+        return Decision(Action.CREATE, left)
     return Decision(Action.CREATE, "this task run had no job")
 
 
-def is_active(job: BatchJob) -> bool:
-    """Whether a job is going to process rows. One that is being cancelled is not."""
-    return not job.state.is_terminal and job.state is not JobState.CANCELLING
+def _usable(same: Sequence[BatchJob]) -> Decision | None:
+    """Attach to a job that is active, has succeeded, or has ended with completed rows."""
+    if active := [job for job in same if job.is_active]:
+        return Decision(
+            Action.ATTACH, f"an earlier try created it, and it is {active[-1].state.name}", active[-1]
+        )
+    if succeeded := [job for job in same if job.state.is_success]:
+        return Decision(
+            Action.ATTACH, "an earlier try created it, and it has succeeded; no new charges", succeeded[0]
+        )
+    if charged := [job for job in same if job.is_charged]:
+        best = max(charged, key=lambda job: job.stats.successful or 0)
+        reason = f"an earlier try created it, and it ended {best.state.name}; its completed rows are charged"
+        return Decision(Action.ATTACH, reason, best)
+    return None

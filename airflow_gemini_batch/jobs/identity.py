@@ -16,24 +16,35 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.jobs.spec import MAX_DISPLAY_NAME, MAX_LABELS, MAX_OWN_LABELS, JobSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_gemini_batch.batch_job import BatchJob
 
-LABEL_PREFIX = "airflow-gemini-batch-"
-RUN_LABEL = f"{LABEL_PREFIX}run"
-REQUEST_LABEL = f"{LABEL_PREFIX}request"
-ESTIMATE_LABEL = f"{LABEL_PREFIX}estimate"
+# Google documents list filters on label keys with underscores only. Earlier versions wrote hyphens.
+_PREFIX, _LEGACY_PREFIX = "airflow_gemini_batch_", "airflow-gemini-batch-"
+LABEL_PREFIXES = (_PREFIX, _LEGACY_PREFIX)
+"""How the keys of this package's own labels begin; ``str.startswith`` takes them."""
+RUN_LABEL = f"{_PREFIX}run"
+REQUEST_LABEL = f"{_PREFIX}request"
+MAPPED_LABEL = f"{_PREFIX}mapped"
+OUTPUT_LABEL = f"{_PREFIX}output"
+ESTIMATE_LABEL = f"{_PREFIX}estimate"
 """Label with the estimated cost in millionths of a US dollar: ``LOW-HIGH``."""
 
-_MARK = re.compile(r"\[([0-9a-f]{24})\.([0-9a-f]{16})\]$")
-_MARK_LENGTH = 1 + 1 + 24 + 1 + 16 + 1  # " [run.request]"
+_UNKNOWN = "0" * 12
+_MARK = re.compile(r"\[([0-9a-f]{24})\.([0-9a-f]{12})([0-9a-f]{12})\]$")
+_LEGACY_MARK = re.compile(r"\[([0-9a-f]{24})\.([0-9a-f]{16})\]$")
+_MARK_LENGTH = 1 + 1 + 24 + 1 + 24 + 1  # " [run.request]"
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """One run of one task; the same for every try.
+    """One run of one task of one Airflow installation; the same for every try.
 
     :param map_index: ``-1`` for a task that is not mapped
     :param part: distinguishes the jobs of a run that creates several, one after the other
+    :param installation: tells installations apart that run the same DAGs
+    :param token: a request of the user to pay again; each token is paid once
     """
 
     dag_id: str
@@ -41,13 +52,29 @@ class RunIdentity:
     run_id: str
     map_index: int = -1
     part: str = ""
+    installation: str = ""
+    token: str = ""
 
     @property
     def key(self) -> str:
         """Hash of this run, 24 hex digits. The try number is not part of it."""
+        return _hash([*self._shared, self.map_index], 24)
+
+    @property
+    def mapped_key(self) -> str:
+        """Hash that the map indexes of this run share, 24 hex digits; empty if the task is not mapped."""
+        return _hash(self._shared, 24) if self.map_index >= 0 else ""
+
+    @property
+    def legacy_key(self) -> str:
+        """The hash that earlier versions wrote, which leaves out the installation."""
         parts = [self.dag_id, self.task_id, self.run_id, str(self.map_index)]
         parts += [self.part] if self.part else []
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+    @property
+    def _shared(self) -> list[object]:
+        return [self.installation, self.dag_id, self.task_id, self.run_id, self.part, self.token]
 
 
 @dataclass(frozen=True)
@@ -55,47 +82,85 @@ class Mark:
     """The run and the request that a job belongs to, as written on the job.
 
     :param run: see :attr:`RunIdentity.key`
-    :param request: see :func:`fingerprint`
+    :param asked: hash of project, location, model, the names of the input, and the output; 12 hex digits, or
+        16 that cover the content as well if an earlier version wrote it
+    :param content: hash of the input's content, 12 hex digits; ``None`` if it was not known
     """
 
     run: str
-    request: str
+    asked: str
+    content: str | None = None
 
     @classmethod
     def of(cls, run: RunIdentity, spec: JobSpec) -> Mark:
         """Return the mark of the job for this run and request."""
-        return cls(run=run.key, request=fingerprint(spec))
+        asked = [spec.project, spec.location, spec.model, sorted(spec.input_uris), spec.output_uri]
+        content = spec.input.content
+        return cls(run.key, _hash(asked, 12), None if content is None else _hash(sorted(content), 12))
+
+    @classmethod
+    def legacy(cls, run: RunIdentity, spec: JobSpec) -> Mark:
+        """Return the mark that earlier versions put on the job for this run and request."""
+        inputs = [sorted(spec.input_uris), sorted(spec.input.metadata or ())]
+        return cls(
+            run.legacy_key, _hash([spec.project, spec.location, spec.model, inputs, spec.output_uri], 16)
+        )
 
     @classmethod
     def read(cls, job: BatchJob) -> Mark | None:
         """Read the mark from a job's display name; ``None`` if the job was not created by this package."""
-        match = _MARK.search(job.display_name)
+        if match := _MARK.search(job.display_name):
+            run, asked, content = match.groups()
+            return cls(run, asked, None if content == _UNKNOWN else content)
+        match = _LEGACY_MARK.search(job.display_name)
         return cls(*match.groups()) if match else None
 
     @property
-    def list_filter(self) -> str:
-        """A list filter for the jobs of this run, by label or, if labels are lost, by display name."""
-        return f'labels.{RUN_LABEL}={self.run} OR display_name:"*{self.run}*"'
+    def is_legacy(self) -> bool:
+        """Whether an earlier version wrote it."""
+        return len(self.asked) == 16
 
-    def put_on(self, spec: JobSpec) -> JobSpec:
-        """Append the mark to the display name, truncated if needed, and add the labels.
-
-        :raises InvalidParameterError: ``spec`` has too many labels
-        """
-        labels = {**spec.labels, RUN_LABEL: self.run, REQUEST_LABEL: self.request}
-        if len(labels) > MAX_LABELS:
-            raise InvalidParameterError(
-                "labels",
-                sorted(spec.labels),
-                f"at most {MAX_OWN_LABELS} labels are allowed: two more identify the task run",
-            )
-        name = spec.display_name[: MAX_DISPLAY_NAME - _MARK_LENGTH].rstrip()
-        mark = f"[{self.run}.{self.request}]"
-        return replace(spec, display_name=f"{name} {mark}".strip(), labels=labels)
+    @property
+    def text(self) -> str:
+        """How it stands at the end of a display name."""
+        return f"[{self.run}.{self.asked}{self.content or _UNKNOWN}]"
 
 
-def fingerprint(spec: JobSpec) -> str:
-    """Hash of the request, 16 hex digits: project, location, model, input with its content, and output."""
-    inputs = [sorted(spec.input_uris), sorted(spec.input_content)]
-    parts = [spec.project, spec.location, spec.model, inputs, spec.output_uri]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+def marked(spec: JobSpec, run: RunIdentity) -> JobSpec:
+    """Append the mark to the display name, truncated if needed, and add the labels.
+
+    :raises InvalidParameterError: ``spec`` has too many labels
+    """
+    mark = Mark.of(run, spec)
+    labels = {**spec.labels, RUN_LABEL: mark.run, REQUEST_LABEL: mark.asked}
+    if run.mapped_key:
+        labels[MAPPED_LABEL] = run.mapped_key
+    if spec.has_output_table:
+        labels[OUTPUT_LABEL] = output_key(spec)
+    if len(labels) > MAX_LABELS:
+        raise InvalidParameterError(
+            "labels",
+            sorted(spec.labels),
+            f"at most {MAX_OWN_LABELS} labels are allowed: the others identify the task run",
+        )
+    name = f"{title(spec)} {mark.text}".strip()
+    return replace(spec, display_name=name, labels=labels)
+
+
+def title(spec: JobSpec) -> str:
+    """The part of the display name before the mark."""
+    return spec.display_name[: MAX_DISPLAY_NAME - _MARK_LENGTH].rstrip()
+
+
+def output_key(spec: JobSpec) -> str:
+    """Hash of the output table, 24 hex digits."""
+    return _hash([spec.output_uri], 24)
+
+
+def estimate_label(labels: Mapping[str, str]) -> str | None:
+    """Return the estimate in a job's labels; earlier versions had another key for it."""
+    return labels.get(ESTIMATE_LABEL) or labels.get(f"{_LEGACY_PREFIX}estimate")
+
+
+def _hash(parts: object, digits: int) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:digits]

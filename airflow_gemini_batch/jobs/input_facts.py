@@ -1,14 +1,16 @@
-"""Metadata of a job's input, without reading the input: whether it exists, has changed, and its location."""
+"""What identifies the content of a job's input: metadata, and for a table, where needed, a checksum."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.gcs_uri import matching
+from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import TableName
+from airflow_gemini_batch.jobs.spec import InputFacts
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq
@@ -18,17 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class InputFacts:
-    """Metadata of the input.
-
-    :param content: identifies the content: checksum and size of each object, or rows and bytes of the table
-    :param location: of the table's dataset
-    """
-
-    content: tuple[str, ...] = ()
-    location: str | None = None
+# A checksum reads the whole table. At $6.25 per TB, this much costs six cents.
+_MAX_CHECKSUM_BYTES = 10 * 1024**3
 
 
 def inspect_input(spec: JobSpec, *, storage: gcs.Client, bigquery: bq.Client) -> InputFacts:
@@ -49,6 +42,27 @@ def inspect_input(spec: JobSpec, *, storage: gcs.Client, bigquery: bq.Client) ->
         return InputFacts()
 
 
+def checksum(spec: JobSpec, bigquery: bq.Client) -> tuple[str, ...] | None:
+    """Query a checksum of the rows of the input table, whatever their order.
+
+    ``None`` if the table is too large for that, or BigQuery refuses the query.
+    """
+    from google.api_core.exceptions import BadRequest, Forbidden
+
+    name = str(TableName.parse(spec.input_uris[0], parameter="input_uri"))
+    try:
+        table = bigquery.get_table(name)
+        if (table.num_bytes or 0) > _MAX_CHECKSUM_BYTES:
+            return None
+        statement = render("jobs/checksum", table=name)
+        (row,) = bigquery.query(statement, location=table.location).result()
+    except (BadRequest, Forbidden) as error:
+        # For example no permission to run queries, or a view whose query fails.
+        log.info("The content of the input table is not compared: BigQuery answered %s", error.code)
+        return None
+    return (f"{row['all_rows']} {row['checksum']}",)
+
+
 def _objects(spec: JobSpec, storage: gcs.Client) -> InputFacts:
     content: list[str] = []
     for uri in spec.input_uris:
@@ -57,11 +71,16 @@ def _objects(spec: JobSpec, storage: gcs.Client) -> InputFacts:
         if not of_uri:
             raise InvalidParameterError("input_uri", uri, "no object matches; check the name")
         content += of_uri
-    return InputFacts(content=tuple(content))
+    return InputFacts(content=tuple(content), metadata=tuple(content))
 
 
 def _table(spec: JobSpec, bigquery: bq.Client) -> InputFacts:
     name = TableName.parse(spec.input_uris[0], parameter="input_uri")
     found = bigquery.get_table(str(name))
-    location = bigquery.get_dataset(name.dataset_id).location
-    return InputFacts(content=(f"{found.num_rows} rows {found.num_bytes} bytes",), location=location)
+    # The rows of a view can change at any time.
+    is_stored = found.table_type in (None, "TABLE", "SNAPSHOT")
+    return InputFacts(
+        metadata=(f"{found.num_rows} rows {found.num_bytes} bytes",),
+        modified=found.modified if is_stored else datetime.max.replace(tzinfo=UTC),
+        location=bigquery.get_dataset(name.dataset_id).location,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.batch_job import JobState
+from airflow_gemini_batch.batch_job import IMPORT_FAILED, JobState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -14,14 +14,22 @@ if TYPE_CHECKING:
 # Advice by google.rpc.Code, for codes of jobs that were seen to fail.
 _ADVICE = {
     1: "The job was cancelled by a user or by the service.",
-    3: "The service rejected the whole input: no row was processed and nothing is charged. It infers one "
-    "type per JSON path for the whole file, so a single inconsistent line fails the job; the message names "
-    "the path.",
+    IMPORT_FAILED: "The service rejected the whole input. It infers one type per JSON path for the whole "
+    "file, so a single inconsistent line fails the job; the message names the path.",
     7: "Grant the service agent named in the message the missing role: roles/storage.objectAdmin on the "
     "bucket, or roles/bigquery.dataEditor and roles/bigquery.jobUser for BigQuery.",
     9: "Check that the bucket or dataset exists and is located in the job's region.",
-    13: "An internal error of the service. Run the task again; if it recurs, contact Google Cloud support.",
+    13: "An internal error of the service. If it recurs, contact Google Cloud support.",
 }
+# DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE: the same job may succeed later.
+_PASSING = frozenset({4, 8, 10, 13, 14})
+
+
+def may_run_again(job: BatchJob) -> bool:
+    """Whether a retry may create the job again: it ended for a passing reason, with nothing charged."""
+    if not job.state.is_terminal or job.is_charged or job.state is JobState.CANCELLED:
+        return False
+    return job.error is None or job.error.code in _PASSING
 
 
 def summarise(job: BatchJob) -> dict[str, Any]:
@@ -45,8 +53,11 @@ def summarise(job: BatchJob) -> dict[str, Any]:
     }
 
 
-def explain_end(job: BatchJob) -> str:
-    """Explain a job that did not succeed: the cause, its row counts and output location, and what to do."""
+def explain_end(job: BatchJob, *, is_used: bool = False) -> str:
+    """Explain a job that did not succeed: the cause, what is charged, where it is, and what to do.
+
+    :param is_used: the completed rows are used, so there is nothing to do
+    """
     lines = [f"Batch job {job.name} ended {job.state.name}."]
     if job.error:
         lines.append(f"Vertex AI reported: {job.error.code} {job.error.message}".rstrip())
@@ -55,15 +66,30 @@ def explain_end(job: BatchJob) -> str:
     elif job.state is JobState.EXPIRED:
         lines.append("A job can queue for up to 72 hours and run for up to 24; this one exceeded a limit.")
     lines.append(f"Rows: {job.stats}.")
-    if job.output_location:
-        lines.append(
-            f"Completed rows are charged and stored at {job.output_location}. To land them, set "
-            "on_incomplete='continue' on the sensor, or run GeminiBatchResultsToBigQueryOperator on this job."
-        )
+    if job.is_charged and is_used:
+        lines.append(f"Completed rows are charged and stored at {job.output_location}.")
+    elif job.is_charged:
+        lines += _how_to_use(job)
+    elif may_run_again(job):
+        lines.append("Nothing is charged. A retry of the submit task creates the job again.")
     else:
-        lines.append("No output was written.")
-    lines.append("Clearing the submit task creates a new job; this one cannot be resumed.")
+        lines.append(
+            "Nothing is charged. A retry would end the same, so there is none: mend the cause, then clear "
+            "the submit task to create a new job."
+        )
     return " ".join(lines)
+
+
+def _how_to_use(job: BatchJob) -> list[str]:
+    again = "To pay for all rows again, give the submit task a new force_new."
+    if not job.output_location:
+        return [f"Completed rows are charged, but the service does not say where they are stored. {again}"]
+    return [
+        f"Completed rows are charged and stored at {job.output_location}.",
+        "To land them, set on_incomplete='continue' and clear this task; GeminiBatchRetryFailedOperator "
+        "then asks only for the rows that are missing.",
+        again,
+    ]
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -13,16 +13,34 @@ from airflow_gemini_batch.models import ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
 MAX_DISPLAY_NAME = 128
 MAX_LABELS = 64
 MAX_LABEL = 64
-MAX_OWN_LABELS = MAX_LABELS - 2
-"""Two labels are reserved for the mark of the task run."""
+MAX_OWN_LABELS = MAX_LABELS - 4
+"""Four labels are reserved for the identity of the task run, its request and its output."""
 
 _LOCATION = re.compile(r"[a-z]+(-[a-z]+)*-?[0-9]*")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]*")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """Metadata of the input. All ``None`` if the credentials were not allowed to read it.
+
+    :param content: identifies the content: name, size and checksum of each object, or the checksum of a
+        table's rows; ``None`` if it is not known
+    :param metadata: name, size and checksum of each object, or rows and bytes of a table
+    :param modified: when the table last changed, its description and labels included; ``None`` for objects
+    :param location: of the table's dataset
+    """
+
+    content: tuple[str, ...] | None = None
+    metadata: tuple[str, ...] | None = None
+    modified: datetime | None = None
+    location: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +49,7 @@ class JobSpec:
 
     :param model: ``publishers/…/models/…``, or the resource name of a tuned model
     :param input_uris: objects in Cloud Storage, or one ``bq://`` table
-    :param input_content: identifies the content of the input; see ``InputFacts.content``
+    :param input: what is known about the input
     """
 
     project: str
@@ -41,12 +59,17 @@ class JobSpec:
     output_uri: str
     display_name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    input_content: tuple[str, ...] = ()
+    input: InputFacts = InputFacts()
 
     @property
     def input_table(self) -> str | None:
         """``bq://…`` if the input is a BigQuery table, else ``None``."""
         return self.input_uris[0] if self.input_uris[0].startswith("bq://") else None
+
+    @property
+    def has_output_table(self) -> bool:
+        """Whether the output is one BigQuery table."""
+        return self.output_uri.startswith("bq://") and not is_dataset_uri(self.output_uri)
 
     @property
     def parent(self) -> str:

@@ -8,34 +8,43 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.exceptions import (
     ApiError,
     GeminiBatchError,
+    InvalidParameterError,
     JobConflictError,
+    JobEndedError,
     ServiceUnreachableError,
     SubmissionOutcomeUnknownError,
 )
-from airflow_gemini_batch.jobs.decision import Action, OnChangedInput, Policy, decide, is_active
-from airflow_gemini_batch.jobs.identity import Mark, RunIdentity
+from airflow_gemini_batch.jobs.decision import Action, Match, Policy, Request, decide
+from airflow_gemini_batch.jobs.identity import marked
+from airflow_gemini_batch.jobs.lookup import Lookup, cancel
+from airflow_gemini_batch.jobs.outcome import explain_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from airflow_gemini_batch.batch_job import BatchJob, JobName
     from airflow_gemini_batch.jobs.decision import Decision
+    from airflow_gemini_batch.jobs.identity import RunIdentity
+    from airflow_gemini_batch.jobs.lookup import JobService
     from airflow_gemini_batch.jobs.spec import JobSpec
 
 log = logging.getLogger(__name__)
 
 # How soon a new job is listed is not documented: look for it for about two minutes.
 LOOKUP_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-# A retry starts some time after the earlier try died: look for another quarter of a minute.
-RETRY_WAITS = (1.0, 2.0, 4.0, 8.0)
+# The create of an earlier try may still be under way: it times out after a minute.
+RETRY_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 # A create rejected with these codes should have created nothing, but no documentation says so: look.
 _REJECTED = (409, 429)
+_REJECTED_WAITS = RETRY_WAITS[:4]
+# Seconds after which another try of this run may have started: a worker that stalls is declared dead.
+_STALLED = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,26 +56,6 @@ class Submission:
     reason: str
 
 
-class JobService(Protocol):
-    """The calls that submission needs; :class:`GeminiBatchHook` implements them."""
-
-    def create_job(self, spec: JobSpec) -> BatchJob:
-        """Create a job with a single request."""
-        ...
-
-    def get_job(self, name: JobName) -> BatchJob:
-        """Read a job."""
-        ...
-
-    def list_jobs(self, project: str, location: str, filter_: str) -> list[BatchJob]:
-        """List jobs; reads all pages."""
-        ...
-
-    def cancel_job(self, name: JobName) -> None:
-        """Request cancellation of a job."""
-        ...
-
-
 def submit(
     jobs: JobService,
     spec: JobSpec,
@@ -74,125 +63,223 @@ def submit(
     policy: Policy | None = None,
     *,
     remembered: JobName | None = None,
-    is_retry: bool = False,
+    checksum: Callable[[], tuple[str, ...] | None] = lambda: None,
     before_create: Callable[[], Mapping[str, str] | None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Submission:
     """Ensure that exactly one job exists for this run and this request, and return it.
 
+    The job may have ended already, also as FAILED, CANCELLED or EXPIRED if it has completed rows.
+
     :param remembered: the job that an earlier try recorded, if any; saves a look-up if it still matches, but
         is verified first
-    :param is_retry: an earlier try may have created a job that is not listed yet, so look several times
-        before creating one
+    :param checksum: queries the content of the input table; called only if needed
     :param before_create: called if there is no job to attach to; may return more labels for the job, or raise
         to prevent its creation
     :param sleep: waits the given number of seconds
+    :param clock: returns seconds that never go back
     :raises ApiError: the service rejected the job; nothing was created
-    :raises JobConflictError: the policy does not allow replacing the existing job
+    :raises InvalidParameterError: another job writes to the same output table
+    :raises JobConflictError: the policy does not allow replacing the existing job, or it cannot be told
+        whether the job answers the present input
+    :raises JobEndedError: the job of an earlier try ended, nothing is charged, and a retry would end the same
     :raises SubmissionOutcomeUnknownError: it is unknown whether a job was created
     """
-    mark = Mark.of(run, spec)
-    policy = policy or Policy()
-    if remembered and (job := _recall(jobs, remembered, mark, policy)):
-        return Submission(job, created=False, reason="an earlier try recorded it")
-    found = _find_settled(jobs, spec, mark, policy, is_retry=is_retry, sleep=sleep)
-    decision = decide(found, mark, policy)
-    if decision.action is Action.ATTACH and decision.job:
-        return Submission(jobs.get_job(decision.job.name), created=False, reason=decision.reason)
-    if decision.action is Action.REFUSE and decision.job:
-        raise JobConflictError(
-            decision.job,
-            f"This task run already has the batch job {decision.job.name} ({decision.job.state.name}), "
-            f"created with a different model, input or output. It keeps running and costs money. Cancel it, "
-            f"or set on_changed_input='{OnChangedInput.CANCEL_AND_REPLACE.value}'.",
-        )
-    if before_create:
-        spec = replace(spec, labels={**spec.labels, **(before_create() or {})})
-    for job in decision.to_cancel:
-        log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
-        _cancel(jobs, job)
-    return _create(jobs, mark.put_on(spec), mark, decision, sleep, known={job.name for job in found})
+    submitter = _Submitter(jobs, Request(run, spec), policy or Policy(), sleep, clock)
+    return submitter.submit(remembered, checksum, before_create)
 
 
-def find_reusable(jobs: JobService, project: str, location: str, run: RunIdentity) -> BatchJob | None:
-    """Find a job of this run that makes a new one unnecessary, whatever its request.
+@dataclass
+class _Submitter:
+    """One submission.
 
-    It is active, has succeeded, or has ended otherwise with completed rows, which are charged.
+    :param request: gets the content of the input table as soon as it is needed
     """
-    for job in _of_run(jobs, project, location, Mark(run.key, "")):
-        if is_active(job) or job.state.is_success or (job.output_location and job.stats.successful != 0):
-            return jobs.get_job(job.name)
-    return None
 
+    jobs: JobService
+    request: Request
+    policy: Policy
+    sleep: Callable[[float], None]
+    clock: Callable[[], float]
 
-def cancel_run(jobs: JobService, spec: JobSpec, run: RunIdentity) -> list[JobName]:
-    """Cancel every active job of this run, and return their names."""
-    live = [job for job in _find(jobs, spec, Mark.of(run, spec)) if is_active(job)]
-    for job in live:
-        _cancel(jobs, job)
-    return [job.name for job in live]
+    @property
+    def lookup(self) -> Lookup:
+        spec = self.request.spec
+        return Lookup(self.jobs, spec.project, spec.location, self.request.run)
 
+    def submit(
+        self,
+        remembered: JobName | None,
+        checksum: Callable[[], tuple[str, ...] | None],
+        before_create: Callable[[], Mapping[str, str] | None] | None,
+    ) -> Submission:
+        if remembered and (job := self._recall(remembered)):
+            return Submission(job, created=False, reason="an earlier try recorded it")
+        found = self._find_settled()
+        decision = decide(found, self.request, self.policy)
+        if decision.action is not Action.ATTACH:
+            self._complete(checksum)
+            decision = decide(found, self.request, self.policy)
+        if decision.action not in (Action.CREATE, Action.REPLACE):
+            return self._existing(decision)
+        started = self.clock()
+        self._check_output()
+        labels = (before_create() if before_create else None) or {}
+        if not self.policy.is_first_try or self.clock() - started > _STALLED:
+            # Another try of this run may have created a job in the meantime.
+            found = self._find()
+            decision = decide(found, self.request, self.policy)
+            if decision.action not in (Action.CREATE, Action.REPLACE):
+                return self._existing(decision)
+        for job in decision.to_cancel:
+            log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
+            cancel(self.jobs, job)
+        return self._create(labels, decision, known={job.name for job in found})
 
-def _recall(jobs: JobService, name: JobName, mark: Mark, policy: Policy) -> BatchJob | None:
-    try:
-        job = jobs.get_job(name)
-    except GeminiBatchError as error:
-        log.info("Cannot read the job that an earlier try recorded (%s); looking the job up instead", error)
+    def _existing(self, decision: Decision) -> Submission:
+        """Return the job that was found, or say why it cannot be used."""
+        job = decision.job
+        if job is None:
+            raise ValueError(f"no job to {decision.action.value}")
+        if decision.action is Action.REFUSE:
+            raise JobConflictError(
+                job,
+                f"This task run already has the batch job {job.name} ({job.state.name}): {decision.reason}",
+            )
+        if decision.action is Action.STOP:
+            raise JobEndedError(job, explain_end(job))
+        return Submission(self.jobs.get_job(job.name), created=False, reason=decision.reason)
+
+    def _recall(self, name: JobName) -> BatchJob | None:
+        try:
+            job = self.jobs.get_job(name)
+        except GeminiBatchError as error:
+            log.info("Cannot read the job that an earlier try recorded (%s); looking it up instead", error)
+            return None
+        return job if decide([job], self.request, self.policy).action is Action.ATTACH else None
+
+    def _complete(self, checksum: Callable[[], tuple[str, ...] | None]) -> None:
+        spec = self.request.spec
+        if spec.input.content is None and spec.input.metadata is not None and (content := checksum()):
+            facts = replace(spec.input, content=content)
+            self.request = replace(self.request, spec=replace(spec, input=facts))
+
+    def _find(self, *, by_name: bool = False) -> list[BatchJob]:
+        """Find the jobs of this run, and those of other map indexes for the same request."""
+        lookup, spec = self.lookup, self.request.spec
+        # The first try of a mapped task has created none, and the look-up by request covers its own.
+        found = [] if self.policy.is_first_try and lookup.run.mapped_key else lookup.of_run()
+        if not _is_found(found, self.request):
+            seen = {job.name for job in found}
+            more = lookup.of_mapped(spec) + (lookup.by_name(spec) if by_name else [])
+            found += [job for job in more if job.name not in seen]
+        return found
+
+    def _find_settled(self) -> list[BatchJob]:
+        """Find the jobs; wait for one that is not listed yet, or is still being cancelled."""
+        found = self._find(by_name=not self.policy.is_first_try)
+        for wait in () if self.policy.is_first_try else RETRY_WAITS:
+            if decide(found, self.request, self.policy).action not in (Action.CREATE, Action.REPLACE):
+                break
+            self.sleep(wait)
+            found = self._find()
+        for wait in LOOKUP_WAITS:
+            if not self._may_yet_succeed(found):
+                break
+            self.sleep(wait)
+            found = self._find()
+        return found
+
+    def _may_yet_succeed(self, found: Sequence[BatchJob]) -> bool:
+        """Whether the job is still being cancelled: it succeeds if the cancellation is too late."""
+        if decide(found, self.request, self.policy).action is Action.ATTACH:
+            return False
+        return any(
+            job.state is JobState.CANCELLING and self.request.match(job) is Match.SAME for job in found
+        )
+
+    def _check_output(self, created: BatchJob | None = None) -> None:
+        """Refuse an output table that another job was given: what the service does then is not known.
+
+        :param created: the job of this run; it is cancelled if the other one was first
+        """
+        spec = self.request.spec
+        rivals = self.lookup.with_output(spec) if spec.has_output_table else []
+        mine = next((each for each in rivals if created and each.name == created.name), None)
+        for job in rivals:
+            if self.request.match(job) is not Match.FOREIGN or (job.state.is_terminal and not job.is_charged):
+                continue
+            if mine and _age(job) > _age(mine):
+                continue
+            if mine:
+                cancel(self.jobs, mine)
+            raise InvalidParameterError(
+                "output_uri",
+                spec.output_uri,
+                f"the batch job {job.name} ({job.state.name}) was given the same table, and rows of two jobs "
+                "in one table cannot be told apart; give each job a table of its own, for example with "
+                "{{ ts_nodash }} and {{ ti.map_index }} in its name, or give only the dataset",
+            )
+
+    def _create(
+        self, labels: Mapping[str, str], decision: Decision, known: Collection[JobName]
+    ) -> Submission:
+        spec = self.request.spec
+        spec = marked(replace(spec, labels={**spec.labels, **labels}), self.request.run)
+        started = self.clock()
+        try:
+            job = self.jobs.create_job(spec)
+        except (ApiError, ServiceUnreachableError) as error:
+            waits = _waits_after(error)
+            if not waits:
+                raise
+            log.warning("Creating the batch job failed (%s). Checking whether it was created anyway.", error)
+            if found := self._wait_for(known, waits):
+                return Submission(found, created=True, reason="the response was lost; found by its mark")
+            if isinstance(error, ApiError) and error.code in _REJECTED:
+                raise
+            raise SubmissionOutcomeUnknownError(spec.display_name, spec.parent, str(error)) from error
+        self._check_output(job)
+        if not self.policy.is_first_try or self.clock() - started > _STALLED:
+            return self._without_rivals(job, decision)
+        return Submission(job, created=True, reason=decision.reason)
+
+    def _without_rivals(self, job: BatchJob, decision: Decision) -> Submission:
+        """Keep one job if two tries of this run created theirs at once: the one that was created first."""
+        found = [each for each in self._find() if self.request.match(each) is Match.SAME]
+        running = [each for each in found if each.is_active or each.state.is_success]
+        first = min(running, key=_age, default=job)
+        if first.name == job.name or job.name not in {each.name for each in running}:
+            return Submission(job, created=True, reason=decision.reason)
+        log.warning(
+            "Cancelling %s: another try of this task created %s at the same time", job.name, first.name
+        )
+        cancel(self.jobs, job)
+        return Submission(first, created=False, reason="another try created it at the same time")
+
+    def _wait_for(self, known: Collection[JobName], waits: Sequence[float]) -> BatchJob | None:
+        """Look for a job that did not exist before the create; a short one may have ended already."""
+        for number, wait in enumerate(waits):
+            self.sleep(wait)
+            try:
+                found = self._find(by_name=number == len(waits) - 1)
+            except (ApiError, ServiceUnreachableError) as error:
+                log.warning("Looking the job up failed, trying again: %s", error)
+                continue
+            new = [job for job in found if job.name not in known]
+            decision = decide(new, self.request, self.policy)
+            if decision.action is Action.ATTACH and decision.job:
+                return self.jobs.get_job(decision.job.name)
         return None
-    return job if decide([job], mark, policy).action is Action.ATTACH else None
 
 
-def _find_settled(
-    jobs: JobService,
-    spec: JobSpec,
-    mark: Mark,
-    policy: Policy,
-    *,
-    is_retry: bool,
-    sleep: Callable[[float], None],
-) -> Sequence[BatchJob]:
-    """Find the jobs of this run; wait for one that is not listed yet, or is still being cancelled."""
-    found = _find(jobs, spec, mark)
-    for wait in RETRY_WAITS if is_retry else ():
-        if decide(found, mark, policy).action not in (Action.CREATE, Action.REPLACE):
-            break
-        sleep(wait)
-        found = _find(jobs, spec, mark)
-    for wait in LOOKUP_WAITS:
-        if not _may_yet_succeed(found, mark, policy):
-            break
-        sleep(wait)
-        found = _find(jobs, spec, mark)
-    return found
+def _age(job: BatchJob) -> tuple[str, str]:
+    return job.create_time.isoformat() if job.create_time else "", str(job.name)
 
 
-def _create(
-    jobs: JobService,
-    spec: JobSpec,
-    mark: Mark,
-    decision: Decision,
-    sleep: Callable[[float], None],
-    known: Collection[JobName],
-) -> Submission:
-    try:
-        return Submission(jobs.create_job(spec), created=True, reason=decision.reason)
-    except (ApiError, ServiceUnreachableError) as error:
-        waits = _waits_after(error)
-        if not waits:
-            raise
-        log.warning("Creating the batch job failed (%s). Checking whether it was created anyway.", error)
-        if job := _wait_for(jobs, spec, mark, sleep, known, waits):
-            return Submission(job, created=True, reason="the response was lost; found by its display name")
-        if isinstance(error, ApiError) and error.code in _REJECTED:
-            raise
-        raise SubmissionOutcomeUnknownError(spec.display_name, spec.parent, str(error)) from error
-
-
-def _may_yet_succeed(found: Sequence[BatchJob], mark: Mark, policy: Policy) -> bool:
-    """Whether the job to replace is still being cancelled: it succeeds if the cancellation is too late."""
-    if decide(found, mark, policy).action is Action.ATTACH:
-        return False
-    return any(Mark.read(job) == mark and job.state is JobState.CANCELLING for job in found)
+def _is_found(found: Sequence[BatchJob], request: Request) -> bool:
+    return any(request.match(job) is Match.SAME for job in found)
 
 
 def _waits_after(error: ApiError | ServiceUnreachableError) -> Sequence[float]:
@@ -200,46 +287,5 @@ def _waits_after(error: ApiError | ServiceUnreachableError) -> Sequence[float]:
     if isinstance(error, ServiceUnreachableError):
         return () if error.never_sent else LOOKUP_WAITS
     if error.code in _REJECTED:
-        return RETRY_WAITS
+        return _REJECTED_WAITS
     return LOOKUP_WAITS if error.code == 408 or error.code >= 500 else ()
-
-
-def _wait_for(
-    jobs: JobService,
-    spec: JobSpec,
-    mark: Mark,
-    sleep: Callable[[float], None],
-    known: Collection[JobName],
-    waits: Sequence[float],
-) -> BatchJob | None:
-    """Look for a job that did not exist before the create; a short one may have succeeded already."""
-    for wait in waits:
-        sleep(wait)
-        try:
-            found = _find(jobs, spec, mark)
-        except (ApiError, ServiceUnreachableError) as error:
-            log.warning("Looking the job up failed, trying again: %s", error)
-            continue
-        new = [job for job in found if Mark.read(job) == mark and job.name not in known]
-        if usable := [job for job in new if job.state.is_success or is_active(job)]:
-            return jobs.get_job(usable[-1].name)
-    return None
-
-
-def _find(jobs: JobService, spec: JobSpec, mark: Mark) -> Sequence[BatchJob]:
-    return _of_run(jobs, spec.project, spec.location, mark)
-
-
-def _of_run(jobs: JobService, project: str, location: str, mark: Mark) -> Sequence[BatchJob]:
-    # The service may return more jobs than the filter describes; the mark in the display name decides.
-    found = jobs.list_jobs(project, location, mark.list_filter)
-    return [job for job in found if (theirs := Mark.read(job)) and theirs.run == mark.run]
-
-
-def _cancel(jobs: JobService, job: BatchJob) -> None:
-    try:
-        jobs.cancel_job(job.name)
-    except ApiError as error:
-        if error.code != 400:
-            raise
-        log.info("%s had already ended", job.name)

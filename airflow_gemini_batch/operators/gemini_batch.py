@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError
+from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError, JobEndedError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
-from airflow_gemini_batch.tasks.airflow_versions import TaskState, run_identity
+from airflow_gemini_batch.tasks.airflow_versions import TaskState, policy, run_identity
 from airflow_gemini_batch.tasks.land import land_results
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
+    EndOptions,
     LandingOptions,
     SubmitOptions,
     WaitOptions,
@@ -46,13 +47,14 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.jobs.spec import JobSpec
 
 
-@documented(SubmitOptions, WaitOptions, ConnectionOptions)
+@documented(SubmitOptions, WaitOptions, EndOptions, ConnectionOptions)
 class GeminiBatchSubmitOperator(BaseOperator):
     """Submits a Gemini batch job to Vertex AI and returns its full resource name.
 
     Submission is idempotent: a retry, a cleared task or a restarted worker looks up the job that this task
-    run has already created and attaches to it. A new job is created only if the previous one ended as FAILED,
-    CANCELLED or EXPIRED.
+    run has already created and attaches to it, also if it ended as FAILED, CANCELLED or EXPIRED with
+    completed rows, since those are charged. A new job is created only if nothing of the earlier one is
+    charged.
 
     :param model: model ID such as ``gemini-2.5-flash``, ``publishers/google/models/ID``, or the resource name
         of a tuned model (templated)
@@ -68,7 +70,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
         is appended (templated)
     :param on_changed_input: what to do when the job of this task run is still running but its input has
         changed: ``cancel_and_replace`` or ``fail``
-    :param force_new: create a new job even if a job of this task run has succeeded; you pay for both
+    :param force_new: any text; a new text creates a new job even if this task run has one, and you pay for
+        both. Each text is paid once: retries with the same text attach to its job. ``True`` is such a text
+        (templated)
     :param wait_for_completion: also wait until the job has ended; see :class:`GeminiBatchJobSensor`
     """
 
@@ -79,6 +83,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         "location",
         "project_id",
         "display_name",
+        "force_new",
         *SubmitOptions.templated,
         *ConnectionOptions.templated,
     )
@@ -96,7 +101,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         display_name: str | None = None,
         labels: Mapping[str, str] | None = None,
         on_changed_input: str = "cancel_and_replace",
-        force_new: bool = False,
+        force_new: str | bool | None = None,
         preflight: bool | None = None,
         max_cost_usd: float | str | None = None,
         prices: Mapping[str, Any] | BatchPrices | None = None,
@@ -105,6 +110,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
         deferrable: bool = True,
+        on_incomplete: str = "fail",
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         wait_timeout: timedelta | float = DEFAULT_TIMEOUT,
         gcp_conn_id: str = "google_cloud_default",
@@ -113,7 +119,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
     ) -> None:
         shared = locals()
         super().__init__(**kwargs)
-        store(self, shared, SubmitOptions, WaitOptions, ConnectionOptions)
+        store(self, shared, SubmitOptions, WaitOptions, EndOptions, ConnectionOptions)
         self.model = model
         self.input_uri = input_uri
         self.output_uri = output_uri
@@ -131,23 +137,23 @@ class GeminiBatchSubmitOperator(BaseOperator):
         from airflow_gemini_batch.jobs.submission import submit
         from airflow_gemini_batch.tasks.before_create import check_input
 
-        with fail_without_retry(JobConflictError, CostLimitError):
-            options, waiting = SubmitOptions.of(self), WaitOptions.of(self)
+        with fail_without_retry(JobConflictError, JobEndedError, CostLimitError):
+            options, waiting, _ = SubmitOptions.of(self), WaitOptions.of(self), EndOptions.of(self)
             hook = connect(self)
             spec = self._spec(hook, context)
-            policy, budget = self._policy(), options.budget()
+            allowed, budget = self._policy(context), options.budget()
             facts = hook.inspect_input(spec)
             check_region(str(spec.input_table), facts.location, spec.location)
-            spec = replace(spec, input_content=facts.content)
-            run, task_state = run_identity(context), TaskState(context)
+            spec = replace(spec, input=facts)
+            run, task_state = run_identity(context, self._token()), TaskState(context)
             self._to_cancel = partial(cancel_unwanted, hook, waiting, context["ti"], spec, run)
             submission = submit(
                 hook,
                 spec,
                 run,
-                policy,
+                allowed,
                 remembered=task_state.read(),
-                is_retry=context["ti"].try_number > 1,
+                checksum=partial(hook.checksum_input, spec),
                 before_create=partial(check_input, options, hook, spec, budget),
             )
         job = submission.job
@@ -162,8 +168,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """Resume after the trigger has fired: read the job again and finish."""
         with fail_without_retry():
-            job = job_of_event(connect(self), WaitOptions.of(self), event)
-        return str(self._finish(job))
+            return str(self._finish(job_of_event(connect(self), WaitOptions.of(self), event)))
 
     def on_kill(self) -> None:
         """Cancel the job if a user stopped the task; the restart of a worker leaves it running."""
@@ -172,24 +177,29 @@ class GeminiBatchSubmitOperator(BaseOperator):
 
     def _wait(self, hook: GeminiBatchHook, options: WaitOptions, job: BatchJob) -> None:
         if job.state.is_terminal:
-            self._finish(job)
+            with fail_without_retry():
+                self._finish(job)
         elif options.deferrable:
             self.defer(trigger=trigger_for(self, options, job.name), method_name="execute_complete")
         else:
             with fail_without_retry():
-                job = wait_here(hook, options, job.name)
-            self._finish(job)
+                self._finish(wait_here(hook, options, job.name))
 
     def _finish(self, job: BatchJob) -> JobName:
-        ended_well(job)
+        ended_well(job, EndOptions.of(self))
         self.log.info("Batch job %s ended as %s: %s", job.name.job_id, job.state.name, job.stats)
         return job.name
 
-    def _policy(self) -> Policy:
-        from airflow_gemini_batch.jobs.decision import OnChangedInput, Policy
+    def _policy(self, context: Context) -> Policy:
+        from airflow_gemini_batch.jobs.decision import OnChangedInput
 
         on_changed_input = choice(OnChangedInput, "on_changed_input", self.on_changed_input)
-        return Policy(on_changed_input=on_changed_input, reuse_succeeded=not self.force_new)
+        return policy(context, on_changed_input=on_changed_input)
+
+    def _token(self) -> str:
+        # A template renders to text, also when it means no.
+        token = str(self.force_new or "").strip()
+        return "" if token in ("False", "None") else token
 
     def _spec(self, hook: GeminiBatchHook, context: Context) -> JobSpec:
         from airflow_gemini_batch.jobs.spec import job_spec

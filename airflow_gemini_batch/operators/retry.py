@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_gemini_batch.exceptions import CostLimitError, DatasetNotFoundError, TableMismatchError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.jobs.rounds import End, Round, ended, explain
+from airflow_gemini_batch.tasks.airflow_versions import policy
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
@@ -182,7 +183,7 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
                 series.hook,
                 spec,
                 run,
-                is_retry=context["ti"].try_number > 1,
+                policy(context),
                 before_create=partial(series.check_input, spec),
             )
         except CostLimitError as error:
@@ -220,7 +221,7 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
     def _landed(self, series: Series, job: BatchJob, later: tuple[str, ...] = ()) -> Series:
         """Land a round. Rows that were completed before a job failed are charged, so they count."""
         with self._failures():
-            ended_well(job, accept_incomplete=True)
+            ended_well(job)
             series = series.land(job, later)
         self.log.info("Round %s: %s", len(series.rounds), series.rounds[-1])
         return series

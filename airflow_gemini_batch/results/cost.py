@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_gemini_batch.cost.prices import Prices
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import get_table
-from airflow_gemini_batch.jobs.identity import LABEL_PREFIX
+from airflow_gemini_batch.jobs.identity import LABEL_PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +72,7 @@ def price_parameters(prices: BatchPrices | None) -> dict[str, int | None]:
 
 def users_labels(labels: Mapping[str, str]) -> str:
     """Return a job's labels as JSON, without those that this package adds."""
-    own = {name: value for name, value in labels.items() if not name.startswith(LABEL_PREFIX)}
+    own = {name: value for name, value in labels.items() if not name.startswith(LABEL_PREFIXES)}
     return json.dumps(own, sort_keys=True)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_gemini_batch.cost.ranges import CostSpan
 from airflow_gemini_batch.exceptions import RowCountError
 from airflow_gemini_batch.formats import dollars
-from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
+from airflow_gemini_batch.jobs.identity import estimate_label
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.row_status import RowStatus
 
@@ -144,7 +144,7 @@ def manifest(
         joined_by={way: counts[f"joined_by_{way}"] for way in WAYS},
         tokens=Tokens.of(counts),
         cost_usd=counts["cost_usd"],
-        estimated_cost_usd=CostSpan.from_label(job.labels.get(ESTIMATE_LABEL)),
+        estimated_cost_usd=CostSpan.from_label(estimate_label(job.labels)),
         landed_at=counts["landed_at"],
         create_time=job.create_time,
         start_time=job.start_time,

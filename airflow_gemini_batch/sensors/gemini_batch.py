@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -14,11 +14,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
-from airflow_gemini_batch.exceptions import (
-    InvalidParameterError,
-    JobEndedError,
-    WaitTimeoutError,
-)
+from airflow_gemini_batch.exceptions import JobEndedError, WaitTimeoutError
 from airflow_gemini_batch.jobs.outcome import summarise
 from airflow_gemini_batch.jobs.polling import (
     DEFAULT_POLL_INTERVAL,
@@ -27,7 +23,7 @@ from airflow_gemini_batch.jobs.polling import (
     WaitOutcome,
 )
 from airflow_gemini_batch.tasks.links import BatchJobLink
-from airflow_gemini_batch.tasks.options import ConnectionOptions, WaitOptions, documented, store
+from airflow_gemini_batch.tasks.options import ConnectionOptions, EndOptions, WaitOptions, documented, store
 from airflow_gemini_batch.tasks.wait import (
     cancel_late,
     connect,
@@ -45,7 +41,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-@documented(WaitOptions, ConnectionOptions, without=["wait_timeout"])
+@documented(WaitOptions, EndOptions, ConnectionOptions, without=["wait_timeout"])
 class GeminiBatchJobSensor(BaseSensorOperator):
     """Waits until a Gemini batch job has ended.
 
@@ -58,8 +54,6 @@ class GeminiBatchJobSensor(BaseSensorOperator):
 
     :param job_name: full resource name of the job, as returned by :class:`GeminiBatchSubmitOperator`
         (templated)
-    :param on_incomplete: what to do when the job ended as FAILED, CANCELLED or EXPIRED but has written
-        output: ``fail``, or ``continue`` so that the completed rows, which are charged, can be landed
     :param cancel_on_kill: cancel the job when a user clears the sensor or marks it as failed or succeeded,
         while it is deferred (Airflow 3.3 or later). Off by default: clearing a sensor usually means to wait
         again
@@ -75,10 +69,10 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         self,
         *,
         job_name: str,
-        on_incomplete: Literal["fail", "continue"] = "fail",
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
         deferrable: bool = True,
+        on_incomplete: str = "fail",
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         timeout: timedelta | float = DEFAULT_TIMEOUT,
         gcp_conn_id: str = "google_cloud_default",
@@ -88,15 +82,15 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         shared = {**locals(), "wait_timeout": timeout}
         kwargs.setdefault("poke_interval", poll_interval)
         super().__init__(timeout=timeout, **kwargs)
-        store(self, shared, WaitOptions, ConnectionOptions)
+        store(self, shared, WaitOptions, EndOptions, ConnectionOptions)
         self.job_name = job_name
-        self.on_incomplete = on_incomplete
         self._watch: PollState | None = None
 
     def execute(self, context: Context) -> Any:
         """Poll once; defer (or poke) if the job has not ended."""
         with self._failures():
-            options, name = WaitOptions.of(self), self._checked_name()
+            options, name = WaitOptions.of(self), JobName.parse(self.job_name)
+            EndOptions.of(self)  # Checked before the wait.
         BatchJobLink.persist(context, name)
         if not options.deferrable:
             return self._poke_until_timeout(context, options, name)
@@ -127,7 +121,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once. A transient error does not fail the sensor."""
-        name = self._checked_name()
+        name = JobName.parse(self.job_name)
         options = WaitOptions.of(self)
         watch = self._watch or PollState(poll_interval=options.poll_interval, deadline=None, seed=str(name))
         with self._failures():
@@ -137,7 +131,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=False)
 
     def _finish(self, job: BatchJob) -> dict[str, Any]:
-        ended_well(job, accept_incomplete=self.on_incomplete == "continue")
+        ended_well(job, EndOptions.of(self))
         self.log.info("Batch job %s ended as %s: %s", job.name.job_id, job.state.name, job.stats)
         return summarise(job)
 
@@ -153,8 +147,3 @@ class GeminiBatchJobSensor(BaseSensorOperator):
             if isinstance(error, WaitTimeoutError):
                 raise AirflowSensorTimeout(str(error)) from error
             raise
-
-    def _checked_name(self) -> JobName:
-        if self.on_incomplete not in ("fail", "continue"):
-            raise InvalidParameterError("on_incomplete", self.on_incomplete, "give 'fail' or 'continue'")
-        return JobName.parse(self.job_name)

@@ -12,6 +12,7 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_gemini_batch.jobs.decision import Policy
     from airflow_gemini_batch.jobs.identity import RunIdentity
 
 log = logging.getLogger(__name__)
@@ -20,12 +21,39 @@ _STATE_TIMEOUT = 3.0
 _UNFINISHED = (None, "running", "queued", "scheduled", "deferred")
 
 
-def run_identity(context: Context) -> RunIdentity:
-    """The identity of the task run that is executing."""
+def run_identity(context: Context, token: str = "") -> RunIdentity:
+    """The identity of the task run that is executing.
+
+    :param token: see :class:`RunIdentity`
+    """
     from airflow_gemini_batch.jobs.identity import RunIdentity
+    from airflow_gemini_batch.tasks.installation import installation
 
     ti = context["ti"]
-    return RunIdentity(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
+    index = -1 if ti.map_index is None else ti.map_index
+    return RunIdentity(ti.dag_id, ti.task_id, ti.run_id, index, installation=installation(), token=token)
+
+
+def policy(context: Context, **choices: Any) -> Policy:
+    """What the user allows, and how this try came about.
+
+    :param choices: further values of :class:`Policy`
+    """
+    from airflow_gemini_batch.jobs.decision import Policy
+
+    ti = context["ti"]
+    return Policy(is_first_try=ti.try_number <= 1, is_asked_for=is_asked_for(ti), **choices)
+
+
+def is_asked_for(ti: Any) -> bool:
+    """Whether a person or the schedule started this try, as opposed to an automatic retry.
+
+    Clearing a task raises ``max_tries``, so that the task has all its retries again.
+    """
+    max_tries, retries = getattr(ti, "max_tries", None), getattr(getattr(ti, "task", None), "retries", None)
+    if not isinstance(max_tries, int) or not isinstance(retries, int):
+        return bool(ti.try_number <= 1)
+    return bool(ti.try_number <= 1 or ti.try_number == max_tries - retries + 1)
 
 
 class TaskState:

@@ -225,6 +225,23 @@ class WaitOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class EndOptions(Options):
+    """Which ends of a job fail the task.
+
+    :param on_incomplete: what to do when the job ended as FAILED, CANCELLED or EXPIRED with completed rows,
+        which are charged: ``fail`` the task, without a retry, or ``continue``, so that those rows are landed
+        and only the others are asked again
+    :raises InvalidParameterError: ``on_incomplete`` is unknown
+    """
+
+    on_incomplete: str = "fail"
+
+    def __post_init__(self) -> None:
+        if self.on_incomplete not in ("fail", "continue"):
+            raise InvalidParameterError("on_incomplete", self.on_incomplete, "give 'fail' or 'continue'")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LandingOptions(PriceOptions):
     """How results are stored in BigQuery, and how many of them must be good.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.jobs.identity import LABEL_PREFIX
+from airflow_gemini_batch.jobs.identity import LABEL_PREFIXES
 from airflow_gemini_batch.jobs.rounds import spent
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.before_create import check_input
@@ -151,7 +151,7 @@ class Series:
 
     def begun(self) -> list[BatchJob]:
         """Return the jobs that earlier tries of this task run have created, one per round."""
-        from airflow_gemini_batch.jobs.submission import find_reusable
+        from airflow_gemini_batch.jobs.lookup import find_reusable
 
         if not (self._options.job_name or self._open):
             return []
@@ -260,4 +260,4 @@ class Series:
 
 def _own_labels(job: BatchJob) -> dict[str, str]:
     """Return the labels that a user has set on a job."""
-    return {name: value for name, value in job.labels.items() if not name.startswith(LABEL_PREFIX)}
+    return {name: value for name, value in job.labels.items() if not name.startswith(LABEL_PREFIXES)}

@@ -18,7 +18,7 @@ from airflow_gemini_batch.exceptions import (
     JobEndedError,
     WaitTimeoutError,
 )
-from airflow_gemini_batch.jobs.outcome import explain_end
+from airflow_gemini_batch.jobs.outcome import explain_end, may_run_again
 from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome, utc_now
 from airflow_gemini_batch.tasks.airflow_versions import was_stopped_by_user
 from airflow_gemini_batch.tasks.options import ConnectionOptions
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.jobs.polling import PollStep
     from airflow_gemini_batch.jobs.spec import JobSpec
-    from airflow_gemini_batch.tasks.options import WaitOptions
+    from airflow_gemini_batch.tasks.options import EndOptions, WaitOptions
     from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
 
 log = logging.getLogger(__name__)
@@ -83,26 +83,33 @@ def fail_without_retry(*kinds: type[GeminiBatchError]) -> Iterator[None]:
 
     The original error, with its attributes, is the cause of the one that is raised.
 
-    :param kinds: errors that count as such, besides invalid parameters and permanent errors of the API
+    :param kinds: errors that count as such, besides invalid parameters, permanent errors of the API, and jobs
+        that ended in a way that a retry cannot mend
     """
     try:
         yield
     except GeminiBatchError as error:
-        is_permanent = isinstance(error, ApiError) and not error.is_transient
+        is_permanent = (isinstance(error, ApiError) and not error.is_transient) or (
+            isinstance(error, JobEndedError) and not error.may_run_again
+        )
         if is_permanent or isinstance(error, (InvalidParameterError, *kinds)):
             raise AirflowFailException(str(error)) from error
         raise
 
 
-def ended_well(job: BatchJob, *, accept_incomplete: bool = False) -> BatchJob:
-    """Return a job that succeeded.
+def ended_well(job: BatchJob, options: EndOptions | None = None) -> BatchJob:
+    """Return a job that succeeded, or whose completed rows are wanted.
 
-    :param accept_incomplete: accept FAILED, CANCELLED and EXPIRED as well, if output was written
+    :param options: without them, completed rows are wanted
     :raises JobEndedError: the job ended in another state
     """
-    if job.state.is_success or (accept_incomplete and job.output_location):
+    is_wanted = options is None or options.on_incomplete == "continue"
+    if job.state.is_success:
         return job
-    raise JobEndedError(job, explain_end(job))
+    if is_wanted and job.is_charged and job.output_location:
+        log.warning("%s The task goes on with the completed rows.", explain_end(job, is_used=True))
+        return job
+    raise JobEndedError(job, explain_end(job), may_run_again=may_run_again(job))
 
 
 def job_of_event(hook: GeminiBatchHook, options: WaitOptions, event: Mapping[str, Any] | None) -> BatchJob:
@@ -173,7 +180,7 @@ def cancel_unwanted(
     hook: GeminiBatchHook, options: WaitOptions, ti: Any, spec: JobSpec, run: RunIdentity
 ) -> None:
     """Cancel the jobs of a killed task if a user stopped it; the shutdown of a worker cancels nothing."""
-    from airflow_gemini_batch.jobs.submission import cancel_run
+    from airflow_gemini_batch.jobs.lookup import cancel_run
 
     if not options.cancel_on_kill or not was_stopped_by_user(ti):
         log.info("If this task run has a batch job, the job keeps running and costs money")

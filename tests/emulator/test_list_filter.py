@@ -13,7 +13,7 @@ JOB = {
     "model": "publishers/google/models/gemini-2.5-flash",
     "state": "JOB_STATE_RUNNING",
     "createTime": "2026-05-18T12:00:00.500000Z",
-    "labels": {"team": "red", "empty": "", "a-b_c": "1"},
+    "labels": {"team": "red", "empty": "", "a_b_2": "1"},
 }
 
 
@@ -28,7 +28,6 @@ JOB = {
         "display_name='my_job_7'",
         'display_name!="other"',
         'display_name:"my_job_*"',
-        'display_name:"*job*"',
         "display_name:*",
         'display_name = "my_job_7"',
         'model_display_name="gemini-2.5-flash"',
@@ -44,7 +43,7 @@ JOB = {
         'labels.team="red"',
         "labels.team:*",
         "labels.empty:*",
-        "labels.a-b_c=1",
+        "labels.a_b_2=1",
         "labels.team!=blue",
         "NOT labels.color:*",
         "-labels.color:*",
@@ -101,6 +100,9 @@ def test_a_job_without_labels() -> None:
         ('state="RUNNING"', "not a value of JobState"),
         ('create_time>"yesterday"', "RFC 3339"),
         ('create_time:"2026*"', "does not support ':'"),
+        ('display_name:"*_7"', "not at the end"),
+        ('display_name:"my*7"', "not at the end"),
+        ("labels.a-b=1", "not a documented form"),
         ("labels.team:red", "only labels.team:*"),
         ("(labels.team=red", "not closed"),
         ("labels.team=red)", "unexpected ')'"),

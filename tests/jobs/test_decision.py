@@ -2,84 +2,260 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import TYPE_CHECKING
+
 import pytest
 
-from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
-from airflow_gemini_batch.jobs.decision import Action, OnChangedInput, Policy, decide
-from airflow_gemini_batch.jobs.identity import Mark
+from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobError, JobName, JobState
+from airflow_gemini_batch.jobs.decision import Action, Match, OnChangedInput, Policy, Request, decide
+from airflow_gemini_batch.jobs.identity import MAPPED_LABEL, Mark, RunIdentity, marked
+from airflow_gemini_batch.jobs.spec import InputFacts, JobSpec
 
-MINE = Mark("a" * 24, "1" * 16)
-CHANGED = Mark("a" * 24, "2" * 16)
-OTHER_RUN = Mark("b" * 24, "1" * 16)
+if TYPE_CHECKING:
+    from typing import Any
 
-ENDED_OR_CANCELLING = [JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED, JobState.CANCELLING]
-ACTIVE = [state for state in JobState if not state.is_terminal and state not in ENDED_OR_CANCELLING]
+CREATED = datetime(2026, 11, 1, tzinfo=UTC)
+RUN = RunIdentity("dag", "task", "run", installation="prod")
+SPEC = JobSpec(
+    "p",
+    "us-central1",
+    "publishers/google/models/m",
+    ("gs://bkt/in",),
+    "gs://bkt/out",
+    "title",
+    input=InputFacts(content=("in 7 abc",), metadata=("in 7 abc",)),
+)
+OTHER_MODEL = replace(SPEC, model="publishers/google/models/n")
+MINE = Request(RUN, SPEC)
+RETRY = Policy(is_first_try=False, is_asked_for=False)
+CLEARED = Policy(is_first_try=False, is_asked_for=True)
+
+ENDED_BADLY = [JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED]
+ACTIVE = [state for state in JobState if not state.is_terminal and state is not JobState.CANCELLING]
+SUCCEEDED = [JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED]
+NONE_DONE = CompletionStats(0, 0, 10)
+NINE_DONE = CompletionStats(9, 0, 1)
 
 
-def job(state: JobState, mark: Mark | None = MINE, job_id: str = "1") -> BatchJob:
-    name = f"title [{mark.run}.{mark.request}]" if mark else "title"
-    return BatchJob(JobName("p", "l", job_id), state, display_name=name)
+def job(
+    state: JobState, spec: JobSpec = SPEC, run: RunIdentity = RUN, job_id: str = "1", **more: Any
+) -> BatchJob:
+    named = marked(spec, run)
+    values: dict[str, Any] = {"stats": NONE_DONE, "create_time": CREATED, **more}
+    return BatchJob(
+        JobName("p", "l", job_id), state, display_name=named.display_name, labels=named.labels, **values
+    )
 
 
 def test_without_a_job_one_is_created() -> None:
-    assert decide([], MINE, Policy()).action is Action.CREATE
+    for policy in (Policy(), RETRY, CLEARED):
+        assert decide([], MINE, policy).action is Action.CREATE
 
 
-@pytest.mark.parametrize("mark", [OTHER_RUN, None])
-def test_jobs_of_other_runs_are_ignored(mark: Mark | None) -> None:
-    found = [job(JobState.RUNNING, mark), job(JobState.SUCCEEDED, mark)]
-    decision = decide(found, MINE, Policy())
-    assert decision.action is Action.CREATE
-    assert not decision.to_cancel
+@pytest.mark.parametrize(
+    "run",
+    [
+        replace(RUN, run_id="other"),
+        replace(RUN, installation="dev"),
+        replace(RUN, token="again"),
+        replace(RUN, map_index=0),
+        replace(RUN, part="retry 1"),
+    ],
+)
+@pytest.mark.parametrize("spec", [SPEC, OTHER_MODEL])
+@pytest.mark.parametrize("state", JobState)
+def test_jobs_of_other_runs_and_installations_are_ignored(
+    run: RunIdentity, spec: JobSpec, state: JobState
+) -> None:
+    for policy in (Policy(), RETRY, CLEARED):
+        decision = decide([job(state, spec, run, stats=NINE_DONE)], MINE, policy)
+        assert decision.action is Action.CREATE
+        assert not decision.to_cancel
 
 
-@pytest.mark.parametrize("state", ACTIVE)
-@pytest.mark.parametrize("reuse", [True, False])
-def test_an_active_job_is_reused_even_with_force_new(state: JobState, reuse: bool) -> None:
-    decision = decide([job(state)], MINE, Policy(reuse_succeeded=reuse))
+@pytest.mark.parametrize("policy", [Policy(), RETRY, CLEARED])
+@pytest.mark.parametrize("state", [*ACTIVE, *SUCCEEDED])
+def test_a_job_that_runs_or_has_succeeded_is_used(state: JobState, policy: Policy) -> None:
+    assert decide([job(state)], MINE, policy).action is Action.ATTACH
+
+
+@pytest.mark.parametrize("policy", [Policy(), RETRY, CLEARED])
+@pytest.mark.parametrize("state", ENDED_BADLY)
+@pytest.mark.parametrize(
+    "charged",
+    [{"stats": NINE_DONE}, {"stats": CompletionStats(), "output_location": "gs://bkt/out/prediction-1"}],
+)
+def test_a_job_with_completed_rows_is_never_made_again(
+    state: JobState, charged: dict[str, Any], policy: Policy
+) -> None:
+    decision = decide([job(state, **charged)], MINE, policy)
     assert decision.action is Action.ATTACH
-
-
-@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED])
-def test_a_job_that_succeeded_is_repeated_only_on_request(state: JobState) -> None:
-    assert decide([job(state)], MINE, Policy()).action is Action.ATTACH
-    assert decide([job(state)], MINE, Policy(reuse_succeeded=False)).action is Action.CREATE
-
-
-@pytest.mark.parametrize("state", ENDED_OR_CANCELLING)
-def test_a_job_that_did_not_succeed_or_is_being_cancelled_is_replaced(state: JobState) -> None:
-    decision = decide([job(state)], MINE, Policy())
-    assert decision.action is Action.CREATE
     assert state.name in decision.reason
 
 
-def test_an_outdated_job_that_is_being_cancelled_is_not_cancelled_again() -> None:
-    decision = decide([job(JobState.CANCELLING, CHANGED)], MINE, Policy(OnChangedInput.FAIL))
-    assert decision.action is Action.CREATE
-    assert not decision.to_cancel
+@pytest.mark.parametrize(
+    ("state", "code", "action"),
+    [
+        (JobState.EXPIRED, None, Action.CREATE),
+        (JobState.FAILED, 13, Action.CREATE),
+        (JobState.FAILED, 8, Action.CREATE),
+        (JobState.FAILED, 3, Action.STOP),
+        (JobState.FAILED, 7, Action.STOP),
+        (JobState.FAILED, 9, Action.STOP),
+        (JobState.CANCELLED, None, Action.STOP),
+        (JobState.CANCELLED, 1, Action.STOP),
+    ],
+)
+def test_after_a_job_that_is_not_charged_a_retry_creates_another_only_if_that_can_help(
+    state: JobState, code: int | None, action: Action
+) -> None:
+    ended = job(state, error=None if code is None else JobError(code, "reason"))
+    decision = decide([ended], MINE, RETRY)
+    assert decision.action is action
+    assert state.name in decision.reason
+    assert decide([ended], MINE, CLEARED).action is Action.CREATE
 
 
-@pytest.mark.parametrize("state", ENDED_OR_CANCELLING)
-def test_an_active_job_takes_precedence_over_older_ones_that_ended(state: JobState) -> None:
+def test_an_import_that_failed_is_not_charged_although_a_folder_for_its_output_exists() -> None:
+    ended = job(
+        JobState.FAILED, error=JobError(3, "x"), stats=CompletionStats(), output_location="gs://bkt/out/p"
+    )
+    assert decide([ended], MINE, CLEARED).action is Action.CREATE
+
+
+@pytest.mark.parametrize("state", [*ENDED_BADLY, JobState.CANCELLING])
+def test_a_running_job_takes_precedence_over_older_ones_that_ended(state: JobState) -> None:
     found = [job(JobState.PENDING, job_id="2"), job(state, job_id="1")]
-    decision = decide(found, MINE, Policy())
+    decision = decide(found, MINE, RETRY)
     assert decision.action is Action.ATTACH
     assert decision.job is found[0]
 
 
-def test_of_two_active_jobs_for_one_request_the_older_is_reused() -> None:
+def test_of_two_active_jobs_for_one_request_the_older_is_used() -> None:
     found = [job(JobState.PENDING, job_id="2"), job(JobState.RUNNING, job_id="1")]
-    assert decide(found, MINE, Policy()).job is found[1]
+    assert decide(found, MINE, RETRY).job is found[1]
 
 
-def test_an_active_outdated_job_is_replaced_or_reported_as_a_conflict() -> None:
-    found = [job(JobState.RUNNING, CHANGED)]
-    replaced = decide(found, MINE, Policy())
-    assert replaced.action is Action.REPLACE
-    assert replaced.to_cancel == (found[0],)
-    assert decide(found, MINE, Policy(OnChangedInput.FAIL)).action is Action.REFUSE
+def test_of_two_jobs_that_ended_badly_the_one_with_more_completed_rows_is_used() -> None:
+    found = [
+        job(JobState.EXPIRED, job_id="2", stats=CompletionStats(1, 0, 9)),
+        job(JobState.FAILED, job_id="1", stats=NINE_DONE),
+    ]
+    assert decide(found, MINE, RETRY).job is found[1]
 
 
-def test_an_outdated_job_that_has_ended_is_ignored() -> None:
-    found = [job(JobState.SUCCEEDED, CHANGED)]
-    assert decide(found, MINE, Policy(OnChangedInput.FAIL)).action is Action.CREATE
+def test_an_active_job_for_another_request_is_replaced_or_reported_as_a_conflict() -> None:
+    found = [job(JobState.RUNNING, OTHER_MODEL)]
+    for policy in (RETRY, CLEARED):
+        replaced = decide(found, MINE, policy)
+        assert replaced.action is Action.REPLACE
+        assert replaced.to_cancel == (found[0],)
+        fails = replace(policy, on_changed_input=OnChangedInput.FAIL)
+        assert decide(found, MINE, fails).action is Action.REFUSE
+
+
+def test_the_first_try_of_a_run_cancels_nothing() -> None:
+    decision = decide([job(JobState.RUNNING, OTHER_MODEL)], MINE, Policy())
+    assert decision.action is Action.CREATE
+    assert not decision.to_cancel
+    assert "left running" in decision.reason
+
+
+@pytest.mark.parametrize("state", [*ENDED_BADLY, *SUCCEEDED, JobState.CANCELLING])
+def test_a_job_for_another_request_that_does_not_run_is_ignored(state: JobState) -> None:
+    found = [job(state, OTHER_MODEL, stats=NINE_DONE)]
+    fails = Policy(OnChangedInput.FAIL, is_first_try=False)
+    assert decide(found, MINE, fails).action is Action.CREATE
+
+
+class TestMapped:
+    index, other = replace(RUN, map_index=0), replace(RUN, map_index=1)
+    request = Request(index, SPEC)
+
+    @pytest.mark.parametrize("policy", [Policy(), RETRY, CLEARED])
+    @pytest.mark.parametrize("state", [*ACTIVE, *SUCCEEDED])
+    def test_the_job_of_another_index_for_the_same_request_is_used(
+        self, state: JobState, policy: Policy
+    ) -> None:
+        assert decide([job(state, run=self.other)], self.request, policy).action is Action.ATTACH
+
+    def test_a_job_for_another_request_is_left_to_the_index_that_asks_for_it(self) -> None:
+        found = [
+            job(JobState.RUNNING, OTHER_MODEL, self.index),
+            job(JobState.RUNNING, OTHER_MODEL, self.other),
+        ]
+        for policy in (Policy(), RETRY, CLEARED):
+            decision = decide(found, self.request, policy)
+            assert decision.action is Action.CREATE
+            assert not decision.to_cancel
+
+    def test_the_bad_end_of_another_index_does_not_stop_this_one(self) -> None:
+        found = [job(JobState.CANCELLED, run=self.other)]
+        assert decide(found, self.request, RETRY).action is Action.CREATE
+
+    def test_an_index_of_another_run_is_foreign(self) -> None:
+        foreign = job(JobState.RUNNING, run=replace(self.other, run_id="other"))
+        assert MAPPED_LABEL in foreign.labels
+        assert self.request.match(foreign) is Match.FOREIGN
+
+
+class TestContent:
+    """A table's content is known by its checksum; metadata says only when it was modified."""
+
+    before, after = CREATED - timedelta(seconds=1), CREATED + timedelta(seconds=1)
+
+    @staticmethod
+    def table(content: str | None, modified: datetime | None) -> JobSpec:
+        metadata = None if modified is None else ("7 rows",)
+        facts = InputFacts(None if content is None else (content,), metadata, modified)
+        return replace(SPEC, input_uris=("bq://p.d.t",), input=facts)
+
+    @pytest.mark.parametrize(("theirs", "mine"), list(product([None, "a"], [None, "a", "b"])))
+    @pytest.mark.parametrize("modified", [None, before, after])
+    def test_every_combination(self, theirs: str | None, mine: str | None, modified: datetime | None) -> None:
+        found = job(JobState.RUNNING, self.table(theirs, None))
+        match = Request(RUN, self.table(mine, modified)).match(found)
+        if theirs and mine:
+            assert match is (Match.SAME if theirs == mine else Match.CHANGED)
+        elif modified == self.after:
+            assert match is Match.UNCLEAR
+        else:
+            # A look at the input that is refused says nothing about whether it has changed.
+            assert match is Match.SAME
+
+    @pytest.mark.parametrize("state", [*ACTIVE, *SUCCEEDED])
+    @pytest.mark.parametrize("policy", [Policy(), RETRY, CLEARED])
+    def test_a_table_that_cannot_be_told_apart_is_refused(self, state: JobState, policy: Policy) -> None:
+        request = Request(RUN, self.table(None, self.after))
+        decision = decide([job(state, self.table("a", None))], request, policy)
+        assert decision.action is Action.REFUSE
+        assert not decision.to_cancel
+
+
+class TestLegacy:
+    """Jobs that an earlier version created carry no installation."""
+
+    def legacy(self, state: JobState, spec: JobSpec = SPEC, run: RunIdentity = RUN) -> BatchJob:
+        mark = Mark.legacy(run, spec)
+        return replace(job(state), display_name=f"title [{mark.run}.{mark.asked}]", labels={})
+
+    def test_the_mark_is_the_one_that_was_written(self) -> None:
+        assert self.legacy(JobState.RUNNING).display_name == (
+            "title [e44236b26b267ec77ecc7730.ab6bf48f5a7cda67]"
+        )
+
+    @pytest.mark.parametrize("state", [*ACTIVE, *SUCCEEDED])
+    def test_one_for_the_same_request_is_used(self, state: JobState) -> None:
+        assert decide([self.legacy(state)], MINE, RETRY).action is Action.ATTACH
+
+    def test_one_for_another_request_may_belong_to_another_installation(self) -> None:
+        decision = decide([self.legacy(JobState.RUNNING, OTHER_MODEL)], MINE, RETRY)
+        assert decision.action is Action.CREATE
+        assert not decision.to_cancel
+
+    def test_one_is_used_if_the_input_cannot_be_read(self) -> None:
+        unread = Request(RUN, replace(SPEC, input=InputFacts()))
+        assert decide([self.legacy(JobState.RUNNING)], unread, RETRY).action is Action.ATTACH

@@ -6,14 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
-from airflow_gemini_batch.jobs.identity import Mark, RunIdentity
-from airflow_gemini_batch.jobs.spec import MAX_DISPLAY_NAME, JobSpec, job_spec
+from airflow_gemini_batch.jobs.identity import Mark, RunIdentity, marked
+from airflow_gemini_batch.jobs.spec import MAX_DISPLAY_NAME, InputFacts, JobSpec, job_spec
 
 RUN = RunIdentity("dag", "task", "manual__2026", -1)
-SPEC = JobSpec("p", "us-central1", "publishers/google/models/m", ("gs://bkt/in",), "gs://bkt/out", "dag.task")
+SPEC = JobSpec(
+    "p",
+    "us-central1",
+    "publishers/google/models/m",
+    ("gs://bkt/in",),
+    "gs://bkt/out",
+    "dag.task",
+    input=InputFacts(content=("in 7 abc",)),
+)
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
-runs = st.builds(RunIdentity, names, names, names, st.integers(-1, 1000))
+runs = st.builds(
+    RunIdentity, names, names, names, st.integers(-1, 1000), installation=names, token=st.text(max_size=3)
+)
 
 
 def job(display_name: str) -> BatchJob:
@@ -25,28 +35,35 @@ def test_runs_share_a_key_only_if_they_are_equal(one: RunIdentity, other: RunIde
     assert (one.key == other.key) == (one == other)
 
 
+@given(runs, st.integers(0, 1000))
+def test_all_map_indexes_of_a_run_share_a_key_of_their_own(run: RunIdentity, index: int) -> None:
+    mapped = replace(run, map_index=0)
+    assert replace(run, map_index=index).mapped_key == mapped.mapped_key != mapped.key
+    assert replace(run, map_index=-1).mapped_key == ""
+
+
 def test_the_parts_of_a_key_are_separated() -> None:
     assert RunIdentity("a", "bc", "r").key != RunIdentity("ab", "c", "r").key
 
 
 @given(runs, st.text(max_size=MAX_DISPLAY_NAME))
 def test_a_mark_can_be_read_back_from_any_display_name(run: RunIdentity, title: str) -> None:
-    mark = Mark.of(run, SPEC)
-    marked = mark.put_on(replace(SPEC, display_name=title))
-    assert len(marked.display_name) <= MAX_DISPLAY_NAME
-    assert Mark.read(job(marked.display_name)) == mark
+    named = marked(replace(SPEC, display_name=title), run)
+    assert len(named.display_name) <= MAX_DISPLAY_NAME
+    assert Mark.read(job(named.display_name)) == Mark.of(run, SPEC)
 
 
 def test_a_spec_with_a_mark_is_still_valid() -> None:
-    marked = Mark.of(RUN, SPEC).put_on(SPEC)
+    named = marked(replace(SPEC, output_uri="bq://proj.ds.tbl"), replace(RUN, map_index=3))
+    assert len(named.labels) == 4
     job_spec(
-        project=marked.project,
-        location=marked.location,
-        model=marked.model,
-        input_uri=marked.input_uris,
-        output_uri=marked.output_uri,
-        display_name=marked.display_name,
-        labels=marked.labels,
+        project=named.project,
+        location=named.location,
+        model=named.model,
+        input_uri=named.input_uris,
+        output_uri=named.output_uri,
+        display_name=named.display_name,
+        labels=named.labels,
     )
 
 
@@ -62,7 +79,10 @@ def test_the_fingerprint_covers_every_part_of_the_request() -> None:
         replace(SPEC, input_uris=("gs://bkt/in2",)),
         replace(SPEC, output_uri="gs://bkt/out2"),
     ]
-    assert len({Mark.of(RUN, spec).request for spec in [SPEC, *changed]}) == 6
+    assert len({Mark.of(RUN, spec).asked for spec in [SPEC, *changed]}) == 6
+    other_content = replace(SPEC, input=InputFacts(content=("in 3 xyz",)))
+    assert Mark.of(RUN, other_content).asked == Mark.of(RUN, SPEC).asked
+    assert Mark.of(RUN, other_content).content != Mark.of(RUN, SPEC).content
 
 
 def test_the_fingerprint_ignores_display_name_and_labels() -> None:

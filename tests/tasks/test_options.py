@@ -25,6 +25,7 @@ from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 from airflow_gemini_batch.task_groups import gemini_batch
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
+    EndOptions,
     LandingOptions,
     Options,
     RequestOptions,
@@ -36,10 +37,10 @@ from airflow_gemini_batch.tasks.retry_rounds import RetryOptions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ALL = (RequestOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
+ALL = (RequestOptions, SubmitOptions, WaitOptions, EndOptions, LandingOptions, ConnectionOptions)
 TAKES: dict[Callable[..., Any], tuple[type[Options], ...]] = {
-    GeminiBatchSubmitOperator: (SubmitOptions, WaitOptions, ConnectionOptions),
-    GeminiBatchJobSensor: (WaitOptions, ConnectionOptions),
+    GeminiBatchSubmitOperator: (SubmitOptions, WaitOptions, EndOptions, ConnectionOptions),
+    GeminiBatchJobSensor: (WaitOptions, EndOptions, ConnectionOptions),
     GeminiBatchResultsToBigQueryOperator: (LandingOptions, ConnectionOptions),
     GeminiBatchRetryFailedOperator: (
         RetryOptions,

@@ -100,12 +100,16 @@ def test_a_job_of_this_run_beyond_the_first_page_is_found(
 def test_paying_again_is_on_purpose(vertex: Emulator, submit_args: dict[str, Any], context: Context) -> None:
     done = {**submit_args, "wait_for_completion": True, "deferrable": False, "poll_interval": 0.1}
     first = GeminiBatchSubmitOperator(**done).execute(context)
-    assert GeminiBatchSubmitOperator(**done).execute(context) == first
-    assert GeminiBatchSubmitOperator(**done, force_new=True).execute(context) != first
+    tokens = [None, "", "False", False, True, True, "True", "2026-11-27", "2026-11-27"]
+    names = [GeminiBatchSubmitOperator(**done, force_new=token).execute(context) for token in tokens]
+    assert names[:4] == [first] * 4
+    assert names[4] == names[5] == names[6] != first
+    assert names[7] == names[8]
+    assert len({first, *names}) == len(vertex.jobs) == 3
 
 
 def test_a_changed_request_replaces_the_job_under_way(
-    vertex: Emulator, submit_args: dict[str, Any], context: Context
+    vertex: Emulator, submit_args: dict[str, Any], context: Context, ti: TaskInstance
 ) -> None:
     slow = {**submit_args, "labels": {"emulator-pace": "reads-50"}}
     first = GeminiBatchSubmitOperator(**slow).execute(context)
@@ -114,6 +118,7 @@ def test_a_changed_request_replaces_the_job_under_way(
         GeminiBatchSubmitOperator(**changed, on_changed_input="fail").execute(context)
     assert isinstance(caught.value.__cause__, JobConflictError)
 
+    ti.try_number = 2
     second = GeminiBatchSubmitOperator(**changed).execute(context)
     assert second != first
     states = {job["name"]: job["state"] for job in vertex.jobs}

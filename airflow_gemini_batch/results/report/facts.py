@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_gemini_batch.cost.ranges import CostSpan
 from airflow_gemini_batch.exceptions import ReportError
 from airflow_gemini_batch.gcp.sql_template import render
-from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
+from airflow_gemini_batch.jobs.identity import estimate_label
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.row_status import RowStatus
 
@@ -91,7 +91,7 @@ class ReportFacts:
         """The estimated cost, if it was estimated before the job was created."""
         if self.manifest:
             return self.manifest.estimated_cost_usd
-        return CostSpan.from_label(self.job.labels.get(ESTIMATE_LABEL)) if self.job else None
+        return CostSpan.from_label(estimate_label(self.job.labels)) if self.job else None
 
 
 def report_facts(
