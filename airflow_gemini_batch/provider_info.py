@@ -32,6 +32,23 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_gemini_batch.decorators.gemini_batch.gemini_batch_task",
             }
         ],
+        "config": {
+            "gemini_batch": {
+                "description": "Batch jobs of airflow-provider-gemini-batch.",
+                "options": {
+                    "installation": {
+                        "description": "Any name that differs between your Airflow installations. Batch jobs "
+                        "are marked with it, so that an installation leaves the jobs of others alone. By "
+                        "default a random value that is stored as the Airflow variable "
+                        "gemini_batch_installation.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "production",
+                        "default": "",
+                    }
+                },
+            }
+        },
         "extra-links": ["airflow_gemini_batch.tasks.links.BatchJobLink"],
     }
 
