@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.jobs.identity import MAPPED_LABEL, Mark
 from airflow_gemini_batch.jobs.outcome import may_run_again
 
@@ -160,7 +161,7 @@ def _create(mine: Sequence[BatchJob], outdated: Sequence[BatchJob], policy: Poli
 
 
 def _usable(same: Sequence[BatchJob]) -> Decision | None:
-    """Attach to a job that is active, has succeeded, or has ended with completed rows."""
+    """Attach to a job that is active, has succeeded, has completed rows, or may yet have some."""
     if active := [job for job in same if job.is_active]:
         return Decision(
             Action.ATTACH, f"an earlier try created it, and it is {active[-1].state.name}", active[-1]
@@ -173,4 +174,10 @@ def _usable(same: Sequence[BatchJob]) -> Decision | None:
         best = max(charged, key=lambda job: job.stats.successful or 0)
         reason = f"an earlier try created it, and it ended {best.state.name}; its completed rows are charged"
         return Decision(Action.ATTACH, reason, best)
+    if cancelling := [job for job in same if job.state is JobState.CANCELLING]:
+        return Decision(
+            Action.ATTACH,
+            "an earlier try created it; it is being cancelled, and may yet succeed",
+            cancelling[0],
+        )
     return None

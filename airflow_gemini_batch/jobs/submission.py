@@ -157,7 +157,8 @@ class _Submitter:
         except GeminiBatchError as error:
             log.info("Cannot read the job that an earlier try recorded (%s); looking it up instead", error)
             return None
-        return job if decide([job], self.request, self.policy).action is Action.ATTACH else None
+        is_mine = decide([job], self.request, self.policy).action is Action.ATTACH
+        return job if is_mine and job.state is not JobState.CANCELLING else None
 
     def _complete(self, checksum: Callable[[], tuple[str, ...] | None]) -> None:
         spec = self.request.spec
@@ -185,19 +186,12 @@ class _Submitter:
             self.sleep(wait)
             found = self._find()
         for wait in LOOKUP_WAITS:
-            if not self._may_yet_succeed(found):
+            job = decide(found, self.request, self.policy).job
+            if job is None or job.state is not JobState.CANCELLING:
                 break
             self.sleep(wait)
             found = self._find()
         return found
-
-    def _may_yet_succeed(self, found: Sequence[BatchJob]) -> bool:
-        """Whether the job is still being cancelled: it succeeds if the cancellation is too late."""
-        if decide(found, self.request, self.policy).action is Action.ATTACH:
-            return False
-        return any(
-            job.state is JobState.CANCELLING and self.request.match(job) is Match.SAME for job in found
-        )
 
     def _check_output(self, created: BatchJob | None = None) -> None:
         """Refuse an output table that another job was given: what the service does then is not known.
@@ -208,7 +202,7 @@ class _Submitter:
         rivals = self.lookup.with_output(spec) if spec.has_output_table else []
         mine = next((each for each in rivals if created and each.name == created.name), None)
         for job in rivals:
-            if self.request.match(job) is not Match.FOREIGN or (job.state.is_terminal and not job.is_charged):
+            if self.request.match(job) is Match.SAME or (job.state.is_terminal and not job.is_charged):
                 continue
             if mine and _age(job) > _age(mine):
                 continue

@@ -134,6 +134,11 @@ def test_a_running_job_takes_precedence_over_older_ones_that_ended(state: JobSta
     assert decision.job is found[0]
 
 
+@pytest.mark.parametrize("policy", [Policy(), RETRY, CLEARED])
+def test_a_job_that_is_being_cancelled_may_yet_succeed(policy: Policy) -> None:
+    assert decide([job(JobState.CANCELLING)], MINE, policy).action is Action.ATTACH
+
+
 def test_of_two_active_jobs_for_one_request_the_older_is_used() -> None:
     found = [job(JobState.PENDING, job_id="2"), job(JobState.RUNNING, job_id="1")]
     assert decide(found, MINE, RETRY).job is found[1]
