@@ -105,10 +105,13 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:PORT``; the value of ``GOOGLE_VERTEX_BASE_URL``."""
+        """``http://127.0.0.1:PORT/SECRET``; the value of ``GOOGLE_VERTEX_BASE_URL``.
+
+        The secret is new for each start: requests without it are refused, and so are those of web pages.
+        """
         if not self._server:
             raise RuntimeError("The emulator is not running: call start(), or use it in a with statement.")
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return str(self._server.url)
 
     @property
     def jobs(self) -> tuple[dict[str, Any], ...]:

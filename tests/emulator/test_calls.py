@@ -425,7 +425,8 @@ class TestServer:
         try:
             for _ in range(3):
                 headers = {"Authorization": "Bearer x"}
-                connection.request("GET", f"/v1/{PARENT}/batchPredictionJobs", headers=headers)
+                path = f"{urlsplit(emulator.url).path}/v1/{PARENT}/batchPredictionJobs"
+                connection.request("GET", path, headers=headers)
                 kept = connection.sock
                 assert json.load(connection.getresponse()) == {}
                 assert connection.sock is kept is not None
@@ -438,7 +439,7 @@ class TestServer:
         connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc)
         try:
             content = json.dumps(job_body())
-            path = f"/v1/{PARENT}/batchPredictionJobs"
+            path = f"{urlsplit(emulator.url).path}/v1/{PARENT}/batchPredictionJobs"
             connection.request("POST", path, content, {"Authorization": "Bearer x"})
             assert connection.getresponse().read()
             emulator.stop()
