@@ -204,6 +204,9 @@ class Emulator:
             return Reply(200, answer())
         except CallError as error:
             return Reply(error.code, error.body())
+        except RecursionError:
+            refused = invalid_argument("The request is nested too deeply.")
+            return Reply(refused.code, refused.body())
         except Exception:
             log.exception("The emulator failed to handle the request")
             return Reply(500, CallError(500, "INTERNAL", "Internal error encountered.").body())
@@ -228,6 +231,6 @@ def _pause(cleared: threading.Event, seconds: float) -> None:
 
 
 def _json_or_none(content: bytes) -> Any:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(content)
     return None

@@ -479,3 +479,25 @@ def test_the_check_of_responses_finds_violations() -> None:
         len(violations_of_answers([RecordedRequest("GET", path, {}, None, 404, {"error": {"code": 500}})]))
         == 1
     )
+
+
+DEEP = {
+    "arrays": "[" * 100_000 + "]" * 100_000,
+    "objects": '{"labels":' * 50_000 + "1" + "}" * 50_000,
+    "fewer": '{"labels":' * 900 + "1" + "}" * 900,
+}
+
+
+@pytest.mark.parametrize("body", DEEP.values(), ids=DEEP)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", ""),
+        ("PUT", "/_emulator/faults"),
+        ("POST", f"/v1/{PARENT}/publishers/google/models/gemini-2.5-flash:countTokens"),
+    ],
+)
+def test_nesting_without_end_is_the_mistake_of_the_caller(
+    http: Http, method: str, path: str, body: str
+) -> None:
+    assert http(method, path, body.encode())[0] == 400

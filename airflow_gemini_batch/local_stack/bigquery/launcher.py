@@ -8,6 +8,7 @@ requests.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import random
@@ -66,7 +67,28 @@ def _adapt() -> None:
     lock = threading.RLock()
     tables.create, tables.get = _one_at_a_time(lock, tables.create), _one_at_a_time(lock, tables.get)
     runner.SUBMIT_WAIT_MS = _INSERT_WAIT_MS
+    runner.from_exception = _explained(runner.from_exception)
+    # Not `from local_bigquery import app`, which is the application.
+    application: Any = importlib.import_module("local_bigquery.app")
+    application.from_exception = runner.from_exception
     database.execute, results.materialise = _retried(database.execute), _retried(results.materialise)
+
+
+def _explained(translate: Callable[[Exception], Any]) -> Callable[[Exception], Any]:
+    """Say what to do about a database that DuckDB has closed, with a reason that clients do not retry."""
+    import duckdb
+    from local_bigquery.errors import BigQueryError
+
+    def explain(error: Exception) -> Any:
+        if not isinstance(error, duckdb.FatalException) and "database has been invalidated" not in str(error):
+            return translate(error)
+        print(f"The database has failed: {error}", file=sys.stderr, flush=True)
+        text = (
+            "The database of the BigQuery emulator has failed, and every request will: start the stack again."
+        )
+        return BigQueryError("stopped", f"{text} DuckDB says: {error}")
+
+    return explain
 
 
 def _one_at_a_time(lock: threading.RLock, function: Callable[..., Any]) -> Callable[..., Any]:
