@@ -27,6 +27,20 @@ class RefusedError(Exception):
         ).encode()
 
 
+def check_caller(port: int, headers: Mapping[str, str]) -> None:
+    """Check that a program sent a request to this machine.
+
+    :param headers: by lowercase name
+    :raises RefusedError: a web page of another site sent it, or it was sent to another host name
+    """
+    hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+    if headers.get("host") not in hosts:
+        raise RefusedError("This server answers at 127.0.0.1 only, not under another host name.")
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+    if site not in ("none", "same-origin") or (origin and origin.removeprefix("http://") not in hosts):
+        raise RefusedError("This server does not answer web pages of other sites.")
+
+
 @dataclass(frozen=True)
 class LoopbackUrl:
     """The base URL of an emulator: ``http://127.0.0.1:PORT/SECRET``, with a new secret for each run."""
@@ -48,12 +62,7 @@ class LoopbackUrl:
         :param headers: by lowercase name
         :raises RefusedError: a web page may have sent it, or it lacks the secret
         """
-        hosts = {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}
-        if headers.get("host") not in hosts:
-            raise RefusedError("The emulator answers at 127.0.0.1 only, not under another host name.")
-        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        if site not in ("none", "same-origin") or (origin and origin.removeprefix("http://") not in hosts):
-            raise RefusedError("The emulator does not answer web pages.")
+        check_caller(self.port, headers)
         start, rest = target[: len(self.prefix)], target[len(self.prefix) :]
         is_whole = not rest or rest[0] in "/?"
         if not (is_whole and hmac.compare_digest(start.encode(), self.prefix.encode())):
