@@ -5,7 +5,7 @@ SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint types unit crash airflow2 browser reliability bench bigquery lock clean crash-test load-test wheel-test
+.PHONY: help demo up down test lint types unit crash airflow2 browser reliability bench bigquery lock clean crash-test load-test wheel-test security
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,14 @@ reliability:  ## random faults: 2,000 plans between operators and service, 100 t
 bench:  ## measure speed and memory of landing, requests, the emulator and imports
 	$(SETUP) airflow3 bigquery
 	@failed=0; for script in tests/bench/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
+
+LOCKED = .ci/locks/airflow3.txt .ci/locks/airflow2.txt airflow_gemini_batch/local_stack/bigquery/requirements.txt
+
+security:  ## bandit, licences of the dependencies, and pip-audit, which needs the network
+	$(SETUP) airflow3
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml airflow_gemini_batch .ci/environments.py
+	@$(BIN)/python .ci/security.py licences
+	@$(BIN)/python .ci/security.py vulnerabilities $(LOCKED)
 
 crash-test:  ## kill processes at every point; write the matrix to docs/reliability.md
 	$(SETUP) airflow3 bigquery

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.messages import without_quoted_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,7 +145,7 @@ class CompletionStats:
 
 @dataclass(frozen=True)
 class JobError:
-    """``google.rpc.Status`` of a failed or cancelled job."""
+    """``google.rpc.Status`` of a failed or cancelled job; the message without the text that it quotes."""
 
     code: int
     message: str
@@ -215,13 +216,17 @@ class BatchJob:
             ),
             output_location=_output_location(resource.get("outputInfo") or {}),
             stats=CompletionStats.from_resource(resource.get("completionStats")),
-            error=JobError(int(error.get("code") or 0), error.get("message") or "") if error else None,
+            error=_error(error) if error else None,
             create_time=_time(resource.get("createTime")),
             start_time=_time(resource.get("startTime")),
             end_time=_time(resource.get("endTime")),
             update_time=_time(resource.get("updateTime")),
             labels=resource.get("labels") or {},
         )
+
+
+def _error(status: Mapping[str, Any]) -> JobError:
+    return JobError(int(status.get("code") or 0), without_quoted_text(status.get("message") or ""))
 
 
 def _input_uris(source: Mapping[str, Any]) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_gemini_batch.messages import without_quoted_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
@@ -105,16 +107,17 @@ class ApiError(GeminiBatchError):
 
     :param code: HTTP status code
     :param status: the service's error status, such as ``PERMISSION_DENIED``
-    :param message: the service's message
+    :param message: the service's message, without the text that it quotes
     :param advice: what the user can do, if known
     """
 
     def __init__(self, code: int, status: str, message: str, advice: str = "") -> None:
         self.code = code
         self.status = status
-        self.message = message
+        self.message = without_quoted_text(message)
         self.advice = advice
-        super().__init__(f"Vertex AI returned {code} {status}: {message}" + (f" {advice}" if advice else ""))
+        text = f"Vertex AI returned {code} {status}: {self.message}"
+        super().__init__(f"{text} {advice}" if advice else text)
 
     @property
     def is_transient(self) -> bool:

@@ -36,7 +36,7 @@ class Recorder:
 
     def __init__(self, target: str, forbidden: str | None = None) -> None:
         self.seen: list[Seen] = []
-        netloc, seen = urlsplit(target).netloc, self.seen
+        (_, netloc, base, *_), seen = urlsplit(target), self.seen
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -48,7 +48,7 @@ class Recorder:
                 headers = {
                     k: v for k, v in self.headers.items() if k.lower() not in ("host", "accept-encoding")
                 }
-                if forbidden and self.path.startswith(forbidden):
+                if forbidden and self.path.removeprefix(base).startswith(forbidden):
                     self.send_error(403, "no storage.objects.create")
                     return
                 connection = HTTPConnection(netloc)
@@ -56,7 +56,7 @@ class Recorder:
                 answer = connection.getresponse()
                 content = answer.read()
                 connection.close()
-                parts = urlsplit(self.path)
+                parts = urlsplit(self.path.removeprefix(base))
                 is_json = "json" in (self.headers.get("Content-Type") or "") and body
                 parsed = json.loads(body) if is_json else None
                 query = parse_qs(parts.query)
@@ -78,7 +78,7 @@ class Recorder:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http://127.0.0.1:{self._server.server_port}{base}"
 
     def __enter__(self) -> Recorder:
         self._thread.start()

@@ -86,7 +86,7 @@ def _prices(model: str, given: str | None) -> BatchPrices | None:
 
     try:
         negotiated = json.loads(given) if given else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidParameterError("--prices", given, f"not valid JSON: {error}") from None
     return prices_of(model, datetime.now(UTC), negotiated)
 

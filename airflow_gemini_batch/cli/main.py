@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -50,10 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :return: the exit code: 0 on success, 1 on an expected error, 130 on Ctrl-C; subcommands add their own
     """
+    from airflow_gemini_batch.cli.escaping import escaped_output
+
+    with escaped_output():
+        return _run(parser().parse_args(arguments))
+
+
+def _run(chosen: argparse.Namespace) -> int:
     from airflow_gemini_batch.exceptions import GeminiBatchError
     from airflow_gemini_batch.local_stack.service import StackError
 
-    chosen = parser().parse_args(arguments)
     try:
         with _stopping_on_sigterm():
             return int(chosen.run(chosen) or 0)
@@ -62,3 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        # Here, where it is escaped, and not at the exit of the interpreter.
+        traceback.print_exc()
+        return 1

@@ -90,6 +90,8 @@ def _hook(gcp_conn_id: str | None, project: str) -> GeminiBatchHook:
     :raises InvalidParameterError: there is no such connection, or it has no credentials
     :raises ReportError: no connection is named, and this machine has no credentials
     """
+    # Colours of Airflow's log would be escaped.
+    os.environ["AIRFLOW__LOGGING__COLORED_CONSOLE_LOG"] = "False"
     from airflow.providers.common.compat.sdk import AirflowException
     from google.auth.exceptions import DefaultCredentialsError
 

@@ -1,7 +1,7 @@
 """Text, tables and progress: redrawn in place on a terminal, one line per event elsewhere.
 
 Everything is printed as :class:`rich.text.Text`, so that brackets in files and in error messages are not
-read as markup.
+read as markup, with control characters escaped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -20,6 +20,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from airflow_gemini_batch.cli.escaping import escaped
 from airflow_gemini_batch.local_stack.progress import Step
 
 if TYPE_CHECKING:
@@ -34,9 +35,22 @@ _MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", 
 
 
 def console(output: TextIO | None = None) -> Console:
-    """Return a console for ``output``, standard output by default, at most 110 columns wide."""
+    """Return a console for ``output``, standard output by default, at most 110 columns wide.
+
+    It styles text with escape sequences of its own, so whoever prints to it must escape the text.
+    """
+    stream: Any = output or sys.stdout
     width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, _WIDTH)
-    return Console(file=output or sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+    file = getattr(stream, "unescaped", stream)
+    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(escaped(text), style)
+
+
+def _cell(text: str) -> Text:
+    return Text(escaped(" ".join(text.split())), overflow="ellipsis", no_wrap=True)
 
 
 class Terminal:
@@ -52,7 +66,8 @@ class Terminal:
 
     def line(self, *pieces: str | tuple[str, str]) -> None:
         """Print one line, however long; a piece is text, or text with a style such as ``bold red``."""
-        self.console.print(Text.assemble(*pieces), soft_wrap=True)
+        texts = (_text(piece) if isinstance(piece, str) else _text(*piece) for piece in pieces)
+        self.console.print(Text.assemble(*texts), soft_wrap=True)
 
     def heading(self, text: str) -> None:
         """Print a heading with an empty line before it."""
@@ -63,7 +78,7 @@ class Terminal:
         """Print text that wraps at the width of the terminal."""
         margin = " " * indent
         width = min(self.console.width, 100)
-        self.line(textwrap.fill(text, width, initial_indent=margin, subsequent_indent=margin))
+        self.line(textwrap.fill(escaped(text), width, initial_indent=margin, subsequent_indent=margin))
 
     def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
         """Print names and values in two columns."""
@@ -75,7 +90,7 @@ class Terminal:
         """Print numbers in one line, under their names."""
         table = _table()
         for name in numbers:
-            table.add_column(Text(name), justify="right")
+            table.add_column(_text(name), justify="right")
         table.add_row(*(f"{number:,}" for number in numbers.values()))
         self.console.print(Padding(table, _INDENT, expand=False))
 
@@ -83,9 +98,9 @@ class Terminal:
         """Print one line per row; the last column is cut to the width of the terminal."""
         table = _table()
         for name in header:
-            table.add_column(Text(name), no_wrap=name != header[-1])
+            table.add_column(_text(name), no_wrap=name != header[-1])
         for row in rows:
-            table.add_row(*(Text(" ".join(cell.split()), overflow="ellipsis", no_wrap=True) for cell in row))
+            table.add_row(*map(_cell, row))
         self.console.print(Padding(table, _INDENT, expand=False))
 
 
@@ -144,11 +159,11 @@ class Steps:
         grid.add_column(width=9, justify="right")
         for step in steps:
             mark = self._spinner if step.state == "running" else Text(*_MARKS[step.state])
-            note = Text(" ".join(step.note.split()), overflow="ellipsis", no_wrap=True)
+            note = _cell(step.note)
             elapsed = time.monotonic() - self._begun.get(step.name, time.monotonic())
             clock = f"{elapsed if step.seconds is None else step.seconds:.1f} s"
             is_waiting = step.state == "waiting"
             grid.add_row(
-                mark, Text(step.name, "dim" if is_waiting else ""), note, "" if is_waiting else clock
+                mark, _text(step.name, "dim" if is_waiting else ""), note, "" if is_waiting else clock
             )
         return grid

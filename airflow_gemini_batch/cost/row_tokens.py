@@ -51,7 +51,7 @@ def row_of(line: bytes) -> Mapping[str, Any]:
     """Parse an input line; empty when it is not a JSON object."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}
 

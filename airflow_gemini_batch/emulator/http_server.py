@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from airflow_gemini_batch.emulator.loopback import LoopbackUrl, RefusedError
 from airflow_gemini_batch.emulator.routes import Call
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class LoopbackServer(ThreadingHTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+        self.url = LoopbackUrl(self.server_port)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Register a new connection."""
@@ -94,14 +96,20 @@ class _Handler(BaseHTTPRequestHandler):
     server: LoopbackServer
 
     def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        url = urlsplit(self.path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        try:
+            url = urlsplit(self.server.url.target(self.path, headers))
+        except RefusedError as error:
+            # The body is not read, so nothing more can be read from this connection.
+            self.close_connection = True
+            self._send(403, error.body())
+            return
         call = Call(
             method=self.command,
             path=url.path,
             query=dict(parse_qsl(url.query, keep_blank_values=True)),
-            headers={name.lower(): value for name, value in self.headers.items()},
-            content=self.rfile.read(length),
+            headers=headers,
+            content=self.rfile.read(int(headers.get("content-length") or 0)),
         )
         reply = self.server.handle(call)
         if reply.resets:
@@ -110,13 +118,18 @@ class _Handler(BaseHTTPRequestHandler):
             return
         is_page = isinstance(reply.answer, str)
         content = (reply.answer if is_page else json.dumps(reply.answer, ensure_ascii=False)).encode()
+        self._send(reply.status, content, "text/html" if is_page else "application/json", reply.trickle)
+
+    def _send(
+        self, status: int, content: bytes, kind: str = "application/json", trickle: float = 0.0
+    ) -> None:
         head = (
-            f"HTTP/1.1 {reply.status} {self.responses.get(reply.status, ('',))[0]}\r\n"
-            f"Content-Type: {'text/html' if is_page else 'application/json'}; charset=UTF-8\r\n"
+            f"HTTP/1.1 {status} {self.responses.get(status, ('',))[0]}\r\n"
+            f"Content-Type: {kind}; charset=UTF-8\r\n"
             f"Content-Length: {len(content)}\r\n\r\n"
         )
         # One write, so one packet: headers sent separately would wait for the client's acknowledgement.
-        self._write(head.encode("ascii") + content, reply.trickle)
+        self._write(head.encode("ascii") + content, trickle)
 
     def _write(self, content: bytes, seconds: float) -> None:
         pieces = _PIECES if seconds else 1

@@ -105,10 +105,13 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:PORT``; the value of ``GOOGLE_VERTEX_BASE_URL``."""
+        """``http://127.0.0.1:PORT/SECRET``; the value of ``GOOGLE_VERTEX_BASE_URL``.
+
+        The secret is new for each start: requests without it are refused, and so are those of web pages.
+        """
         if not self._server:
             raise RuntimeError("The emulator is not running: call start(), or use it in a with statement.")
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return str(self._server.url)
 
     @property
     def jobs(self) -> tuple[dict[str, Any], ...]:
@@ -206,6 +209,9 @@ class Emulator:
             return Reply(200, answer())
         except CallError as error:
             return Reply(error.code, error.body())
+        except RecursionError:
+            refused = invalid_argument("The request is nested too deeply.")
+            return Reply(refused.code, refused.body())
         except Exception:
             log.exception("The emulator failed to handle the request")
             return Reply(500, CallError(500, "INTERNAL", "Internal error encountered.").body())
@@ -230,6 +236,6 @@ def _pause(cleared: threading.Event, seconds: float) -> None:
 
 
 def _json_or_none(content: bytes) -> Any:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(content)
     return None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_gemini_batch.exceptions import LandingError
+from airflow_gemini_batch.messages import without_quoted_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +31,6 @@ _RETRIES = 5
 _RETRY_SECONDS, _MAX_RETRY_SECONDS = 3.0, 48.0
 # The longest waits; they are random and half as long on average.
 _POLL_SECONDS, _MAX_POLL_SECONDS = 0.2, 10.0
-_QUOTED = re.compile(r'"[^"]{40,}"?')
 
 
 Job = TypeVar("Job", bound=Any)
@@ -152,6 +152,5 @@ def _is_transient(error: dict[str, str]) -> bool:
 
 
 def _failure(job_id: str, error: dict[str, str], loss: str) -> str:
-    # BigQuery may quote the data it failed on, and prompts must stay out of logs.
-    message = _QUOTED.sub('"…"', error.get("message") or "")
+    message = without_quoted_text(error.get("message") or "")
     return f"BigQuery job {job_id} failed, {loss}: {error.get('reason')}: {message}"

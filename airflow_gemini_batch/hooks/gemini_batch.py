@@ -16,6 +16,7 @@ from airflow.providers.google.common.hooks.base_google import GoogleBaseAsyncHoo
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
 from airflow_gemini_batch.exceptions import (
+    ApiError,
     GeminiBatchError,
     InvalidParameterError,
     PermissionDeniedError,
@@ -241,7 +242,8 @@ class GeminiBatchHook(GoogleBaseHook):
                 # The connection may have a new key by now: the next call reads the connection again.
                 with _clients_lock:
                     _clients.pop(key, None)
-            raise translated.error from error
+            # The SDK's error has the whole response, which may quote a prompt, and a traceback shows causes.
+            raise translated.error from (None if isinstance(translated.error, ApiError) else error)
 
     def _client_key(self, project: str, location: str) -> tuple[Any, ...]:
         chain = self.impersonation_chain

@@ -18,10 +18,15 @@ airflow_home.stay_local()
 '''
 
 
+_PLUGIN = "from airflow_gemini_batch.local_stack.airflow_plugin import LoopbackPlugin\n"
+
+
 def create(home: Path, dags: Path) -> dict[str, str]:
     """Make ``home`` and return the environment variables of an Airflow that runs there and reads ``dags``."""
     (home / "config").mkdir(parents=True, exist_ok=True)
     (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
+    (home / "plugins").mkdir(exist_ok=True)
+    (home / "plugins" / "loopback.py").write_text(_PLUGIN)
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),

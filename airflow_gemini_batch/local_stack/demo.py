@@ -19,7 +19,7 @@ from airflow_gemini_batch.local_stack.observer import JobObserver, TaskView, tas
 from airflow_gemini_batch.local_stack.places import data_directory, example_dags
 from airflow_gemini_batch.local_stack.progress import OnStep, Step
 from airflow_gemini_batch.local_stack.rest import query
-from airflow_gemini_batch.local_stack.service import Service, StackError
+from airflow_gemini_batch.local_stack.service import Service, StackError, open_private
 from airflow_gemini_batch.local_stack.stack import LOCATION, LocalStack, StackAddresses
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def _airflow(directory: Path) -> Service:
 def _hand_over(directory: Path, addresses: StackAddresses) -> None:
     # The other process polls for this file, so it must appear complete.
     draft = directory / "environment.draft"
-    draft.write_text(json.dumps(addresses.environment()))
+    with open_private(draft) as file:
+        file.write(json.dumps(addresses.environment()).encode())
     os.replace(draft, directory / ENVIRONMENT)
 
 
@@ -167,6 +168,6 @@ def _read_rows(addresses: StackAddresses, table: str) -> list[list[str]]:
 
 
 def _remove_data(directory: Path) -> None:
-    for data in ("stack/storage", "stack/bigquery", "stack/bigquery-home", "airflow", ENVIRONMENT):
+    for data in ("stack/bigquery", "stack/bigquery-home", "airflow", ENVIRONMENT):
         path = directory / data
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

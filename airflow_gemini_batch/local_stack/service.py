@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from airflow_gemini_batch.local_stack import watchdog
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 120.0
 FOREIGN = ("AIRFLOW_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "STORAGE_EMULATOR_", "BIGQUERY_EMULATOR_")
-_URL = re.compile(r"https?://127\.0\.0\.1:\d+")
+_URL = re.compile(r"http://127\.0\.0\.1:\d+(?:/[\w-]+)?")
 
 
 class StackError(RuntimeError):
@@ -37,6 +37,12 @@ def isolated_environment() -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }
+
+
+def open_private(path: Path) -> IO[bytes]:
+    """Open a new file for writing that no other user of this machine can read."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 class Service:
@@ -63,7 +69,7 @@ class Service:
 
     def start(self) -> None:
         """Start without waiting."""
-        with self.log.open("wb") as output:
+        with open_private(self.log) as output:
             self._process = subprocess.Popen(  # noqa: S603
                 self._command,
                 stdin=subprocess.PIPE,
@@ -71,6 +77,8 @@ class Service:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,
+                # Its files are data, and addresses that open every door of the stack.
+                umask=0o077,
             )
 
     def wait(self) -> int:
@@ -99,14 +107,18 @@ class Service:
                 raise StackError(f"{self.name} did not start within {timeout:.0f} s. {self._end_of_log()}")
             time.sleep(0.02)
 
+    def begin_stop(self) -> None:
+        """Tell the process to stop, without waiting."""
+        if self._process and self._process.stdin:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
     def stop(self) -> None:
         """Stop the process and wait until it has ended; idempotent."""
+        self.begin_stop()
         process, self._process = self._process, None
         if process is None:
             return
-        if process.stdin:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
         try:
             process.wait(watchdog.GRACE_SECONDS + 5)
         except subprocess.TimeoutExpired:

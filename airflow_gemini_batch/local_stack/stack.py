@@ -5,8 +5,8 @@
     with LocalStack(directory) as addresses:
         os.environ.update(addresses.environment())
 
-Every server listens on a free port of 127.0.0.1, writes its log into the directory, and ends with this
-process, even if this process is killed.
+Every server listens on a free port of 127.0.0.1, answers only requests with the secret in its URL, which is
+new for each run, writes its log into the directory, and ends with this process, even if that is killed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import platform
 import socket
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +33,7 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class StackAddresses:
-    """The URLs of the emulators, each ``http://127.0.0.1:PORT``, and their project ID."""
+    """The URLs of the emulators, each ``http://127.0.0.1:PORT/SECRET``, and their project ID."""
 
     storage_url: str
     bigquery_url: str
@@ -100,14 +99,11 @@ class LocalStack:
         self.directory.mkdir(parents=True, exist_ok=True)
         bigquery_python = find_bigquery_python()
         try:
-            with ThreadPoolExecutor(2) as pool:
-                storage_url = self._start_storage()
-                bigquery = pool.submit(self._start_bigquery, bigquery_python, storage_url)
-                # The Vertex AI emulator reads its input from the other two, so it needs their URLs.
-                bigquery_url = bigquery.result()
-                vertex_url = self._vertex_url
-                if vertex_url is None:
-                    vertex_url = self._start_vertex(storage_url, bigquery_url)
+            storage_url = self._start_storage()
+            bigquery_url = self._start_bigquery(bigquery_python, storage_url)
+            vertex_url = self._vertex_url
+            if vertex_url is None:
+                vertex_url = self._start_vertex(storage_url, bigquery_url)
         except BaseException:
             self.stop()
             raise
@@ -116,8 +112,11 @@ class LocalStack:
     def stop(self) -> None:
         """Stop every server that was started."""
         services, self._services = self._services, []
-        with ThreadPoolExecutor(len(services) or 1) as pool:
-            list(pool.map(Service.stop, services))
+        # All end at the same time. Without threads, which an exit handler cannot start.
+        for service in services:
+            service.begin_stop()
+        for service in services:
+            service.stop()
 
     def __enter__(self) -> StackAddresses:
         return self.start()
@@ -135,17 +134,9 @@ class LocalStack:
         return service
 
     def _start_storage(self) -> str:
-        binary, root = find_storage_binary(), self.directory / "storage"
-        # It cannot choose a port itself, and another process may take the free port before it starts.
-        for _ in range(5):
-            host = f"127.0.0.1:{free_port()}"
-            service = self._launch("Cloud Storage", _storage_command(binary, root, host), {})
-            try:
-                return service.wait_for("server started at")
-            except StackError:
-                if "address already in use" not in service.log.read_text():
-                    raise
-        raise StackError("The Cloud Storage emulator found no free port in five attempts.")
+        module = "airflow_gemini_batch.local_stack.storage"
+        command = [sys.executable, "-m", module, str(find_storage_binary())]
+        return self._launch("Cloud Storage", command, {}).wait_for("listening on")
 
     def _start_bigquery(self, python: Path, storage_url: str) -> str:
         command = [str(python), str(_HERE / "bigquery" / "launcher.py"), "--project", self.project]
@@ -159,17 +150,6 @@ class LocalStack:
         addresses = {"STORAGE_EMULATOR_HOST": storage_url, "BIGQUERY_EMULATOR_HOST": bigquery_url}
         service = self._launch("Vertex", command, {**addresses, "PYTHONUNBUFFERED": "1"})
         return service.wait_for("http://127.0.0.1:")
-
-
-def _storage_command(binary: Path, root: Path, host: str) -> list[str]:
-    address, port = host.split(":")
-    url = f"http://{host}"
-    command = [str(binary), "-scheme", "http", "-host", address, "-port", port, "-log-level", "info"]
-    return [
-        *command,
-        *("-backend", "filesystem", "-filesystem-root", str(root)),
-        *("-public-host", host, "-external-url", url),
-    ]
 
 
 def free_port() -> int:

@@ -25,7 +25,7 @@ from airflow_gemini_batch.local_stack.bigquery_python import find_bigquery_pytho
 from airflow_gemini_batch.local_stack.places import example_dags
 from airflow_gemini_batch.local_stack.progress import OnStep, Step
 from airflow_gemini_batch.local_stack.rest import call
-from airflow_gemini_batch.local_stack.service import Service, StackError, isolated_environment
+from airflow_gemini_batch.local_stack.service import Service, StackError, isolated_environment, open_private
 from airflow_gemini_batch.local_stack.stack import LocalStack, StackAddresses, free_port
 
 STEP = "airflow"
@@ -59,7 +59,8 @@ class Running:
     def write(self, directory: Path) -> None:
         """Write the state atomically."""
         draft = directory / "state.draft"
-        draft.write_text(json.dumps(asdict(self)))
+        with open_private(draft) as file:
+            file.write(json.dumps(asdict(self)).encode())
         os.replace(draft, directory / "state.json")
 
 
@@ -141,7 +142,7 @@ def _wait_until_up(directory: Path, process: subprocess.Popen[bytes] | None) -> 
 def _detach(directory: Path, dags: Path, pace: str) -> subprocess.Popen[bytes]:
     module = "airflow_gemini_batch.local_stack.standalone"
     command = [sys.executable, "-m", module, str(directory), str(dags), pace]
-    with (directory / "up.log").open("wb") as log:
+    with open_private(directory / "up.log") as log:
         return subprocess.Popen(  # noqa: S603
             command,
             stdin=subprocess.DEVNULL,

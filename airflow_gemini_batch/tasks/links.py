@@ -13,6 +13,8 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
 
+_CONSOLE = "https://console.cloud.google.com/"
+
 
 class BatchJobLink(BaseOperatorLink):
     """Opens the batch job in the console. Available as soon as the job exists, while the task still waits."""
@@ -27,7 +29,9 @@ class BatchJobLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL, or an empty string while there is no job."""
-        return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
+        url = XCom.get_value(key=self.xcom_key, ti_key=ti_key)
+        # Whoever may write XCom could have stored any URL, such as one with a script.
+        return url if isinstance(url, str) and url.startswith(_CONSOLE) else ""
 
 
 def console_url(job_name: JobName | str) -> str:
@@ -37,6 +41,6 @@ def console_url(job_name: JobName | str) -> str:
     except InvalidParameterError:
         return ""
     return (
-        f"https://console.cloud.google.com/vertex-ai/locations/{quote(name.location)}/batch-predictions/"
+        f"{_CONSOLE}vertex-ai/locations/{quote(name.location)}/batch-predictions/"
         f"{quote(name.job_id)}?project={quote(name.project)}"
     )

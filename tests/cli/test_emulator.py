@@ -75,7 +75,7 @@ def test_bad_arguments_are_explained(arguments: list[str], complaint: str) -> No
 
 def test_a_port_that_is_taken_is_explained(process: subprocess.Popen[str]) -> None:
     assert process.stdout
-    port = process.stdout.readline().split("127.0.0.1:")[1].split()[0]
+    port = process.stdout.readline().split("127.0.0.1:")[1].split("/")[0]
     arguments = [*COMMAND, "--port", port]
     done = subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 1

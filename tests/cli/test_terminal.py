@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 
 import pytest
 
+from airflow_gemini_batch.cli.escaping import escaped_output
+from airflow_gemini_batch.cli.main import _run, main
 from airflow_gemini_batch.cli.terminal import Steps, Terminal
 from airflow_gemini_batch.local_stack.progress import Step
 
@@ -70,3 +73,61 @@ def test_no_color_is_respected(screen: Screen, monkeypatch: pytest.MonkeyPatch) 
     plain = Screen()
     Terminal(plain).line(("red text", "red"))
     assert plain.getvalue() == "red text\n"
+
+
+HOSTILE = "\x1b]0;title\x07 \x1b[2J \x9b31m \u202eevil\u2066 \b\r \udcff \u2028"
+
+
+def test_control_characters_are_escaped_everywhere() -> None:
+    output = io.StringIO()
+    terminal = Terminal(output)
+    terminal.line(HOSTILE, (HOSTILE, "bold"))
+    terminal.heading(HOSTILE)
+    terminal.paragraph(HOSTILE)
+    terminal.pairs([(HOSTILE, HOSTILE)])
+    terminal.numbers({HOSTILE: 1})
+    terminal.table((HOSTILE, HOSTILE), [(HOSTILE, HOSTILE)])
+    with Steps(terminal, [HOSTILE]) as steps:
+        steps.update(Step(HOSTILE, "done", HOSTILE))
+    assert output.getvalue().count(r"\u001b]0;title\u0007") >= 9
+    assert not set(output.getvalue()) & set(HOSTILE) - set("]0;title [2J31mev")
+
+
+def test_styles_still_reach_a_terminal(screen: Screen) -> None:
+    Terminal(screen).line((HOSTILE, "bold"))
+    assert screen.getvalue().startswith("\x1b[1m\\u001b]0;title")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["validate", f"no-such-file-{HOSTILE}"],
+        ["validate", "no-such-file", "--format", HOSTILE],
+        ["validate", f"bq://{HOSTILE}"],
+        ["estimate", __file__, "--model", HOSTILE],
+        ["estimate", "no-such-file", "--model", "x", "--prices", HOSTILE],
+        ["report", HOSTILE, "--table", "d.t"],
+        ["emulator", "--pace", HOSTILE],
+        ["emulator", "--port", HOSTILE],
+        ["emulator", "--faults", HOSTILE],
+        ["up", "--dags", HOSTILE],
+        [HOSTILE],
+    ],
+)
+def test_errors_are_escaped(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        main(arguments)
+    printed = "".join(capsys.readouterr())
+    assert "title" in printed
+    assert not set(printed) & set("\x1b\x07\x9b\u202e\u2066\b\r\udcff\u2028")
+
+
+def test_a_traceback_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(_: object) -> int:
+        raise RuntimeError(HOSTILE)
+
+    with escaped_output():
+        assert _run(argparse.Namespace(run=fail)) == 1
+    printed = capsys.readouterr().err
+    assert r"RuntimeError: \u001b]0;title" in printed
+    assert "Traceback" in printed

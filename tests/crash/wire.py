@@ -114,14 +114,15 @@ class Wire:
 class Proxy:
     """A proxy in front of one server.
 
-    :param upstream: ``http://127.0.0.1:PORT`` of the server
+    :param upstream: base URL of the server
     """
 
     def __init__(self, wire: Wire, server: str, upstream: str) -> None:
         self.wire, self.server = wire, server
-        self.upstream = urlsplit(upstream).netloc
+        _, self.upstream, self.base, *_ = urlsplit(upstream)
         self._listener = _Listener(self)
-        self.url = f"http://127.0.0.1:{self._listener.server_address[1]}"
+        self._root = f"http://127.0.0.1:{self._listener.server_address[1]}"
+        self.url = self._root + self.base
         self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Proxy:
@@ -141,11 +142,12 @@ class Proxy:
         """Send a request to the server; return status, headers and body."""
         connection = http.client.HTTPConnection(self.upstream, timeout=120)
         with contextlib.closing(connection):
-            connection.request(exchange.method, exchange.path, exchange.body or None, dict(headers))
+            path = self.base + exchange.path
+            connection.request(exchange.method, path, exchange.body or None, dict(headers))
             response = connection.getresponse()
             # A resumable upload continues at this URL, and must pass through the proxy as well.
             headers_out = [
-                (name, value.replace(f"http://{self.upstream}", self.url) if name == "Location" else value)
+                (name, value.replace(f"http://{self.upstream}", self._root) if name == "Location" else value)
                 for name, value in response.getheaders()
             ]
             return response.status, headers_out, response.read()
@@ -186,7 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         task = _subject(self.headers) if proxy.server == AIRFLOW else self._find().task
-        exchange = Exchange(proxy.server, self.command, self.path, body, self._find, task)
+        exchange = Exchange(
+            proxy.server, self.command, self.path.removeprefix(proxy.base), body, self._find, task
+        )
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
         kept: list[tuple[str, str]] = []
 

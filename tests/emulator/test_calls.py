@@ -425,7 +425,8 @@ class TestServer:
         try:
             for _ in range(3):
                 headers = {"Authorization": "Bearer x"}
-                connection.request("GET", f"/v1/{PARENT}/batchPredictionJobs", headers=headers)
+                path = f"{urlsplit(emulator.url).path}/v1/{PARENT}/batchPredictionJobs"
+                connection.request("GET", path, headers=headers)
                 kept = connection.sock
                 assert json.load(connection.getresponse()) == {}
                 assert connection.sock is kept is not None
@@ -438,7 +439,7 @@ class TestServer:
         connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc)
         try:
             content = json.dumps(job_body())
-            path = f"/v1/{PARENT}/batchPredictionJobs"
+            path = f"{urlsplit(emulator.url).path}/v1/{PARENT}/batchPredictionJobs"
             connection.request("POST", path, content, {"Authorization": "Bearer x"})
             assert connection.getresponse().read()
             emulator.stop()
@@ -478,3 +479,25 @@ def test_the_check_of_responses_finds_violations() -> None:
         len(violations_of_answers([RecordedRequest("GET", path, {}, None, 404, {"error": {"code": 500}})]))
         == 1
     )
+
+
+DEEP = {
+    "arrays": "[" * 100_000 + "]" * 100_000,
+    "objects": '{"labels":' * 50_000 + "1" + "}" * 50_000,
+    "fewer": '{"labels":' * 900 + "1" + "}" * 900,
+}
+
+
+@pytest.mark.parametrize("body", DEEP.values(), ids=DEEP)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", ""),
+        ("PUT", "/_emulator/faults"),
+        ("POST", f"/v1/{PARENT}/publishers/google/models/gemini-2.5-flash:countTokens"),
+    ],
+)
+def test_nesting_without_end_is_the_mistake_of_the_caller(
+    http: Http, method: str, path: str, body: str
+) -> None:
+    assert http(method, path, body.encode())[0] == 400

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,3 +91,34 @@ def load(uri: str, dataset: str, bigquery_client: bigquery.Client) -> None:
         schema=[SchemaField("line", "STRING")],
     )
     bigquery_client.load_table_from_uri(uri, f"{dataset}.t", job_config=config).result()
+
+
+def test_a_database_that_has_failed_is_explained_and_not_retried(tmp_path: Path) -> None:
+    from google.api_core.exceptions import from_http_status
+    from google.cloud.bigquery.retry import DEFAULT_RETRY
+
+    from airflow_gemini_batch.local_stack import stack as stack_module
+    from airflow_gemini_batch.local_stack.bigquery_python import find_bigquery_python
+
+    script = textwrap.dedent(
+        """
+        import asyncio, duckdb, sys
+        sys.path.insert(0, sys.argv[1])
+        import launcher
+        launcher._adapt()
+        app = sys.modules["local_bigquery.app"]
+        error = duckdb.FatalException("FATAL Error: database has been invalidated because of a fatal error")
+        answer = asyncio.run(app.handle_error(None, error))
+        print(answer.status_code, answer.body.decode())
+        """
+    )
+    folder = Path(stack_module.__file__).parent / "bigquery"
+    command = [str(find_bigquery_python()), "-c", script, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    status, _, body = done.stdout.partition(" ")
+    (error,) = json.loads(body)["error"]["errors"]
+    assert "start the stack again" in error["message"]
+    assert "invalidated" in error["message"]
+    assert "invalidated" in done.stderr
+    refused = from_http_status(int(status), error["message"], errors=[error])
+    assert not DEFAULT_RETRY._predicate(refused)

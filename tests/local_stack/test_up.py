@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -107,3 +109,22 @@ def test_a_dag_folder_must_exist(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_down_without_up(tmp_path: Path) -> None:
     assert "Nothing is running" in gemini_batch("down", "--directory", str(tmp_path))
+
+
+def test_airflow_answers_no_page_of_another_site(running: Running) -> None:
+    dags = f"{running.airflow_url}/api/v2/dags"
+    assert status_of(dags, {}) in (200, 401)
+    assert status_of(dags, {"Sec-Fetch-Site": "same-origin"}) in (200, 401)
+    page = {"Sec-Fetch-Site": "cross-site"}
+    assert status_of(running.airflow_url, {**page, "Sec-Fetch-Mode": "navigate"}) == 200
+    for headers in (page, {"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+        assert status_of(dags, headers) == 403
+
+
+def status_of(url: str, headers: dict[str, str]) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as response:  # noqa: S310
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code

@@ -1,16 +1,19 @@
 """Start the BigQuery emulator: ``python launcher.py --project P --data-dir DIR``.
 
 Runs in the emulator's own environment (Python 3.13, ``local-bigquery``), so it imports nothing from this
-package. Prints ``listening on http://127.0.0.1:PORT`` when it accepts requests.
+package but one file, by its path. Prints ``listening on http://127.0.0.1:PORT/SECRET`` when it accepts
+requests.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import random
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,11 +22,13 @@ from typing import TYPE_CHECKING, Any
 # Modules in the same folder: this file runs as a script.
 import catalog
 import duckdb_options
+import files
 import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LOOPBACK = Path(__file__).resolve().parents[2] / "emulator" / "loopback.py"
 _WRITE_TRIES = 20
 # Like BigQuery, wait briefly after an insert: a short job is returned as DONE, which saves clients a poll.
 _INSERT_WAIT_MS = 100
@@ -62,7 +67,28 @@ def _adapt() -> None:
     lock = threading.RLock()
     tables.create, tables.get = _one_at_a_time(lock, tables.create), _one_at_a_time(lock, tables.get)
     runner.SUBMIT_WAIT_MS = _INSERT_WAIT_MS
+    runner.from_exception = _explained(runner.from_exception)
+    # Not `from local_bigquery import app`, which is the application.
+    application: Any = importlib.import_module("local_bigquery.app")
+    application.from_exception = runner.from_exception
     database.execute, results.materialise = _retried(database.execute), _retried(results.materialise)
+
+
+def _explained(translate: Callable[[Exception], Any]) -> Callable[[Exception], Any]:
+    """Say what to do about a database that DuckDB has closed, with a reason that clients do not retry."""
+    import duckdb
+    from local_bigquery.errors import BigQueryError
+
+    def explain(error: Exception) -> Any:
+        if not isinstance(error, duckdb.FatalException) and "database has been invalidated" not in str(error):
+            return translate(error)
+        print(f"The database has failed: {error}", file=sys.stderr, flush=True)
+        text = (
+            "The database of the BigQuery emulator has failed, and every request will: start the stack again."
+        )
+        return BigQueryError("stopped", f"{text} DuckDB says: {error}")
+
+    return explain
 
 
 def _one_at_a_time(lock: threading.RLock, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,6 +117,38 @@ def _retried(write: Callable[..., None]) -> Callable[..., None]:
     return write_again
 
 
+def _guarded(app: Any, url: Any, refused: type[Exception]) -> Any:
+    """Return an ASGI application that answers only what was sent to ``url`` by a program."""
+
+    async def guarded(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            try:
+                url.target(scope["path"], headers)
+            except refused as error:
+                body: bytes = error.body()  # type: ignore[attr-defined]  # loaded by its path
+                head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+                await send({"type": "http.response.start", "status": 403, "headers": head})
+                await send({"type": "http.response.body", "body": body})
+                return
+            # The application still sees the whole path, from which it makes the URL of a resumable upload.
+            scope = {**scope, "root_path": url.prefix}
+        await app(scope, receive, send)
+
+    return guarded
+
+
+def _loopback() -> Any:
+    """Return the module that the other emulators use; its package is not installed here."""
+    spec = importlib.util.spec_from_file_location("loopback", _LOOPBACK)
+    assert spec  # noqa: S101  # for mypy
+    assert spec.loader  # noqa: S101
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["loopback"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 def main() -> None:
     """Serve until stopped."""
     parser = argparse.ArgumentParser()
@@ -102,10 +160,11 @@ def main() -> None:
     lines.adapt()
     catalog.adapt()
     duckdb_options.adapt()
+    files.adapt(arguments.data_dir)
 
     import uvicorn
+    from local_bigquery.app import app
     from local_bigquery.engine import database
-    from local_bigquery.grpc import server as storage_api
     from local_bigquery.settings import settings
 
     settings.default_project_id = arguments.project
@@ -114,17 +173,16 @@ def main() -> None:
     database.connection()
     listener = socket.create_server(("127.0.0.1", 0))
     settings.bigquery_port = listener.getsockname()[1]
+    loopback = _loopback()
+    url = loopback.LoopbackUrl(settings.bigquery_port)
 
     class Server(uvicorn.Server):  # type: ignore[misc]  # not installed where types are checked
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            print(f"listening on http://127.0.0.1:{settings.bigquery_port}", flush=True)
+            print(f"listening on {url}", flush=True)
 
-    grpc_server, _ = storage_api.start("127.0.0.1", 0)
-    try:
-        Server(uvicorn.Config("local_bigquery:app", log_level="warning", access_log=False)).run([listener])
-    finally:
-        grpc_server.stop(None)
+    guarded = _guarded(app, url, loopback.RefusedError)
+    Server(uvicorn.Config(guarded, log_level="warning", access_log=False)).run([listener])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from airflow_gemini_batch.cost.ranges import CostSpan
 from airflow_gemini_batch.exceptions import ReportError
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.jobs.identity import estimate_label
+from airflow_gemini_batch.messages import without_quoted_text
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.row_status import RowStatus
 
@@ -33,7 +34,7 @@ class ErrorKind:
 
     :param code: HTTP status; ``None`` if the error has none
     :param name: error name from the service, or the finish reason
-    :param message: one of the messages, from the service or this package; never a prompt or a response
+    :param message: one of the messages, from the service or this package, without the text that it quotes
     :param rows: rows with such an error
     :param retryable: those of them that may succeed if resubmitted
     :param keys: keys of some of the rows
@@ -154,7 +155,7 @@ def _query(bigquery: Client, query: str, name: JobName, **tables: TableName) -> 
     except GoogleAPICallError as error:
         (table,) = tables.values()
         # The client appends the reason and then the message again.
-        message = error.message.partition("; reason: ")[0]
+        message = without_quoted_text(error.message.partition("; reason: ")[0])
         raise ReportError(f"Could not read table {table} for the report: {message}") from error
 
 
@@ -184,7 +185,7 @@ def _error_kind(row: Any) -> ErrorKind:
         status=row["status"],
         code=row["error_code"],
         name=row["error_status"],
-        message=row["message"] or "",
+        message=without_quoted_text(row["message"] or ""),
         rows=row["row_count"],
         retryable=row["retryable_count"],
         keys=tuple(row["examples"]),

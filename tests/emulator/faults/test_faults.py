@@ -208,7 +208,8 @@ def test_a_502_is_an_html_page() -> None:
 def raw(emulator: Emulator, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc, timeout=10)
     try:
-        connection.request(method, path, body, {"Authorization": "Bearer any"})
+        base = urlsplit(emulator.url).path
+        connection.request(method, base + path, body, {"Authorization": "Bearer any"})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -229,7 +230,8 @@ def test_a_reset_before_or_after_the_call_took_effect(after: bool) -> None:
 def test_a_stalled_call_takes_effect_even_if_the_caller_disconnects(after: bool) -> None:
     with Emulator(faults=plan(Route.CREATE, CallFaultKind.STALL, seconds=0.5, after=after)) as emulator:
         connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc, timeout=0.2)
-        connection.request("POST", JOBS, json.dumps(job_body()), {"Authorization": "Bearer any"})
+        path = urlsplit(emulator.url).path + JOBS
+        connection.request("POST", path, json.dumps(job_body()), {"Authorization": "Bearer any"})
         with pytest.raises(TimeoutError):
             connection.getresponse()
         connection.close()
@@ -243,7 +245,8 @@ def test_a_stalled_call_takes_effect_even_if_the_caller_disconnects(after: bool)
 def test_clear_ends_stalled_calls() -> None:
     with Emulator(faults=plan(Route.CREATE, CallFaultKind.STALL, seconds=60)) as emulator:
         connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc, timeout=20)
-        connection.request("POST", JOBS, json.dumps(job_body()), {"Authorization": "Bearer any"})
+        path = urlsplit(emulator.url).path + JOBS
+        connection.request("POST", path, json.dumps(job_body()), {"Authorization": "Bearer any"})
         time.sleep(0.1)
         emulator.clear()
         with pytest.raises(ConnectionResetError):
