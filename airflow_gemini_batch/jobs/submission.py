@@ -62,7 +62,7 @@ class JobService(Protocol):
         """List jobs; reads all pages."""
         ...
 
-    def cancel_job(self, name: JobName) -> None:
+    def cancel_job(self, name: JobName) -> object:
         """Request cancellation of a job."""
         ...
 
