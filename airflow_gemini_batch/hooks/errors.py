@@ -15,6 +15,7 @@ from airflow_gemini_batch.exceptions import (
     ModelNotFoundError,
     PermissionDeniedError,
     ServiceUnreachableError,
+    UnreadableResponseError,
 )
 
 if TYPE_CHECKING:
@@ -43,26 +44,33 @@ def from_sdk(error: Exception, *, project: str, location: str, creating: bool) -
     """
     from google.auth import exceptions as auth
     from google.genai import errors as genai_errors
+    from pydantic import ValidationError
 
     if isinstance(error, GeminiBatchError):
         return Translated(error)
     if isinstance(error, genai_errors.APIError):
         return _from_api(error, project, location, creating)
     if isinstance(error, auth.GoogleAuthError):
-        if not _is_refusal(error):
-            # Without a token, no request was sent.
-            return Translated(ServiceUnreachableError(f"no access token: {_brief(error)}", never_sent=True))
-        refused = PermissionDeniedError(
-            401,
-            "UNAUTHENTICATED",
-            f"no access token was issued ({_brief(error)}).",
-            "Check the key, the service account and the impersonation chain of the connection.",
-        )
-        return Translated(refused, credentials_refused=True)
-    if _is_transport_error(error):
-        never_sent = type(error).__name__ in _NEVER_SENT or isinstance(error, ConnectionRefusedError)
-        return Translated(ServiceUnreachableError(_brief(error), never_sent=never_sent))
-    return None
+        return _from_auth(error)
+    unreadable = (json.JSONDecodeError, RecursionError, genai_errors.UnknownApiResponseError, ValidationError)
+    if isinstance(error, unreadable):
+        return Translated(UnreadableResponseError(f"what google-genai cannot read ({type(error).__name__})"))
+    never_sent = type(error).__name__ in _NEVER_SENT or isinstance(error, ConnectionRefusedError)
+    unreachable = ServiceUnreachableError(_brief(error), never_sent=never_sent)
+    return Translated(unreachable) if _is_transport_error(error) else None
+
+
+def _from_auth(error: GoogleAuthError) -> Translated:
+    if not _is_refusal(error):
+        # Without a token, no request was sent.
+        return Translated(ServiceUnreachableError(f"no access token: {_brief(error)}", never_sent=True))
+    refused = PermissionDeniedError(
+        401,
+        "UNAUTHENTICATED",
+        f"no access token was issued ({_brief(error)}).",
+        "Check the key, the service account and the impersonation chain of the connection.",
+    )
+    return Translated(refused, credentials_refused=True)
 
 
 def _from_api(error: object, project: str, location: str, creating: bool) -> Translated:

@@ -22,10 +22,11 @@ from airflow_gemini_batch.local_stack.service import Service, isolated_environme
 from airflow_gemini_batch.local_stack.stack import LOCATION, LocalStack, StackAddresses, free_port
 
 from .airflow_2 import RUN_ID, TASK_ID
-from .cells import Event
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from .cells import Event
 
 VERSION = version("apache-airflow")
 MAJOR = int(VERSION.partition(".")[0])
@@ -115,6 +116,8 @@ class Airflow:
             "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "3600",
             "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+            # A trigger that is killed first has to wait until its triggerer has built an API client.
+            "AIRFLOW__TRIGGERER__ON_KILL_TIMEOUT": "120",
             # Airflow 2 allows one task at a time on SQLite unless told otherwise.
             "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
             "PYTHONUNBUFFERED": "1",
@@ -212,12 +215,12 @@ class Airflow:
 
     def _send(self, method: str, path: str, body: object) -> None:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"}
-        request = urllib.request.Request(
+        request = urllib.request.Request(  # noqa: S310  # always http://127.0.0.1
             f"{self._api}/{path}", json.dumps(body).encode(), headers, method=method
         )
         for _ in range(10):
             try:
-                urllib.request.urlopen(request, timeout=60).close()
+                urllib.request.urlopen(request, timeout=60).close()  # noqa: S310
                 return
             except urllib.error.HTTPError as error:
                 if error.code == 409:  # An earlier request took effect.

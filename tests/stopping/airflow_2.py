@@ -1,4 +1,4 @@
-"""``python -m tests.stopping.airflow_2``: reads lines ``ACTION DAG_ID…``, and does what a user does in the UI."""
+"""``python -m tests.stopping.airflow_2``: reads lines ``ACTION DAG_ID…``, and does it as a user."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _both(fate: Fate) -> dict[int, Fate]:
 CELLS = tuple(
     Cell(event, deferrable, expected)
     for event, worker, triggerer in (
-        # Airflow 2 does not tell a trigger whether a user has stopped it, or it only moves to another triggerer.
+        # Airflow 2 does not tell a trigger whether a user has stopped it, or only its triggerer has.
         (Event.MARK_FAILED, _both(Fate.CANCELLED), {2: Fate.KEPT, 3: Fate.CANCELLED}),
         (Event.MARK_SUCCESS, _both(Fate.CANCELLED), {2: Fate.KEPT, 3: Fate.CANCELLED}),
         (Event.CLEAR, _both(Fate.ATTACHED), _both(Fate.ATTACHED)),

@@ -37,6 +37,7 @@ for cell in CELLS:
             poll_interval=2,
             cancel_on_timeout=cell.event is Event.CANCEL_ON_TIMEOUT,
             execution_timeout=SOON if cell.event in TIMEOUTS else None,
-            retries=0 if cell.event in (Event.LAST_EXECUTION_TIMEOUT, Event.CANCEL_ON_TIMEOUT) else 1,
+            # The try after the timeout may time out as well, before the job ends.
+            retries=0 if cell.event in (Event.LAST_EXECUTION_TIMEOUT, Event.CANCEL_ON_TIMEOUT) else 5,
             retry_delay=timedelta(seconds=3),
         )
