@@ -22,6 +22,7 @@ from airflow_gemini_batch.local_stack.service import Service, isolated_environme
 from airflow_gemini_batch.local_stack.stack import LOCATION, LocalStack, StackAddresses, free_port
 
 from .airflow_2 import RUN_ID, TASK_ID
+from .cells import CELLS
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -187,9 +188,15 @@ class Airflow:
             if MAJOR == 3:
                 self._token = self._token or call(f"{url}/auth/token")["access_token"]
             with contextlib.closing(sqlite3.connect(self._database, timeout=30)) as database:
-                dags = database.execute("SELECT count(*) FROM serialized_dag").fetchone()[0]
-                alive = "SELECT count(*) FROM job WHERE job_type = 'TriggererJob' AND state = 'running'"
-                return bool(dags) and database.execute(alive).fetchone()[0] == 2
+                counts = {
+                    "dag": len(CELLS),
+                    "serialized_dag": len(CELLS),
+                    "job WHERE job_type = 'TriggererJob' AND state = 'running'": 2,
+                }
+                return all(
+                    database.execute(f"SELECT count(*) FROM {rows}").fetchone()[0] == count
+                    for rows, count in counts.items()
+                )
         return False
 
     def _act(self, action: str, dag_ids: list[str]) -> None:
