@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 # Advice by google.rpc.Code, for codes of jobs that were seen to fail.
 _ADVICE = {
-    1: "The job was cancelled: by somebody in the console, by the service, or by a task that was stopped, timed "
-    "out or replaced its input. The log of such a task names this job.",
+    1: "The job was cancelled: by somebody in the console, by the service, or by a task that was stopped, "
+    "timed out or replaced its input. The log of such a task names this job.",
     3: "The service rejected the whole input: no row was processed and nothing is charged. It infers one "
     "type per JSON path for the whole file, so a single inconsistent line fails the job; the message names "
     "the path.",

@@ -66,7 +66,8 @@ class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
     :param on_incomplete: what to do when the job ended as FAILED, CANCELLED or EXPIRED but has written
         output: ``fail``, or ``continue`` so that the completed rows, which are charged, can be landed
     :param cancel_on_kill: cancel the job when a user marks the sensor as failed or succeeded, or the DAG run
-        times out; while it is deferred, this requires Airflow 3.3 or later. Off by default: the job is another task's
+        times out; while it is deferred, this requires Airflow 3.3 or later. Off by default: the job is that
+        of another task
     :param timeout: how long to wait, in seconds or as a ``timedelta``; 96 hours by default, since a job may
         queue for 72 and run for 24
     """
