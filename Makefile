@@ -5,7 +5,7 @@ SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint types unit crash airflow2 browser reliability bench bigquery lock clean crash-test load-test wheel-test security
+.PHONY: help demo up down test lint types unit crash airflow2 browser reliability bench bigquery lock clean crash-test stop-test load-test wheel-test security
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,11 @@ reliability:  ## random faults: 2,000 plans between operators and service, 100 t
 	$(SETUP) airflow3 bigquery
 	RELIABILITY_PLANS=2000 RELIABILITY_LANDINGS=100 RELIABILITY_LINES=20000 \
 		$(BIN)/python -m pytest -n $(WORKERS) tests/reliability
+
+stop-test:  ## stop tasks that wait, in every way, in real Airflow 3 and 2.11; write the tables to docs/stopping.md
+	$(SETUP) airflow3 airflow2 bigquery
+	$(BIN)/python -m tests.stopping --write docs/stopping.md
+	.venv-airflow2/bin/python -m tests.stopping --write docs/stopping.md
 
 bench:  ## measure speed and memory of landing, requests, the emulator and imports
 	$(SETUP) airflow3 bigquery

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import InvalidParameterError, UnreadableResponseError
 from airflow_gemini_batch.messages import without_quoted_text
+from airflow_gemini_batch.resource import as_count, as_mapping, as_text, as_texts, as_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 
 class JobState(StrEnum):
@@ -36,13 +37,13 @@ class JobState(StrEnum):
     PARTIALLY_SUCCEEDED = "JOB_STATE_PARTIALLY_SUCCEEDED"
 
     @classmethod
-    def parse(cls, value: str | None) -> JobState:
+    def parse(cls, value: object) -> JobState:
         """Parse a state as the service sends it; an unknown one becomes ``UNSPECIFIED``.
 
         A state that the service adds later must not break a waiting task: it keeps waiting.
         """
         try:
-            return cls(value or "")
+            return cls(as_text(value))
         except ValueError:
             return cls.UNSPECIFIED
 
@@ -79,7 +80,23 @@ UNSUPPORTED_TYPES = ("STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
 IMPORT_FAILED = 3
 """Code of a job's error if the service rejected the whole input: no row is processed, nothing is charged."""
 
-_JOB_NAME = re.compile(r"projects/([^/\s]+)/locations/([^/\s]+)/batchPredictionJobs/([^/\s]+)")
+# The location becomes part of the host that the access token is sent to, so it can be nothing but a label.
+_LOCATION = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+# An ID or a number; the ID of an old project may begin with a domain, as in example.com:project.
+_PROJECT = re.compile(r"(?:[a-z0-9-]+(?:\.[a-z0-9-]+)+:)?[a-z0-9-]+")
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]+")
+_JOB_NAME = re.compile(r"projects/([^/]+)/locations/([^/]+)/batchPredictionJobs/([^/]+)")
+
+
+def check_place(project: object, location: object) -> None:
+    """Check the two values that every URL of the service is made from.
+
+    :raises InvalidParameterError: ``project`` is no project ID or number, or ``location`` no region
+    """
+    if not (isinstance(project, str) and _PROJECT.fullmatch(project)):
+        raise InvalidParameterError("project_id", project, "give the ID or the number of a project")
+    if not (isinstance(location, str) and _LOCATION.fullmatch(location)):
+        raise InvalidParameterError("location", location, "give a region such as 'us-central1', or 'global'")
 
 
 @dataclass(frozen=True)
@@ -97,14 +114,16 @@ class JobName:
         :raises InvalidParameterError: ``name`` is not a full resource name
         """
         match = _JOB_NAME.fullmatch(name) if isinstance(name, str) else None
-        if not match:
+        parts = match.groups() if match else ("", "", "")
+        patterns = (_PROJECT, _LOCATION, _JOB_ID)
+        if not all(pattern.fullmatch(part) for pattern, part in zip(patterns, parts, strict=True)):
             raise InvalidParameterError(
                 parameter,
                 name,
                 "give the full resource name that GeminiBatchSubmitOperator returns, "
                 "projects/PROJECT/locations/LOCATION/batchPredictionJobs/ID",
             )
-        return cls(*match.groups())
+        return cls(*parts)
 
     @property
     def parent(self) -> str:
@@ -124,19 +143,15 @@ class CompletionStats:
     incomplete: int | None = None
 
     @classmethod
-    def from_resource(cls, stats: Mapping[str, Any] | None) -> CompletionStats:
+    def from_resource(cls, stats: object) -> CompletionStats:
         """Parse ``completionStats``, which may be absent. Its counts are strings and may be ``-1``.
 
         A count missing from a present object is zero: protobuf JSON omits zeros.
         """
-        if stats is None:
+        if not isinstance(stats, dict):
             return cls()
-
-        def count(field: str) -> int | None:
-            value = int(stats.get(field) or 0)
-            return None if value < 0 else value
-
-        return cls(count("successfulCount"), count("failedCount"), count("incompleteCount"))
+        counts = (stats.get(f"{name}Count") for name in ("successful", "failed", "incomplete"))
+        return cls(*(0 if count is None else as_count(count) for count in counts))
 
     def __str__(self) -> str:
         known = {"succeeded": self.successful, "failed": self.failed, "incomplete": self.incomplete}
@@ -199,53 +214,60 @@ class BatchJob:
         return bool(self.output_location) if self.stats.successful is None else self.stats.successful > 0
 
     @classmethod
-    def from_resource(cls, resource: Mapping[str, Any]) -> BatchJob:
-        """Parse a ``batchPredictionJobs`` resource (REST JSON, camelCase)."""
-        source = resource.get("inputConfig") or {}
-        destination = resource.get("outputConfig") or {}
-        error = resource.get("error")
+    def from_resource(cls, resource: object) -> BatchJob:
+        """Parse a ``batchPredictionJobs`` resource (REST JSON, camelCase).
+
+        A member of an unexpected type counts as absent, and an unknown state as ``UNSPECIFIED``.
+
+        :raises UnreadableResponseError: this is no job: there is no valid name
+        """
+        members = as_mapping(resource)
+        try:
+            name = JobName.parse(as_text(members.get("name")))
+        except InvalidParameterError as error:
+            found = as_text(members.get("name"))[:100]
+            raise UnreadableResponseError(f"a batch job without a valid name ({found!r})") from error
+        destination = as_mapping(members.get("outputConfig"))
         return cls(
-            name=JobName.parse(resource["name"]),
-            state=JobState.parse(resource.get("state")),
-            display_name=resource.get("displayName") or "",
-            model=resource.get("model") or "",
-            input_uris=_input_uris(source),
+            name=name,
+            state=JobState.parse(members.get("state")),
+            display_name=as_text(members.get("displayName")),
+            model=as_text(members.get("model")),
+            input_uris=_input_uris(as_mapping(members.get("inputConfig"))),
             output_uri=(
-                (destination.get("gcsDestination") or {}).get("outputUriPrefix")
-                or (destination.get("bigqueryDestination") or {}).get("outputUri")
+                as_text(as_mapping(destination.get("gcsDestination")).get("outputUriPrefix"))
+                or as_text(as_mapping(destination.get("bigqueryDestination")).get("outputUri"))
+                or None
             ),
-            output_location=_output_location(resource.get("outputInfo") or {}),
-            stats=CompletionStats.from_resource(resource.get("completionStats")),
-            error=_error(error) if error else None,
-            create_time=_time(resource.get("createTime")),
-            start_time=_time(resource.get("startTime")),
-            end_time=_time(resource.get("endTime")),
-            update_time=_time(resource.get("updateTime")),
-            labels=resource.get("labels") or {},
+            output_location=_output_location(as_mapping(members.get("outputInfo"))),
+            stats=CompletionStats.from_resource(members.get("completionStats")),
+            error=_error(members.get("error")),
+            create_time=as_time(members.get("createTime")),
+            start_time=as_time(members.get("startTime")),
+            end_time=as_time(members.get("endTime")),
+            update_time=as_time(members.get("updateTime")),
+            labels={k: v for k, v in as_mapping(members.get("labels")).items() if isinstance(v, str)},
         )
 
 
-def _error(status: Mapping[str, Any]) -> JobError:
-    return JobError(int(status.get("code") or 0), without_quoted_text(status.get("message") or ""))
-
-
 def _input_uris(source: Mapping[str, Any]) -> tuple[str, ...]:
-    uris = (source.get("gcsSource") or {}).get("uris")
-    table = (source.get("bigquerySource") or {}).get("inputUri")
-    return tuple(uris or ()) or ((table,) if table else ())
+    table = as_text(as_mapping(source.get("bigquerySource")).get("inputUri"))
+    return as_texts(as_mapping(source.get("gcsSource")).get("uris")) or as_texts(table)
 
 
 def _output_location(info: Mapping[str, Any]) -> str | None:
-    if directory := info.get("gcsOutputDirectory"):
-        return str(directory)
-    dataset, table = info.get("bigqueryOutputDataset"), info.get("bigqueryOutputTable")
+    if directory := as_text(info.get("gcsOutputDirectory")):
+        return directory
+    dataset, table = as_text(info.get("bigqueryOutputDataset")), as_text(info.get("bigqueryOutputTable"))
     if not table:
         return None
     # Documented as a dataset and a bare table name; a full `bq://p.d.t` in one field has been seen as well.
-    if str(table).startswith("bq://") or not dataset:
-        return str(table)
-    return f"{dataset}.{table}"
+    return table if table.startswith("bq://") or not dataset else f"{dataset}.{table}"
 
 
-def _time(value: str | None) -> datetime | None:
-    return datetime.fromisoformat(value) if value else None
+def _error(error: object) -> JobError | None:
+    if isinstance(error, str) and error:
+        return JobError(0, without_quoted_text(error))
+    status = as_mapping(error)
+    message = without_quoted_text(as_text(status.get("message")))
+    return JobError(as_count(status.get("code")) or 0, message) if status else None

@@ -10,6 +10,9 @@
     │   ├── JobNotFoundError
     │   └── PermissionDeniedError
     ├── ServiceUnreachableError    no response: connection failed, timed out, or no access token
+    │   └── UnreadableResponseError  a response that is not what the API describes
+    ├── CredentialsUnavailableError  the Airflow connection or its credentials could not be read
+    ├── PollingError               the job could not be read, several times in a row
     ├── SubmissionOutcomeUnknownError  it is unknown whether a job was created
     ├── JobConflictError           this task run already has a job with a different request
     ├── CostLimitError             the job may cost more than allowed; nothing was created
@@ -152,6 +155,68 @@ class ServiceUnreachableError(GeminiBatchError):
     def is_transient(self) -> bool:
         """Always true."""
         return True
+
+
+class UnreadableResponseError(ServiceUnreachableError):
+    """The service, or a proxy before it, sent a response that is not what the API describes.
+
+    What was requested may have happened, as after a response that is lost.
+
+    :param received: what was sent instead
+    """
+
+    def __init__(self, received: str) -> None:
+        self.received = received
+        super().__init__(received)
+        self.args = (f"Vertex AI sent a response that cannot be read: {received}.",)
+
+    @property
+    def is_transient(self) -> bool:
+        """Always false, but the next response may be fine."""
+        return False
+
+
+class CredentialsUnavailableError(GeminiBatchError):
+    """Airflow did not return the connection, or no credentials could be made from it. Nothing was sent.
+
+    :param gcp_conn_id: the connection
+    :param reason: the error of Airflow or google-auth
+    """
+
+    def __init__(self, gcp_conn_id: str, reason: str) -> None:
+        self.gcp_conn_id = gcp_conn_id
+        self.reason = reason
+        super().__init__(
+            f"The credentials of the Airflow connection {gcp_conn_id!r} cannot be read: {reason}."
+        )
+
+    @property
+    def is_transient(self) -> bool:
+        """Always true: to Airflow, a connection is undefined also while a secrets backend is down."""
+        return True
+
+
+class PollingError(GeminiBatchError):
+    """The job could not be read, several times in a row.
+
+    :param job_name: full resource name
+    :param reason: the last error
+    :param is_transient: whether a retry of the task may help, without creating another job
+    """
+
+    def __init__(self, job_name: str, reason: str, *, is_transient: bool) -> None:
+        self.job_name = job_name
+        self.reason = reason
+        self._is_transient = is_transient
+        super().__init__(
+            f"{reason} The batch job {job_name} may still be running and cost money; clear this task to wait "
+            "for it again."
+        )
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether a retry of the task may help."""
+        return self._is_transient
 
 
 class SubmissionOutcomeUnknownError(GeminiBatchError):

@@ -105,8 +105,8 @@ def gemini_batch(
     :param response_schema: pydantic model or JSON Schema of a response, requested from the model and used
         for typed columns; ``False`` disables both, and a schema that a prompt sets itself makes no columns
     :param max_cost_usd: limit in US dollars for each job, and for all retry rounds of a job together
-    :param cancel_on_kill: cancel a job when a user clears ``wait`` or marks it as failed or succeeded, while
-        it is deferred (Airflow 3.3 or later). Off by default: clearing a sensor usually means to wait again
+    :param cancel_on_kill: cancel a job when a user marks ``wait`` as failed or succeeded; while it is
+        deferred, this requires Airflow 3.3 or later. Off by default: the job is that of ``submit``
     :param results_table: BigQuery table for the results; if not set, there is no task ``land``
     :param requests: further parameters of :class:`GeminiBatchRequestsOperator`
     :param submit: further parameters of :class:`GeminiBatchSubmitOperator`

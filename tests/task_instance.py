@@ -17,10 +17,14 @@ class TaskInstance:
     dag_id: str = "dag"
     map_index: int = -1
     try_number: int = 1
+    max_tries: int = 0
     xcom: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcom[key] = value
+
+    def get_first_reschedule_date(self, context: Any) -> None:
+        """Airflow 3 asks it of a sensor that reschedules itself."""
 
     @property
     def identity(self) -> RunIdentity:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import (
     ApiError,
+    CredentialsUnavailableError,
     GeminiBatchError,
     JobNotFoundError,
     ModelNotFoundError,
     PermissionDeniedError,
     ServiceUnreachableError,
+    UnreadableResponseError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.auth.exceptions import GoogleAuthError
 
 # The SDK does not wrap errors of its transport, and its transport has changed before (requests, httpx,
 # aiohttp, httpx2), so these errors are recognized by the package that defines them.
@@ -34,26 +44,33 @@ def from_sdk(error: Exception, *, project: str, location: str, creating: bool) -
     """
     from google.auth import exceptions as auth
     from google.genai import errors as genai_errors
+    from pydantic import ValidationError
 
     if isinstance(error, GeminiBatchError):
         return Translated(error)
     if isinstance(error, genai_errors.APIError):
         return _from_api(error, project, location, creating)
     if isinstance(error, auth.GoogleAuthError):
-        if isinstance(error, auth.TransportError) or error.retryable:
-            # Without a token, no request was sent.
-            return Translated(ServiceUnreachableError(f"no access token: {_brief(error)}", never_sent=True))
-        refused = PermissionDeniedError(
-            401,
-            "UNAUTHENTICATED",
-            f"no access token was issued ({_brief(error)}).",
-            "Check the key, the service account and the impersonation chain of the connection.",
-        )
-        return Translated(refused, credentials_refused=True)
-    if _is_transport_error(error):
-        never_sent = type(error).__name__ in _NEVER_SENT or isinstance(error, ConnectionRefusedError)
-        return Translated(ServiceUnreachableError(_brief(error), never_sent=never_sent))
-    return None
+        return _from_auth(error)
+    unreadable = (json.JSONDecodeError, RecursionError, genai_errors.UnknownApiResponseError, ValidationError)
+    if isinstance(error, unreadable):
+        return Translated(UnreadableResponseError(f"what google-genai cannot read ({type(error).__name__})"))
+    never_sent = type(error).__name__ in _NEVER_SENT or isinstance(error, ConnectionRefusedError)
+    unreachable = ServiceUnreachableError(_brief(error), never_sent=never_sent)
+    return Translated(unreachable) if _is_transport_error(error) else None
+
+
+def _from_auth(error: GoogleAuthError) -> Translated:
+    if not _is_refusal(error):
+        # Without a token, no request was sent.
+        return Translated(ServiceUnreachableError(f"no access token: {_brief(error)}", never_sent=True))
+    refused = PermissionDeniedError(
+        401,
+        "UNAUTHENTICATED",
+        f"no access token was issued ({_brief(error)}).",
+        "Check the key, the service account and the impersonation chain of the connection.",
+    )
+    return Translated(refused, credentials_refused=True)
 
 
 def _from_api(error: object, project: str, location: str, creating: bool) -> Translated:
@@ -91,6 +108,51 @@ def _from_api(error: object, project: str, location: str, creating: bool) -> Tra
             credentials_refused=True,
         )
     return Translated(ApiError(code, status, message))
+
+
+@contextmanager
+def reading_credentials(gcp_conn_id: str) -> Iterator[None]:
+    """Translate what is raised while a connection is read and credentials are made from it.
+
+    Airflow raises ``AirflowNotFoundException`` also while its API server or a secrets backend is down, and
+    google-auth says that there are no default credentials while the metadata server is down.
+
+    :raises CredentialsUnavailableError: whatever the reason
+    """
+    try:
+        yield
+    except GeminiBatchError:
+        raise
+    except Exception as error:
+        # The text of other errors may quote the connection.
+        is_safe = type(error).__module__.startswith(("airflow.", "google.auth."))
+        reason = _brief(error) if is_safe else type(error).__name__
+        raise CredentialsUnavailableError(gcp_conn_id, reason) from error
+
+
+def _is_refusal(error: GoogleAuthError) -> bool:
+    """Whether a token endpoint has refused these credentials, as opposed to failing for another reason.
+
+    google-auth raises ``RefreshError`` for every response but 200. A refusal is an OAuth error, as in
+    ``{"error": "invalid_grant"}``, or one of the IAM API, as in ``{"error": {"code": 403}}``; an outage is
+    a page of HTML, or the IAM API's 5xx.
+    """
+    from google.auth import exceptions as auth
+
+    if isinstance(error, auth.TransportError) or error.retryable:
+        return False
+    if not isinstance(error, auth.RefreshError):
+        return True
+    answer = error.args[1] if len(error.args) > 1 else None
+    if isinstance(answer, (str, bytes)):
+        try:
+            answer = json.loads(answer)
+        except (ValueError, RecursionError):
+            return False
+    reason = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(reason, dict):
+        return reason.get("code") not in (408, 429) and not str(reason.get("code")).startswith("5")
+    return isinstance(reason, str)
 
 
 def _is_transport_error(error: Exception) -> bool:

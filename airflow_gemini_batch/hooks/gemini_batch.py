@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,16 +11,18 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.providers.google.common.hooks.base_google import GoogleBaseAsyncHook, GoogleBaseHook
+from asgiref.sync import sync_to_async
 
-from airflow_gemini_batch.batch_job import BatchJob, JobName
+from airflow_gemini_batch.batch_job import BatchJob, JobName, check_place
 from airflow_gemini_batch.exceptions import (
     ApiError,
     GeminiBatchError,
     InvalidParameterError,
     PermissionDeniedError,
+    UnreadableResponseError,
 )
 from airflow_gemini_batch.gcp.discovery import snake_case
-from airflow_gemini_batch.hooks.errors import from_sdk
+from airflow_gemini_batch.hooks.errors import from_sdk, reading_credentials
 from airflow_gemini_batch.hooks.sdk import (
     batch_job_source,
     count_tokens,
@@ -44,6 +44,8 @@ _TIMEOUT_MS = 60_000
 _READ_TRIES = 4
 # Seconds before the second try of a read; doubled before each further one, and randomized.
 _READ_WAIT = 1.0
+_CANCEL_TRIES = 4
+_CANCEL_WAIT = 0.25
 _PAGE_SIZE = 100
 # The fields of a request that countTokens accepts.
 _COUNTED_FIELDS = frozenset({"contents", "system_instruction", "tools", "generation_config"})
@@ -51,7 +53,6 @@ _COUNTED_FIELDS = frozenset({"contents", "system_instruction", "tools", "generat
 _T = TypeVar("_T")
 
 _clients: dict[tuple[Any, ...], genai.Client] = {}
-_clients_lock = threading.Lock()
 
 
 class GeminiBatchHook(GoogleBaseHook):
@@ -64,13 +65,16 @@ class GeminiBatchHook(GoogleBaseHook):
     :param impersonation_chain: service account to impersonate, or the chain of accounts that leads to it
     """
 
+    _has_built_a_client = False
+
     def create_job(self, spec: JobSpec) -> BatchJob:
         """Create a job.
 
         The API has no idempotency key, so the request is repeated only if its access token was rejected.
 
         :raises ApiError: the service returned an error
-        :raises ServiceUnreachableError: no response; a job may exist unless ``never_sent`` is true
+        :raises ServiceUnreachableError: no response, or one that cannot be read; a job may exist unless
+            ``never_sent`` is true
         """
         from google.genai import types
 
@@ -105,17 +109,34 @@ class GeminiBatchHook(GoogleBaseHook):
         query: dict[str, Any] = {"filter": filter_, "pageSize": _PAGE_SIZE}
         while True:
             page = self._read(project, location, "batchPredictionJobs", query)
-            jobs += map(BatchJob.from_resource, page.get("batchPredictionJobs") or ())
+            found = page.get("batchPredictionJobs") or []
+            if not isinstance(found, list):
+                raise UnreadableResponseError(f"a list of jobs that is {type(found).__name__}")
+            jobs += map(BatchJob.from_resource, found)
             if not page.get("nextPageToken"):
                 return jobs
             query["pageToken"] = page["nextPageToken"]
 
-    def cancel_job(self, name: JobName) -> None:
+    def cancel_job(self, name: JobName) -> bool:
         """Request cancellation of a job. Completed rows are kept, and charged.
 
-        :raises ApiError: the service refused it: 400 FAILED_PRECONDITION when the job has already ended
+        Transient errors are retried for two seconds: whoever cancels may be about to be killed.
+
+        :return: ``False`` if the job had already ended
+        :raises ApiError: the service refused it
+        :raises ServiceUnreachableError: no response
         """
-        self._call(name.project, name.location, lambda client: client.batches.cancel(name=str(name)))
+
+        def cancel(client: genai.Client) -> None:
+            client.batches.cancel(name=str(name))
+
+        try:
+            self._retrying(_CANCEL_TRIES, _CANCEL_WAIT)(name.project, name.location, cancel)
+        except ApiError as error:
+            if error.status != "FAILED_PRECONDITION":
+                raise
+            return False
+        return True
 
     def delete_job(self, name: JobName) -> None:
         """Delete a job that has ended. Its output is kept."""
@@ -138,7 +159,8 @@ class GeminiBatchHook(GoogleBaseHook):
 
         :raises InvalidParameterError: none of them is set
         """
-        project = project_id or self.project_id or os.environ.get("GOOGLE_CLOUD_PROJECT")
+        with reading_credentials(self.gcp_conn_id):
+            project = project_id or self.project_id or os.environ.get("GOOGLE_CLOUD_PROJECT")
         if not project:
             raise InvalidParameterError(
                 "project_id",
@@ -163,8 +185,10 @@ class GeminiBatchHook(GoogleBaseHook):
     def _cached_client(self, kind: Callable[..., _T], project: str) -> _T:
         # Each client has its own connections and access token.
         if (kind, project) not in self._cached_clients:
+            with reading_credentials(self.gcp_conn_id):
+                credentials = self.get_credentials()
             client: Any = kind(
-                project=project, credentials=self.get_credentials(), client_options=self.get_client_options()
+                project=project, credentials=credentials, client_options=self.get_client_options()
             )
             self._cached_clients[kind, project] = client
             weakref.finalize(self, client.close)
@@ -201,6 +225,12 @@ class GeminiBatchHook(GoogleBaseHook):
 
         The SDK's own retries do not cover a connection that breaks while the response is read.
         """
+        read = partial(get_resource, path=path, query=query)
+        resource: dict[str, Any] = self._retrying(tries, _READ_WAIT)(project, location, read)
+        return resource
+
+    def _retrying(self, tries: int, first_wait: float) -> Callable[..., Any]:
+        """``_call``, with retries of transient errors."""
         from google.api_core.retry import Retry
 
         failures = count(1)
@@ -208,9 +238,8 @@ class GeminiBatchHook(GoogleBaseHook):
         def is_retryable(error: Exception) -> bool:
             return isinstance(error, GeminiBatchError) and error.is_transient and next(failures) < tries
 
-        retry = Retry(is_retryable, initial=_READ_WAIT, timeout=None)
-        read = partial(get_resource, path=path, query=query)
-        return retry(self._call)(project, location, read)
+        retry: Callable[..., Any] = Retry(is_retryable, initial=first_wait, timeout=None)
+        return retry(self._call)  # type: ignore[no-any-return]
 
     def _call(
         self, project: str, location: str, call: Callable[[genai.Client], _T], *, creating: bool = False
@@ -228,9 +257,11 @@ class GeminiBatchHook(GoogleBaseHook):
     @contextmanager
     def _client(self, project: str, location: str, *, creating: bool) -> Iterator[genai.Client]:
         """Yield the shared client, and translate the SDK's exceptions."""
+        check_place(project, location)
         key = self._client_key(project, location)
-        with _clients_lock:
-            client = _clients.get(key) or _clients.setdefault(key, self._build_client(project, location))
+        # Without a lock: reading a connection and making credentials may take minutes while a server stalls,
+        # and on_kill must not wait for them. Two threads may build a client; one of them is kept.
+        client = _clients.get(key) or _clients.setdefault(key, self._build_client(project, location))
         try:
             with without_request_logging():
                 yield client
@@ -240,8 +271,7 @@ class GeminiBatchHook(GoogleBaseHook):
                 raise
             if translated.credentials_refused:
                 # The connection may have a new key by now: the next call reads the connection again.
-                with _clients_lock:
-                    _clients.pop(key, None)
+                _clients.pop(key, None)
             # The SDK's error has the whole response, which may quote a prompt, and a traceback shows causes.
             raise translated.error from (None if isinstance(translated.error, ApiError) else error)
 
@@ -254,15 +284,20 @@ class GeminiBatchHook(GoogleBaseHook):
     def _build_client(self, project: str, location: str) -> genai.Client:
         from google import genai
 
-        # The base class would return the credentials that it has cached, even rejected ones.
-        self._cached_credentials = None
-        return genai.Client(
-            vertexai=True,
-            project=project,
-            location=location,
-            credentials=self.get_credentials(),
-            http_options=genai.types.HttpOptions(timeout=_TIMEOUT_MS),
-        )
+        with reading_credentials(self.gcp_conn_id):
+            if self._has_built_a_client:
+                # The base class keeps the credentials and the connection, even if they were refused.
+                self._cached_credentials = None
+                self.extras = self.get_connection(self.gcp_conn_id).extra_dejson
+            credentials = self.get_credentials()
+            self._has_built_a_client = True
+            return genai.Client(
+                vertexai=True,
+                project=project,
+                location=location,
+                credentials=credentials,
+                http_options=genai.types.HttpOptions(timeout=_TIMEOUT_MS),
+            )
 
 
 @contextmanager
@@ -285,21 +320,34 @@ class GeminiBatchAsyncHook(GoogleBaseAsyncHook):
     """
 
     sync_hook_class = GeminiBatchHook
+    _hook: GeminiBatchHook | None = None
 
     async def get_job(self, name: JobName) -> BatchJob:
         """Read a job without retries; the trigger handles failures."""
-        hook: GeminiBatchHook = await self.get_sync_hook()
-        return await _in_thread(partial(hook.get_job, name, retry=False))
+        return await self._in_thread(lambda hook: hook.get_job(name, retry=False))
 
     async def cancel_job(self, name: JobName) -> None:
         """Request cancellation of a job."""
-        hook: GeminiBatchHook = await self.get_sync_hook()
-        await _in_thread(partial(hook.cancel_job, name))
+        await self._in_thread(lambda hook: hook.cancel_job(name))
+
+    async def _in_thread(self, call: Callable[[GeminiBatchHook], _T]) -> _T:
+        def run() -> _T:
+            # Here as well, and not with get_sync_hook, which makes the hooks of all triggers on one thread.
+            with reading_credentials(self._hook_kwargs["gcp_conn_id"]):
+                self._hook = self._hook or GeminiBatchHook(**self._hook_kwargs)
+            return call(self._hook)
+
+        # Airflow answers a connection look-up from a thread that asgiref started; not from any other.
+        return await sync_to_async(run, thread_sensitive=False, executor=self._threads)()
+
+    @property
+    def _threads(self) -> ThreadPoolExecutor:
+        """Threads of this connection: a stalled server must not take those of other triggers."""
+        chain = self._hook_kwargs.get("impersonation_chain")
+        key = (self._hook_kwargs["gcp_conn_id"], chain if isinstance(chain, str) else tuple(chain or ()))
+        return _threads.get(key) or _threads.setdefault(
+            key, ThreadPoolExecutor(max_workers=16, thread_name_prefix="gemini-batch")
+        )
 
 
-_threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="gemini-batch")
-
-
-async def _in_thread(call: Callable[[], _T]) -> _T:
-    # A separate pool: a stalled service must not take the default threads away from other triggers.
-    return await asyncio.get_running_loop().run_in_executor(_threads, call)
+_threads: dict[tuple[str, Any], ThreadPoolExecutor] = {}

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from airflow_gemini_batch.exceptions import JobNotFoundError
+from airflow_gemini_batch.exceptions import JobNotFoundError, UnreadableResponseError
+from airflow_gemini_batch.resource import as_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ def get_resource(client: genai.Client, path: str, query: Mapping[str, Any]) -> d
     """GET a resource, or a page of a list, as the service sends it.
 
     :raises JobNotFoundError: the service returned an empty resource
+    :raises UnreadableResponseError: the response is not a JSON object
     """
     resource = _request(client, "get", f"{path}?{urlencode(query)}" if query else path, {})
     if not resource and not query:
@@ -65,10 +67,22 @@ def get_resource(client: genai.Client, path: str, query: Mapping[str, Any]) -> d
 
 def count_tokens(client: genai.Client, model: str, request: Mapping[str, Any]) -> int:
     """Count the tokens of a ``GenerateContentRequest``; ``model`` is a resource name."""
-    return int(_request(client, "post", f"{model}:countTokens", request).get("totalTokens") or 0)
+    total = _request(client, "post", f"{model}:countTokens", request).get("totalTokens")
+    count = 0 if total is None else as_count(total)
+    if count is None:
+        raise UnreadableResponseError(f"a count of tokens that is no number ({str(total)[:40]!r})")
+    return count
 
 
 def _request(client: genai.Client, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    content = client._api_client.request(method, path, dict(body)).body
-    resource: dict[str, Any] = json.loads(content) if content else {}
+    content = client._api_client.request(method, path, dict(body)).body or ""
+    try:
+        resource = json.loads(content) if content else {}
+    except (ValueError, RecursionError) as error:
+        # ValueError is also raised for a number of more than 4,300 digits.
+        raise UnreadableResponseError(
+            f"{len(content):,} characters that are not valid JSON ({type(error).__name__})"
+        ) from error
+    if not isinstance(resource, dict):
+        raise UnreadableResponseError(f"JSON that is not an object, but {type(resource).__name__}")
     return resource

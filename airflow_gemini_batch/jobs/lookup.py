@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Both INVALID_ARGUMENT and FAILED_PRECONDITION are sent as this code.
 _BAD_REQUEST = 400
 # A search by time or name reads many jobs. An older job of a run that is retried now is not worth that.
 _SEARCHED = timedelta(days=30)
@@ -48,8 +47,8 @@ class JobService(Protocol):
         """List jobs, newest first; reads all pages."""
         ...
 
-    def cancel_job(self, name: JobName) -> None:
-        """Request cancellation of a job."""
+    def cancel_job(self, name: JobName) -> bool:
+        """Request cancellation of a job; ``False`` if it has ended."""
         ...
 
 
@@ -125,21 +124,9 @@ def find_reusable(jobs: JobService, project: str, location: str, run: RunIdentit
 
 
 def cancel_run(jobs: JobService, spec: JobSpec, run: RunIdentity) -> list[JobName]:
-    """Cancel every active job of this run, and return their names."""
-    live = [job for job in Lookup(jobs, spec.project, spec.location, run).of_run() if job.is_active]
-    for job in live:
-        cancel(jobs, job)
-    return [job.name for job in live]
-
-
-def cancel(jobs: JobService, job: BatchJob) -> None:
-    """Request cancellation of a job, which may have ended."""
-    try:
-        jobs.cancel_job(job.name)
-    except ApiError as error:
-        if error.code != _BAD_REQUEST:
-            raise
-        log.info("%s had already ended", job.name)
+    """Cancel every active job of this run; return the names of those that had not ended by then."""
+    live = [job.name for job in Lookup(jobs, spec.project, spec.location, run).of_run() if job.is_active]
+    return [name for name in live if jobs.cancel_job(name)]
 
 
 def _asked(job: BatchJob) -> str | None:

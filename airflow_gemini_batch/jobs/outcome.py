@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 # Advice by google.rpc.Code, for codes of jobs that were seen to fail.
 _ADVICE = {
-    1: "The job was cancelled by a user or by the service.",
+    1: "The job was cancelled: by somebody in the console, by the service, or by a task that was stopped, "
+    "timed out or replaced its input. The log of such a task names this job.",
     IMPORT_FAILED: "The service rejected the whole input. It infers one type per JSON path for the whole "
     "file, so a single inconsistent line fails the job; the message names the path.",
     7: "Grant the service agent named in the message the missing role: roles/storage.objectAdmin on the "
@@ -21,8 +22,8 @@ _ADVICE = {
     9: "Check that the bucket or dataset exists and is located in the job's region.",
     13: "An internal error of the service. If it recurs, contact Google Cloud support.",
 }
-# DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE: the same job may succeed later.
-_PASSING = frozenset({4, 8, 10, 13, 14})
+# No code, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE: may succeed later.
+_PASSING = frozenset({0, 2, 4, 8, 10, 13, 14})
 
 
 def may_run_again(job: BatchJob) -> bool:

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobState
+from airflow_gemini_batch.batch_job import CompletionStats, JobState
+from airflow_gemini_batch.exceptions import ApiError, CredentialsUnavailableError, GeminiBatchError
 from airflow_gemini_batch.formats import duration
 
 if TYPE_CHECKING:
-    from airflow_gemini_batch.exceptions import GeminiBatchError
+    from airflow_gemini_batch.batch_job import BatchJob
 
 DEFAULT_POLL_INTERVAL = 60.0
 # A job can queue for up to 72 h and run for up to 24 h.
@@ -22,7 +23,11 @@ _FIRST_WAIT = 2.0
 _GROWTH = 1.5
 _JITTER = 0.1
 _ERROR_WAIT = 5.0
-_PERMANENT_TRIES = 3
+# A permission that has just been granted, or a proxy's odd response, takes about a minute to settle.
+_LASTING_WAIT = 30.0
+LASTING_TRIES = 3
+# A connection that is not defined for this process, and an outage of what stores it, look the same.
+_CREDENTIALS_PATIENCE = timedelta(hours=1)
 
 
 class WaitOutcome(StrEnum):
@@ -38,12 +43,15 @@ class PollStep:
     """What to do next: sleep ``wait`` seconds and poll again, or stop with ``outcome``.
 
     :param message: a line to log, or an empty string
+    :param retry_helps: after an error: whether waiting once more may help. A job that does not exist, or may
+        not be read, stays so
     """
 
     wait: float = 0.0
     outcome: WaitOutcome | None = None
     message: str = ""
     is_warning: bool = False
+    retry_helps: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class PollState:
     :param seed: makes the jitter differ between jobs, but repeatable for each
     :param polls: successful polls so far
     :param errors: failed polls since the last successful one
+    :param lasting_errors: those of them that a repetition is not expected to mend
     """
 
     poll_interval: float
@@ -62,6 +71,7 @@ class PollState:
     seed: str = ""
     polls: int = 0
     errors: int = 0
+    lasting_errors: int = 0
     errors_since: datetime | None = None
     state: JobState | None = None
 
@@ -73,19 +83,45 @@ class PollState:
             message = f"Vertex AI is reachable again after {self.errors} failed polls in {outage}. "
         if job.state is not self.state:
             message += _state_line(job, now)
-        polled = replace(self, polls=self.polls + 1, errors=0, errors_since=None, state=job.state)
+        polled = replace(
+            self, polls=self.polls + 1, errors=0, lasting_errors=0, errors_since=None, state=job.state
+        )
         if job.state.is_terminal:
             return polled, PollStep(outcome=WaitOutcome.ENDED, message=message)
         return polled, polled._wait(now, polled._interval(), message)
 
-    def after_error(self, error: GeminiBatchError, now: datetime) -> tuple[PollState, PollStep]:
-        """Process a failed poll. Consecutive failures are logged once, not each time."""
-        polled = replace(self, errors=self.errors + 1, errors_since=self.errors_since or now)
-        if not error.is_transient and polled.errors >= _PERMANENT_TRIES:
-            return polled, PollStep(outcome=WaitOutcome.ERROR, message=str(error), is_warning=True)
-        message = f"{error} Polling continues until the deadline." if polled.errors == 1 else ""
-        back_off = min(_ERROR_WAIT * 2 ** min(polled.errors - 1, 10), self.poll_interval)
-        return polled, replace(polled._wait(now, back_off, message), is_warning=True)
+    def after_error(self, error: Exception, now: datetime) -> tuple[PollState, PollStep]:
+        """Process a failed poll. Consecutive failures are logged once, not each time.
+
+        Transient errors are ridden out until the deadline, unless there are no credentials for an hour. Any
+        others, foreseen or not, end the wait when they have happened three times since the last successful
+        poll.
+        """
+        is_lasting = not (isinstance(error, GeminiBatchError) and error.is_transient)
+        polled = replace(
+            self,
+            errors=self.errors + 1,
+            lasting_errors=self.lasting_errors + is_lasting,
+            errors_since=self.errors_since or now,
+        )
+        reason = str(error) if isinstance(error, GeminiBatchError) else f"{type(error).__name__}: {error}"
+        if polled.lasting_errors >= LASTING_TRIES or polled._is_out_of_patience(error, now):
+            is_certain = isinstance(error, ApiError)
+            return polled, PollStep(
+                outcome=WaitOutcome.ERROR, message=reason, is_warning=True, retry_helps=not is_certain
+            )
+        if is_lasting:
+            wait = _back_off(_LASTING_WAIT, polled.lasting_errors)
+            is_news, consequence = polled.lasting_errors == 1, f"ends when this happens {LASTING_TRIES} times"
+        else:
+            wait = _back_off(_ERROR_WAIT, polled.errors)
+            is_news, consequence = polled.errors == 1, "continues until the deadline"
+        message = f"{reason} Polling {consequence}." if is_news else ""
+        return polled, replace(polled._wait(now, min(wait, self.poll_interval), message), is_warning=True)
+
+    def _is_out_of_patience(self, error: Exception, now: datetime) -> bool:
+        has_been_long = now - (self.errors_since or now) >= _CREDENTIALS_PATIENCE
+        return has_been_long and isinstance(error, CredentialsUnavailableError)
 
     def _interval(self) -> float:
         # Short at first, because a job with invalid input fails at once; then up to the user's interval.
@@ -99,6 +135,10 @@ class PollState:
         if self.deadline:
             wait = min(wait, (self.deadline - now).total_seconds())
         return PollStep(wait=max(wait, 0.0), message=message)
+
+
+def _back_off(first: float, errors: int) -> float:
+    return first * float(2 ** min(errors - 1, 10))
 
 
 def _state_line(job: BatchJob, now: datetime) -> str:

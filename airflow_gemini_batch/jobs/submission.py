@@ -22,7 +22,7 @@ from airflow_gemini_batch.exceptions import (
 )
 from airflow_gemini_batch.jobs.decision import Action, Match, Policy, Request, decide
 from airflow_gemini_batch.jobs.identity import marked
-from airflow_gemini_batch.jobs.lookup import Lookup, cancel
+from airflow_gemini_batch.jobs.lookup import Lookup
 from airflow_gemini_batch.jobs.outcome import explain_end
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class _Submitter:
                 return self._existing(decision)
         for job in decision.to_cancel:
             log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
-            cancel(self.jobs, job)
+            self.jobs.cancel_job(job.name)
         return self._create(labels, decision, known={job.name for job in found})
 
     def _existing(self, decision: Decision) -> Submission:
@@ -207,7 +207,7 @@ class _Submitter:
             if mine and _age(job) > _age(mine):
                 continue
             if mine:
-                cancel(self.jobs, mine)
+                self.jobs.cancel_job(mine.name)
             raise InvalidParameterError(
                 "output_uri",
                 spec.output_uri,
@@ -249,7 +249,7 @@ class _Submitter:
         log.warning(
             "Cancelling %s: another try of this task created %s at the same time", job.name, first.name
         )
-        cancel(self.jobs, job)
+        self.jobs.cancel_job(job.name)
         return Submission(first, created=False, reason="another try created it at the same time")
 
     def _wait_for(self, known: Collection[JobName], waits: Sequence[float]) -> BatchJob | None:

@@ -23,19 +23,20 @@ from airflow_gemini_batch.tasks.options import (
     documented,
     store,
 )
+from airflow_gemini_batch.tasks.stopping import JobsToCancel, forgets_jobs_at_the_end
 from airflow_gemini_batch.tasks.wait import (
-    cancel_unwanted,
+    WaitsInTriggerer,
     choice,
     connect,
     ended_well,
     fail_without_retry,
     job_of_event,
-    trigger_for,
     wait_here,
+    wait_in_triggerer,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 
 @documented(SubmitOptions, WaitOptions, EndOptions, ConnectionOptions)
-class GeminiBatchSubmitOperator(BaseOperator):
+class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
     """Submits a Gemini batch job to Vertex AI and returns its full resource name.
 
     Submission is idempotent: a retry, a cleared task or a restarted worker looks up the job that this task
@@ -129,11 +130,13 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self.on_changed_input = on_changed_input
         self.force_new = force_new
         self.wait_for_completion = wait_for_completion
-        self._to_cancel: Callable[[], None] | None = None
+        self._to_cancel = JobsToCancel()
 
+    @forgets_jobs_at_the_end
     def execute(self, context: Context) -> str:
         """Submit a job or attach to the existing one; wait if requested."""
         from airflow_gemini_batch.gcp.table_name import check_region
+        from airflow_gemini_batch.jobs.lookup import cancel_run
         from airflow_gemini_batch.jobs.submission import submit
         from airflow_gemini_batch.tasks.before_create import check_input
 
@@ -146,7 +149,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
             check_region(str(spec.input_table), facts.location, spec.location)
             spec = replace(spec, input=facts)
             run, task_state = run_identity(context, self._token()), TaskState(context)
-            self._to_cancel = partial(cancel_unwanted, hook, waiting, context["ti"], spec, run)
+            find = partial(cancel_run, hook, spec, run)
+            self._to_cancel.expect(lambda: hook, waiting, context["ti"], find)
             submission = submit(
                 hook,
                 spec,
@@ -157,6 +161,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
                 before_create=partial(check_input, options, hook, spec, budget),
             )
         job = submission.job
+        self._to_cancel.found(job.name)
         task_state.write(job.name)
         BatchJobLink.persist(context, job.name)
         verb = "Created" if submission.created else "Attached to"
@@ -171,16 +176,15 @@ class GeminiBatchSubmitOperator(BaseOperator):
             return str(self._finish(job_of_event(connect(self), WaitOptions.of(self), event)))
 
     def on_kill(self) -> None:
-        """Cancel the job if a user stopped the task; the restart of a worker leaves it running."""
-        if self._to_cancel:
-            self._to_cancel()
+        """Cancel the job if this task will not run again; see docs/stopping.md."""
+        self._to_cancel.on_kill()
 
     def _wait(self, hook: GeminiBatchHook, options: WaitOptions, job: BatchJob) -> None:
         if job.state.is_terminal:
             with fail_without_retry():
                 self._finish(job)
         elif options.deferrable:
-            self.defer(trigger=trigger_for(self, options, job.name), method_name="execute_complete")
+            wait_in_triggerer(self, options, job.name)
         else:
             with fail_without_retry():
                 self._finish(wait_here(hook, options, job.name))

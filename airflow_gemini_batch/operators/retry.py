@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -22,18 +22,19 @@ from airflow_gemini_batch.tasks.options import (
     store,
 )
 from airflow_gemini_batch.tasks.retry_rounds import RetryOptions, RetryTask, Series
+from airflow_gemini_batch.tasks.stopping import JobsToCancel, forgets_jobs_at_the_end
 from airflow_gemini_batch.tasks.wait import (
-    cancel_unwanted,
+    WaitsInTriggerer,
     connect,
     ended_well,
     fail_without_retry,
     job_of_event,
-    trigger_for,
     wait_here,
+    wait_in_triggerer,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @documented(RetryOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
-class GeminiBatchRetryFailedOperator(BaseOperator):
+class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
     """Resubmits failed requests that may succeed, in rounds of one batch job each, and lands the results.
 
     It resubmits the rows that the error table marks ``retryable``: quota errors, deadlines, server errors,
@@ -113,8 +114,9 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
         shared = locals()
         super().__init__(**kwargs)
         store(self, shared, RetryOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
-        self._to_cancel: Callable[[], None] | None = None
+        self._to_cancel = JobsToCancel()
 
+    @forgets_jobs_at_the_end
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the rounds that earlier tries have started, then continue."""
         return self._resume(context, connect(self))
@@ -126,10 +128,13 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
         for number, job in enumerate(begun):
             later = tuple(str(each.name) for each in begun[number + 1 :])
             if not job.state.is_terminal:
+                self._to_cancel.expect(lambda: hook, WaitOptions.of(self), context["ti"])
+                self._to_cancel.found(job.name)
                 job = self._wait(series, job)  # noqa: PLW2901
             series = self._landed(series, job, later)
         return self._go_on(series, context)
 
+    @forgets_jobs_at_the_end
     def execute_complete(
         self,
         context: Context,
@@ -151,9 +156,8 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
         return self._go_on(self._landed(series, job), context)
 
     def on_kill(self) -> None:
-        """Cancel the job if a user stopped the task; the restart of a worker leaves it running."""
-        if self._to_cancel:
-            self._to_cancel()
+        """Cancel the job if this task will not run again; see docs/stopping.md."""
+        self._to_cancel.on_kill()
 
     def _go_on(self, series: Series, context: Context) -> dict[str, Any]:
         while True:
@@ -170,14 +174,15 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
 
     def _begin(self, series: Series, context: Context) -> BatchJob | None:
         """Start the next round, or attach to it; ``None`` when it may cost too much."""
+        from airflow_gemini_batch.jobs.lookup import cancel_run
         from airflow_gemini_batch.jobs.submission import submit
 
         source = series.source
         built = series.build()
         spec = series.spec(built, source)
         run = series.identity(source)
-        options = WaitOptions.of(self)
-        self._to_cancel = partial(cancel_unwanted, series.hook, options, context["ti"], spec, run)
+        find = partial(cancel_run, series.hook, spec, run)
+        self._to_cancel.expect(lambda: series.hook, WaitOptions.of(self), context["ti"], find)
         try:
             submission = submit(
                 series.hook,
@@ -190,6 +195,7 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
             self.log.warning("%s", error)
             return None
         job = submission.job
+        self._to_cancel.found(job.name)
         BatchJobLink.persist(context, job.name)
         self.log.info(
             "Round %s: resubmitted %s failed requests as batch job %s (%s): %s",
@@ -206,17 +212,10 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
             return job
         options = WaitOptions.of(self)
         if options.deferrable:
-            self._defer(series, options, job)
+            rounds = [asdict(each) for each in series.rounds]
+            wait_in_triggerer(self, options, job.name, {"rounds": rounds})
         with self._failures():
             return wait_here(series.hook, options, job.name)
-
-    def _defer(self, series: Series, options: WaitOptions, job: BatchJob) -> NoReturn:
-        self.defer(
-            trigger=trigger_for(self, options, job.name),
-            method_name="execute_complete",
-            kwargs={"rounds": [asdict(each) for each in series.rounds]},
-        )
-        raise AssertionError("defer() does not return")
 
     def _landed(self, series: Series, job: BatchJob, later: tuple[str, ...] = ()) -> Series:
         """Land a round. Rows that were completed before a job failed are charged, so they count."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -13,25 +15,26 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_gemini_batch.batch_job import BatchJob, JobName
+from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import JobEndedError, WaitTimeoutError
 from airflow_gemini_batch.jobs.outcome import summarise
 from airflow_gemini_batch.jobs.polling import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     PollState,
-    WaitOutcome,
 )
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import ConnectionOptions, EndOptions, WaitOptions, documented, store
+from airflow_gemini_batch.tasks.stopping import JobsToCancel, forgets_jobs_at_the_end
 from airflow_gemini_batch.tasks.wait import (
+    WaitsInTriggerer,
     cancel_late,
     connect,
     ended_well,
     fail_without_retry,
     job_of_event,
     look,
-    trigger_for,
+    wait_in_triggerer,
 )
 
 if TYPE_CHECKING:
@@ -40,9 +43,11 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_gemini_batch.batch_job import BatchJob
+
 
 @documented(WaitOptions, EndOptions, ConnectionOptions, without=["wait_timeout"])
-class GeminiBatchJobSensor(BaseSensorOperator):
+class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
     """Waits until a Gemini batch job has ended.
 
     SUCCEEDED and PARTIALLY_SUCCEEDED succeed. FAILED, CANCELLED and EXPIRED fail the task with the service's
@@ -54,9 +59,9 @@ class GeminiBatchJobSensor(BaseSensorOperator):
 
     :param job_name: full resource name of the job, as returned by :class:`GeminiBatchSubmitOperator`
         (templated)
-    :param cancel_on_kill: cancel the job when a user clears the sensor or marks it as failed or succeeded,
-        while it is deferred (Airflow 3.3 or later). Off by default: clearing a sensor usually means to wait
-        again
+    :param cancel_on_kill: cancel the job when a user marks the sensor as failed or succeeded, or the DAG run
+        times out; while it is deferred, this requires Airflow 3.3 or later. Off by default: the job is that
+        of another task
     :param timeout: how long to wait, in seconds or as a ``timedelta``; 96 hours by default, since a job may
         queue for 72 and run for 24
     """
@@ -85,7 +90,9 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         store(self, shared, WaitOptions, EndOptions, ConnectionOptions)
         self.job_name = job_name
         self._watch: PollState | None = None
+        self._to_cancel = JobsToCancel()
 
+    @forgets_jobs_at_the_end
     def execute(self, context: Context) -> Any:
         """Poll once; defer (or poke) if the job has not ended."""
         with self._failures():
@@ -94,41 +101,50 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         BatchJobLink.persist(context, name)
         if not options.deferrable:
             return self._poke_until_timeout(context, options, name)
+        self._watch, _, job = look(partial(connect, self), name, self._start(options, name))
+        if not (job and job.state.is_terminal):
+            self.log.info("Batch job %s has not ended. Waiting in the triggerer.", name)
+            wait_in_triggerer(self, options, name)
         with self._failures():
-            job = connect(self).get_job(name)
-            if job.state.is_terminal:
-                return self._finish(job)
-        return self._defer(options, job)
-
-    def _defer(self, options: WaitOptions, job: BatchJob) -> NoReturn:
-        self.log.info("Batch job %s is %s. Waiting in the triggerer.", job.name, job.state.name)
-        self.defer(trigger=trigger_for(self, options, job.name), method_name="execute_complete")
-        raise AssertionError("defer() does not return")
+            return self._finish(job)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume after the trigger has fired: read the job again and finish."""
         with self._failures():
             return self._finish(job_of_event(connect(self), WaitOptions.of(self), event))
 
+    def on_kill(self) -> None:
+        """Cancel the job if ``cancel_on_kill`` is set and this task will not run again."""
+        self._to_cancel.on_kill()
+
     def _poke_until_timeout(self, context: Context, options: WaitOptions, name: JobName) -> Any:
+        self._to_cancel.expect(partial(connect, self, ()), options, context["ti"])
+        self._to_cancel.found(name)
         try:
             return super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException):
-            hook = connect(self)
-            if not hook.get_job(name).state.is_terminal:
-                self.log.warning("Batch job %s has not ended. %s", name, cancel_late(hook, options, name))
+            state = self._watch.state if self._watch else None
+            if not (state and state.is_terminal):
+                consequence = cancel_late(partial(connect, self), options, name)
+                self.log.warning("Batch job %s has not ended. %s", name, consequence)
             raise
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once. A transient error does not fail the sensor."""
-        name = JobName.parse(self.job_name)
-        options = WaitOptions.of(self)
-        watch = self._watch or PollState(poll_interval=options.poll_interval, deadline=None, seed=str(name))
+        name, options = JobName.parse(self.job_name), WaitOptions.of(self)
         with self._failures():
-            self._watch, step, job = look(connect(self), name, watch)
-            if job and step.outcome is WaitOutcome.ENDED:
-                return PokeReturnValue(is_done=True, xcom_value=self._finish(job))
-        return PokeReturnValue(is_done=False)
+            while True:
+                watch = self._watch or self._start(options, name)
+                self._watch, step, job = look(partial(connect, self, ()), name, watch)
+                if job and job.state.is_terminal:
+                    return PokeReturnValue(is_done=True, xcom_value=self._finish(job))
+                if not (self.reschedule and self._watch.lasting_errors):
+                    return PokeReturnValue(is_done=False)
+                # Rescheduled, the sensor is a new object that has counted no errors, so it counts them here.
+                time.sleep(step.wait)
+
+    def _start(self, options: WaitOptions, name: JobName) -> PollState:
+        return PollState(poll_interval=options.poll_interval, deadline=None, seed=str(name))
 
     def _finish(self, job: BatchJob) -> dict[str, Any]:
         ended_well(job, EndOptions.of(self))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import JobName
@@ -14,11 +12,6 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.jobs.decision import Policy
     from airflow_gemini_batch.jobs.identity import RunIdentity
-
-log = logging.getLogger(__name__)
-
-_STATE_TIMEOUT = 3.0
-_UNFINISHED = (None, "running", "queued", "scheduled", "deferred")
 
 
 def run_identity(context: Context, token: str = "") -> RunIdentity:
@@ -76,30 +69,3 @@ class TaskState:
         """Record a job."""
         if self._store is not None:
             self._store.set(self._KEY, str(name))
-
-
-def was_stopped_by_user(ti: Any) -> bool:
-    """Whether a terminated task was stopped by a user, as opposed to its worker shutting down.
-
-    Airflow sends the same signal for both, so this reads the state of the task: from the database in
-    Airflow 2, from the API server in Airflow 3. False if the state cannot be read: a retry can attach to a
-    running job, but has to pay for a cancelled one again.
-    """
-    states: list[str | None] = []
-
-    def read_states() -> None:
-        try:
-            if hasattr(ti, "current_state"):
-                states.append(ti.current_state())
-                return
-            index = ti.map_index if ti.map_index is not None and ti.map_index >= 0 else None
-            runs = ti.get_task_states(ti.dag_id, index, [ti.task_id], run_ids=[ti.run_id])
-            states.extend(state for tasks in runs.values() for state in tasks.values())
-        except Exception as error:
-            log.warning("Cannot read from Airflow whether a user stopped this task: %s", type(error).__name__)
-
-    # The main thread may be in the middle of a request to its supervisor, holding the lock on the connection.
-    thread = threading.Thread(target=read_states, daemon=True)
-    thread.start()
-    thread.join(timeout=_STATE_TIMEOUT)
-    return bool(states) and not any(state in _UNFINISHED for state in states)

@@ -187,9 +187,9 @@ class SubmitOptions(PriceOptions):
 class WaitOptions(Options):
     """How to wait for a batch job, and what happens to the job when the wait ends early.
 
-    :param cancel_on_kill: cancel the job when a user clears the task or marks it as failed or succeeded,
-        while the task runs or, from Airflow 3.3 on, while it is deferred. The restart of a worker or
-        triggerer never cancels a job
+    :param cancel_on_kill: cancel the job when a user marks the task as failed or succeeded, or the DAG run
+        times out, while the task runs or, from Airflow 3.3 on, while it is deferred. A task that Airflow runs
+        again attaches to its job: clearing it, a retry, or the restart of a worker cancels nothing
     :param cancel_on_timeout: cancel the job when the wait times out; by default it keeps running and is
         charged
     :param deferrable: wait in the triggerer instead of on a worker

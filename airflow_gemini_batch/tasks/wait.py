@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -13,25 +15,25 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_gemini_batch.batch_job import BatchJob, JobName
 from airflow_gemini_batch.exceptions import (
     ApiError,
+    CredentialsUnavailableError,
     GeminiBatchError,
     InvalidParameterError,
     JobEndedError,
+    PollingError,
     WaitTimeoutError,
 )
 from airflow_gemini_batch.jobs.outcome import explain_end, may_run_again
 from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome, utc_now
-from airflow_gemini_batch.tasks.airflow_versions import was_stopped_by_user
 from airflow_gemini_batch.tasks.options import ConnectionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
-    from airflow.providers.common.compat.sdk import BaseOperator
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
-    from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.jobs.polling import PollStep
-    from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.tasks.options import EndOptions, WaitOptions
     from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
 
@@ -39,26 +41,81 @@ log = logging.getLogger(__name__)
 
 _E = TypeVar("_E", bound=Enum)
 
+# Seconds before the second try to read the connection; doubled before each further one.
+_CONNECT_WAITS = (1.0, 2.0, 4.0)
+# A trigger reports at its deadline. If none does, since it is lost, Airflow ends the wait this much later.
+_TRIGGER_MARGIN = timedelta(hours=1)
+# How long to try to read a job that a trigger has seen end.
+_END_PATIENCE = timedelta(minutes=10)
 
-def connect(operator: BaseOperator) -> GeminiBatchHook:
-    """Return a hook. Imported here, since DAG files are parsed without Google's SDKs."""
+
+def connect(operator: BaseOperator, waits: Sequence[float] = _CONNECT_WAITS) -> GeminiBatchHook:
+    """Return a hook. Imported here, since DAG files are parsed without Google's SDKs.
+
+    :param waits: seconds between two tries to read the connection
+    :raises CredentialsUnavailableError: Airflow did not return the connection
+    """
+    from airflow_gemini_batch.hooks.errors import reading_credentials
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 
     connection = ConnectionOptions.of(operator)
-    return GeminiBatchHook(
-        gcp_conn_id=connection.gcp_conn_id, impersonation_chain=connection.impersonation_chain
+    for wait in (*waits, None):
+        try:
+            with reading_credentials(connection.gcp_conn_id):
+                return GeminiBatchHook(
+                    gcp_conn_id=connection.gcp_conn_id, impersonation_chain=connection.impersonation_chain
+                )
+        except CredentialsUnavailableError:
+            if wait is None:
+                raise
+            time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
+class WaitsInTriggerer:
+    """An operator that says what happens to its job when its trigger is lost."""
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Called by Airflow when the trigger has fired, has failed, or has timed out."""
+        if next_method == "__fail__":
+            reason = (next_kwargs or {}).get("error", "unknown")
+            error = (
+                f"The trigger of this task ended without reporting what became of the batch job ({reason}). "
+                "The job is not cancelled, and may be running and cost money. A retry, or clearing this "
+                "task, finds it again; the link 'Batch job' opens it in the console."
+            )
+            next_kwargs = {**(next_kwargs or {}), "error": error}
+        return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+
+
+def wait_in_triggerer(
+    operator: BaseOperator, options: WaitOptions, name: JobName, kwargs: dict[str, Any] | None = None
+) -> NoReturn:
+    """Defer the task until the job has ended; ``execute_complete`` resumes it.
+
+    :param kwargs: more arguments for ``execute_complete``
+    """
+    deadline = options.deadline()
+    operator.defer(
+        trigger=trigger_for(operator, options, name, deadline),
+        method_name="execute_complete",
+        kwargs=kwargs,
+        timeout=deadline - utc_now() + _TRIGGER_MARGIN,
     )
+    raise AssertionError("defer() does not return")
 
 
-def trigger_for(operator: BaseOperator, options: WaitOptions, name: JobName) -> GeminiBatchJobTrigger:
-    """Return the trigger that waits for a job, from now on. Imported here: it costs a DAG file 20 ms."""
+def trigger_for(
+    operator: BaseOperator, options: WaitOptions, name: JobName, deadline: datetime
+) -> GeminiBatchJobTrigger:
+    """Return the trigger that waits for a job. Imported here: it costs a DAG file 20 ms."""
     from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
 
     connection = ConnectionOptions.of(operator)
     return GeminiBatchJobTrigger(
         job_name=str(name),
         poll_interval=options.poll_interval,
-        deadline=options.deadline().isoformat(),
+        deadline=deadline.isoformat(),
         cancel_on_kill=options.cancel_on_kill,
         gcp_conn_id=connection.gcp_conn_id,
         impersonation_chain=connection.impersonation_chain,
@@ -89,9 +146,8 @@ def fail_without_retry(*kinds: type[GeminiBatchError]) -> Iterator[None]:
     try:
         yield
     except GeminiBatchError as error:
-        is_permanent = (isinstance(error, ApiError) and not error.is_transient) or (
-            isinstance(error, JobEndedError) and not error.may_run_again
-        )
+        is_permanent = isinstance(error, (ApiError, PollingError)) and not error.is_transient
+        is_permanent |= isinstance(error, JobEndedError) and not error.may_run_again
         if is_permanent or isinstance(error, (InvalidParameterError, *kinds)):
             raise AirflowFailException(str(error)) from error
         raise
@@ -116,28 +172,27 @@ def job_of_event(hook: GeminiBatchHook, options: WaitOptions, event: Mapping[str
     """Read the job that a trigger's event is about.
 
     :raises WaitTimeoutError: the deadline passed first
-    :raises GeminiBatchError: the trigger could not read the job
+    :raises PollingError: the trigger could not read the job
     """
     if not event or "job_name" not in event:
         raise GeminiBatchError(f"The trigger sent an event without a job name: {event!r}")
     if event["outcome"] == WaitOutcome.TIMEOUT.value:
         _timed_out(hook, options, JobName.parse(event["job_name"]), event.get("state"))
     if event["outcome"] == WaitOutcome.ERROR.value:
-        raise GeminiBatchError(
-            f"{event['message']} The batch job {event['job_name']} may still be running and cost money; "
-            "clear this task to wait for it again."
-        )
-    return hook.get_job(JobName.parse(event["job_name"]))
+        # Events of earlier releases do not say whether a retry helps.
+        raise PollingError(event["job_name"], event["message"], is_transient=event.get("retry_helps", True))
+    return wait_here(hook, replace(options, wait_timeout=_END_PATIENCE), JobName.parse(event["job_name"]))
 
 
 def wait_here(hook: GeminiBatchHook, options: WaitOptions, name: JobName) -> BatchJob:
     """Wait on the worker until the job has ended.
 
     :raises WaitTimeoutError: the deadline passed first
+    :raises PollingError: the job could not be read, several times in a row
     """
     watch = PollState(poll_interval=options.poll_interval, deadline=options.deadline(), seed=str(name))
     while True:
-        watch, step, job = look(hook, name, watch)
+        watch, step, job = look(lambda: hook, name, watch)
         if job and step.outcome is WaitOutcome.ENDED:
             return job
         if step.outcome is WaitOutcome.TIMEOUT:
@@ -146,51 +201,43 @@ def wait_here(hook: GeminiBatchHook, options: WaitOptions, name: JobName) -> Bat
 
 
 def look(
-    hook: GeminiBatchHook, name: JobName, watch: PollState
+    connect_: Callable[[], GeminiBatchHook], name: JobName, watch: PollState
 ) -> tuple[PollState, PollStep, BatchJob | None]:
-    """Poll a job once from the worker. After a transient error there is no job.
+    """Poll a job once from the worker. There is no job after an error that does not end the wait.
 
-    :raises GeminiBatchError: a permanent error, several times in a row
+    :param connect_: returns the hook; its failure is that of the poll
+    :raises PollingError: the job could not be read, several times in a row
     """
     job = None
     try:
-        job = hook.get_job(name, retry=False)
+        job = connect_().get_job(name, retry=False)
         watch, step = watch.after_read(job, utc_now())
-    except GeminiBatchError as error:
+    except Exception as error:
         watch, step = watch.after_error(error, utc_now())
         if step.outcome is WaitOutcome.ERROR:
-            raise
+            raise PollingError(str(name), step.message, is_transient=step.retry_helps) from error
     if step.message:
         log.log(logging.WARNING if step.is_warning else logging.INFO, "%s", step.message)
     return watch, step, job
 
 
-def cancel_late(hook: GeminiBatchHook, options: WaitOptions, name: JobName) -> str:
+def cancel_late(connect_: Callable[[], GeminiBatchHook], options: WaitOptions, name: JobName) -> str:
     """Cancel a job whose wait timed out, if the user wants that, and say what happens to it."""
     if not options.cancel_on_timeout:
         return (
             "It keeps running and costs money. Clear this task to wait for it again, or cancel the job in "
             "the console if you no longer need it."
         )
-    hook.cancel_job(name)
-    return "It is being cancelled; completed rows are charged and kept."
-
-
-def cancel_unwanted(
-    hook: GeminiBatchHook, options: WaitOptions, ti: Any, spec: JobSpec, run: RunIdentity
-) -> None:
-    """Cancel the jobs of a killed task if a user stopped it; the shutdown of a worker cancels nothing."""
-    from airflow_gemini_batch.jobs.lookup import cancel_run
-
-    if not options.cancel_on_kill or not was_stopped_by_user(ti):
-        log.info("If this task run has a batch job, the job keeps running and costs money")
-        return
-    for name in cancel_run(hook, spec, run):
-        log.info("Requested cancellation of batch job %s. Completed rows are charged.", name)
+    try:
+        if connect_().cancel_job(name):
+            return "It is being cancelled (cancel_on_timeout); completed rows are charged and kept."
+        return "It has ended since; clear this task to go on with its results."
+    except GeminiBatchError as error:
+        return f"Cancelling it failed, so it keeps running and costs money: {error}"
 
 
 def _timed_out(hook: GeminiBatchHook, options: WaitOptions, name: JobName, state: str | None) -> NoReturn:
-    consequence = cancel_late(hook, options, name)
+    consequence = cancel_late(lambda: hook, options, name)
     seen = f"last state: {state}" if state else "its state was never read"
     raise WaitTimeoutError(
         str(name), f"The batch job {name} had not ended at the deadline ({seen}). {consequence}"

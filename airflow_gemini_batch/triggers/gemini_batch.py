@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
 
 from airflow_gemini_batch.batch_job import JobName
-from airflow_gemini_batch.exceptions import GeminiBatchError
 from airflow_gemini_batch.jobs.polling import PollState, utc_now
+from airflow_gemini_batch.triggers.task_state import is_over, task_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
 
 
 class GeminiBatchJobTrigger(BaseTrigger):
-    """Waits until a batch job ends, then fires one event: ``{"job_name", "outcome", "state", "message"}``.
+    """Waits until a batch job ends, then fires one event.
 
-    Its arguments are stored in Airflow's database, so they contain only names and times.
+    The event is ``{"job_name", "outcome", "state", "message", "retry_helps"}``; see ``WaitOutcome``.
+
+    The trigger's arguments are stored in Airflow's database, so they contain only names and times.
 
     :param job_name: full resource name
     :param poll_interval: longest wait between two polls, in seconds
     :param deadline: when to stop waiting, ISO 8601 with UTC offset; not moved by a restart of the triggerer
-    :param cancel_on_kill: cancel the job if a user clears the waiting task or marks its state; available
-        since Airflow 3.3
+    :param cancel_on_kill: cancel the job if a user marks the state of the waiting task; available since
+        Airflow 3.3. A task that is cleared attaches to its job again
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
                         "outcome": step.outcome.value,
                         "state": state,
                         "message": step.message,
+                        "retry_helps": step.retry_helps,
                     }
                 )
                 return
@@ -89,21 +93,26 @@ class GeminiBatchJobTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Called since Airflow 3.3 if a user clears the task or marks its state, not on restarts."""
         if not self.cancel_on_kill:
-            self.log.info(
-                "The batch job %s keeps running and costs money: cancel_on_kill is False", self.job_name
+            reason = "cancel_on_kill is False"
+        elif not is_over(state := await sync_to_async(task_state)(self.task_instance)):
+            reason = f"the task runs again ({state or 'cleared'})"
+        else:
+            await self._hook().cancel_job(JobName.parse(self.job_name))
+            self.log.warning(
+                "Requested cancellation of the batch job %s: its task was marked as %s and cancel_on_kill is "
+                "set. Completed rows are charged.",
+                self.job_name,
+                state,
             )
             return
-        await self._hook().cancel_job(JobName.parse(self.job_name))
-        self.log.info(
-            "Requested cancellation of the batch job %s. Completed rows are charged.", self.job_name
-        )
+        self.log.info("The batch job %s keeps running and costs money: %s", self.job_name, reason)
 
     async def _poll(
         self, hook: GeminiBatchAsyncHook, name: JobName, polled: PollState
     ) -> tuple[PollState, PollStep]:
         try:
             return polled.after_read(await hook.get_job(name), utc_now())
-        except GeminiBatchError as error:
+        except Exception as error:
             return polled.after_error(error, utc_now())
 
     def _hook(self) -> GeminiBatchAsyncHook:

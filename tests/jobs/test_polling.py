@@ -7,12 +7,14 @@ import pytest
 from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobName, JobState
 from airflow_gemini_batch.exceptions import (
     ApiError,
+    CredentialsUnavailableError,
     GeminiBatchError,
     JobNotFoundError,
     PermissionDeniedError,
     ServiceUnreachableError,
+    UnreadableResponseError,
 )
-from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome
+from airflow_gemini_batch.jobs.polling import PollState, PollStep, WaitOutcome
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TRANSIENT = [
@@ -127,3 +129,44 @@ def test_a_successful_poll_resets_the_count_of_permanent_errors() -> None:
         watching, step = watching.after_error(PERMANENT[0], START)
         assert step.outcome is None
         watching, _ = watching.after_read(job(JobState.RUNNING), START)
+
+
+LASTING = [*PERMANENT, UnreadableResponseError("<html>"), RecursionError("too deep"), KeyError("state")]
+
+
+def after(errors: list[Exception], apart: timedelta = timedelta(0)) -> tuple[PollState, list[PollStep]]:
+    watching, steps = watch(), []
+    for number, error in enumerate(errors):
+        watching, step = watching.after_error(error, START + number * apart)
+        steps.append(step)
+    return watching, steps
+
+
+@pytest.mark.parametrize("error", LASTING)
+def test_only_lasting_errors_count_towards_giving_up(error: Exception) -> None:
+    _, steps = after([TRANSIENT[1], TRANSIENT[1], error, TRANSIENT[2], error, TRANSIENT[0], error])
+    assert [step.outcome for step in steps] == [None] * 6 + [WaitOutcome.ERROR]
+
+
+@pytest.mark.parametrize("error", LASTING)
+def test_a_retry_of_the_task_helps_unless_the_service_has_refused(error: Exception) -> None:
+    _, steps = after([error] * 3)
+    assert steps[-1].retry_helps is not isinstance(error, ApiError)
+    assert str(error) in steps[-1].message
+
+
+@pytest.mark.parametrize("error", LASTING)
+def test_the_first_failed_poll_says_what_ends_the_wait(error: Exception) -> None:
+    _, steps = after([TRANSIENT[1], error, error])
+    assert steps[0].message.endswith("Polling continues until the deadline.")
+    assert steps[1].message.endswith("Polling ends when this happens 3 times.")
+    assert steps[2].message == ""
+    assert 27 <= steps[1].wait <= 33
+    assert 54 <= steps[2].wait <= 66
+
+
+def test_missing_credentials_end_the_wait_after_an_hour() -> None:
+    error = CredentialsUnavailableError("google", "isn't defined")
+    _, steps = after([error] * 61, apart=timedelta(minutes=1))
+    assert [step.outcome for step in steps] == [None] * 60 + [WaitOutcome.ERROR]
+    assert steps[-1].retry_helps
