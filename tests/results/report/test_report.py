@@ -242,7 +242,7 @@ def test_no_message_quotes_a_prompt_and_what_is_quoted_makes_no_kind(lander: Lan
     assert "zebra" not in render(facts)
     # The report reads the first 400 characters of a message, so the long one ends in the quoted text.
     assert [(error.message, error.rows) for error in facts.errors] == [
-        ("The text '…' in 'contents.parts' is bad", 2),
+        ("The text '…' is bad", 2),
         ("The text '…'", 1),
     ]
     assert all("zebra" in row["error_message"] for row in lander.errors().values())
