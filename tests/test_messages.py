@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_gemini_batch.batch_job import BatchJob
+from airflow_gemini_batch.exceptions import ApiError
 from airflow_gemini_batch.messages import without_quoted_text
 
 NAMES = [
@@ -59,3 +61,20 @@ def test_no_prompt_of_two_words_gets_through(prompt: str, quotes: str) -> None:
     secret = f"{prompt} zebra stripes {prompt}"
     shown = without_quoted_text(f"Unable to submit {quotes[0]}{secret}{quotes[1]} since it is bad")
     assert "zebra" not in shown
+
+
+QUOTING = "Unable to submit request because the text 'zebra' has unsupported characters."
+
+
+def test_errors_of_the_service_quote_nothing() -> None:
+    error = ApiError(400, "INVALID_ARGUMENT", QUOTING)
+    assert "zebra" not in f"{error} {error.message} {error!r}"
+
+
+def test_the_error_of_a_job_quotes_nothing() -> None:
+    name = "projects/p/locations/us-central1/batchPredictionJobs/1"
+    job = BatchJob.from_resource(
+        {"name": name, "state": "JOB_STATE_FAILED", "error": {"code": 3, "message": QUOTING}}
+    )
+    assert job.error
+    assert job.error.message == QUOTING.replace("zebra", "…")

@@ -25,7 +25,7 @@ def service_account_info(token_uri: str, project: str) -> dict[str, str]:
     Anonymous credentials do not work here: google-genai refreshes its credentials,
     and they cannot be refreshed.
 
-    :param token_uri: token endpoint, such as the emulator's ``http://127.0.0.1:PORT/token``
+    :param token_uri: token endpoint, such as the emulator's ``http://127.0.0.1:PORT/SECRET/token``
     :param project: project id of the account
     """
     return {

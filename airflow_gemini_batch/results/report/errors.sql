@@ -1,4 +1,4 @@
--- The most frequent errors of a job; messages that differ only in numbers count as one.
+-- The most frequent errors of a job; messages that differ only in numbers and in what they quote count as one.
 SELECT
   status,
   error_code,
@@ -13,6 +13,6 @@ FROM (
   FROM {{ errors.quoted }}
   WHERE job_name = @job_name
 )
-GROUP BY status, error_code, error_status, REGEXP_REPLACE(message, r'[0-9]+', '0')
+GROUP BY status, error_code, error_status, REGEXP_REPLACE(message, r"[0-9]+|\x22[^\x22]*(\x22|$)|'[^']*('|$)|`[^`]*(`|$)", '0')
 ORDER BY row_count DESC, status, message
 LIMIT 12

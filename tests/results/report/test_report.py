@@ -227,6 +227,27 @@ def test_the_first_sentence(facts: ReportFacts, expected: str) -> None:
     assert expected in Page(render(facts)).text
 
 
+def test_no_message_quotes_a_prompt_and_what_is_quoted_makes_no_kind(lander: Lander) -> None:
+    prompts = {"a": "zebra stripes", "b": "a zebra hides", "c": "zebra " * 200}
+    lander.put_input(*(asked(key) for key in prompts))
+    lander.put_output(
+        *(
+            failed(key, 400, "INVALID_ARGUMENT", f"The text '{prompt}' in 'contents.parts' is bad")
+            for key, prompt in prompts.items()
+        )
+    )
+    manifest = lander.land()
+    name = lander.job().name
+    facts = report_facts(name, lander.destination, lander.error_table, lander.bigquery, manifest=manifest)
+    assert "zebra" not in render(facts)
+    # The report reads the first 400 characters of a message, so the long one ends in the quoted text.
+    assert [(error.message, error.rows) for error in facts.errors] == [
+        ("The text '…' is bad", 2),
+        ("The text '…'", 1),
+    ]
+    assert all("zebra" in row["error_message"] for row in lander.errors().values())
+
+
 def test_a_job_that_failed_says_why() -> None:
     job = replace(JOB, state=JobState.FAILED, error=JobError(13, "System error."), start_time=None)
     facts = replace(FACTS, job=job)
