@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 # Modules in the same folder: this file runs as a script.
 import catalog
+import conflicts
 import duckdb_options
 import lines
 
@@ -101,6 +102,7 @@ def main() -> None:
     _adapt()
     lines.adapt()
     catalog.adapt()
+    conflicts.adapt()
     duckdb_options.adapt()
 
     import uvicorn
