@@ -112,8 +112,11 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     given = find_input(request.job, storage, bigquery)
     location = dataset_location(request.destination, bigquery, request.job.name.location)
     check_locations(request.destination, location, output, bigquery, storage)
+    # Landings that differ have staging tables of their own: each drops them when it is done.
     settings = (request.destination, request.error_table, request.write_mode, request.key_field)
-    digest = _digest(str(request.job.name), output, given, settings, request.replaces)
+    columns_from = (request.response_schema, request.infer_schema)
+    stored = (request.include_request, request.include_response, request.media, request.prices)
+    digest = _digest(str(request.job.name), output, given, settings, columns_from, stored, request.replaces)
     sources = Sources.of(output, given, request.destination, digest)
     results, columns = _results_table(request, sources, location, bigquery)
     errors = ensure_table(request.error_table, ERROR_COLUMNS, bigquery)

@@ -64,15 +64,15 @@ def run_landing(plan: Plan, location: str, bigquery: bq.Client, storage: gcs.Cli
     """
     media = plan.landing.media
 
-    @cache  # After a conflict with another transaction the script starts again; its sources are still there.
-    def prepare() -> None:
-        stage(bigquery, location, plan.staged)
+    @cache  # After a conflict with another transaction the script starts again.
+    def store_media() -> None:
         if media and plan.media:
             find_media(media_script(plan.landing), media, location, bigquery)
             plan.media.store(media, bigquery, storage)
 
     def start(job_id: str) -> bq.QueryJob:
-        prepare()
+        stage(bigquery, location, plan.staged)
+        store_media()
         return bigquery.query(
             landing_script(plan.landing),
             job_config=_query_config(plan),

@@ -160,7 +160,7 @@ def report_scripts() -> list[str]:
 
 
 def flat(script: str) -> str:
-    """Remove scripting, which the analyzer does not support: conditions become queries, variables parameters."""
+    """Remove scripting, which the analyzer does not support: conditions become queries."""
     script = re.sub(r"^IF$(.*?)^THEN$", r"SELECT (\1);", script, flags=re.DOTALL | re.MULTILINE)
     script = re.sub(r"^(END IF|DECLARE .*|SET .*);$", "", script, flags=re.MULTILINE)
     return re.sub(r"\blanding_time\b", "@landing_time", script)
