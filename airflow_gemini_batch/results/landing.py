@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,8 +32,6 @@ from airflow_gemini_batch.results.statements import Landing, landing_script, sch
 from airflow_gemini_batch.results.summary import Manifest, manifest
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from google.cloud import bigquery as bq
     from google.cloud import storage as gcs
 
@@ -43,6 +42,9 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.results.media import MediaFolder
 
 log = logging.getLogger(__name__)
+
+# A job without any time, which the service does not create, has the newest list prices.
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 class WriteMode(StrEnum):
@@ -174,9 +176,6 @@ def _plan(
     tables_created: tuple[datetime | None, ...],
 ) -> Plan:
     job, mode = request.job, request.write_mode
-    prices = request.prices
-    if prices is None and job.latest_time:
-        prices = BatchPrices.listed(job.model, job.latest_time)
     landing = Landing(
         responses=sources.responses,
         requests=sources.requests,
@@ -190,7 +189,7 @@ def _plan(
         lock=None if mode is WriteMode.APPEND else lock_of(request.destination),
         stores_requests=request.include_request,
         stores_responses=request.include_response,
-        prices=prices,
+        prices=request.prices or BatchPrices.listed(job.model, job.latest_time or _LATEST),
         media=request.destination.sibling(f"gemini_batch_staging_{sources.digest}_media")
         if request.media
         else None,

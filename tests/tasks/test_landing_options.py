@@ -1,0 +1,20 @@
+"""Options of a landing that are checked before anything is created."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+from airflow_gemini_batch.tasks.land import check_landing
+from airflow_gemini_batch.tasks.options import LandingOptions
+
+
+@pytest.mark.parametrize(
+    "error_table", ["ds.answers", "bq://local-project.ds.answers", "`local-project`.ds.`answers`"]
+)
+def test_the_error_table_is_another_table(error_table: str) -> None:
+    """Rows would be deleted as failures and as results."""
+    hook = GeminiBatchHook()
+    with pytest.raises(InvalidParameterError, match="error_table=.*need a table of their own"):
+        check_landing(LandingOptions(error_table=error_table), hook, "ds.answers", "local-project")
