@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,7 @@ def test_the_lock_is_created_by_several_workers_at_once(lander: Lander) -> None:
 class Mapped(Lander):
     """Lands as one of the mapped tasks of a DAG run."""
 
-    run: RunIdentity = RunIdentity("dag", "land", "run-1", 0)
+    run: RunIdentity = field(default_factory=lambda: RunIdentity("dag", "land", "run-1", 0))
     results: TableName | None = None
     errors: TableName | None = None
 
