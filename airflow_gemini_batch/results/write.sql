@@ -8,8 +8,11 @@ BEGIN TRANSACTION;
 -- transactions that change rows of one table at the same time, BigQuery cancels one; it then runs again.
 UPDATE {{ landing.lock.quoted }} SET job_name = @job_name, locked_at = CURRENT_TIMESTAMP() WHERE TRUE;
 
-ASSERT EXISTS (SELECT 1 FROM {{ landing.lock.quoted }}) AS
-  'Table {{ landing.lock }} has lost its row. Drop the table; the next landing creates it again.';
+IF
+  NOT EXISTS (SELECT 1 FROM {{ landing.lock.quoted }})
+THEN
+  SELECT ERROR('Table {{ landing.lock }} has lost its row. Drop the table; the next landing creates it again.');
+END IF;
 
 {% endif %}
 SET landing_time = CURRENT_TIMESTAMP();
