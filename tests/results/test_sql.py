@@ -250,7 +250,7 @@ def test_the_variants_use_every_line_of_every_file() -> None:
         assert [line for line in lines if line not in used] == [], file.name
         if not any(lines):
             only_tags.add(file.name)
-    assert only_tags == {"landing.sql", "job_table.sql"}
+    assert only_tags == {"job_table.sql"}
     assert not [tag for tag in ("{{", "{%", "%}") if tag in used]
 
 
