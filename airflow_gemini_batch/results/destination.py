@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import LandingError, LocationMismatchError, TableMismatchError
@@ -103,12 +104,15 @@ def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -
 
 
 def add_columns(name: TableName, columns: Sequence[Column], bigquery: Client) -> None:
-    """Add the columns that a table of an earlier version lacks, if the table exists.
+    """Add the columns that a table of an earlier version lacks, if the table exists."""
+    from google.api_core.exceptions import PreconditionFailed
 
-    :raises TableMismatchError: its columns are incompatible; then nothing was changed
-    """
-    if get_table(bigquery, name):
-        ensure_table(name, columns, bigquery)
+    table = get_table(bigquery, name)
+    if table is None or (schema := widened(columns, table.schema)) == table.schema:
+        return
+    table.schema = schema
+    with suppress(PreconditionFailed):  # Another task adds them at the same time.
+        bigquery.update_table(table, ["schema"])
 
 
 def lock_of(results: TableName) -> TableName:
