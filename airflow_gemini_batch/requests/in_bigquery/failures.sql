@@ -1,6 +1,6 @@
-{% from "requests/in_bigquery/error_rows.jinja" import is_of %}
 -- Retryable failures. A failure does not count when the results table has a newer row of its request. A row
 -- whose request is unknown stands for every request of its key.
+{% from "requests/in_bigquery/error_rows.jinja" import is_of %}
 SELECT failures.key, failures.request, failures.job_name
 FROM (
   SELECT
