@@ -28,6 +28,8 @@ _TRANSIENT = frozenset(
 # Two transactions changed the same table; BigQuery cancelled this one, and it can run again.
 _CONFLICT = re.compile(r"concurrent update|transaction conflict", re.IGNORECASE)
 _RETRIES = 5
+# Landings that take turns conflict on purpose, and many may land in one table at the same time.
+_CONFLICT_RETRIES = 30
 _RETRY_SECONDS, _MAX_RETRY_SECONDS = 3.0, 48.0
 # The longest waits; they are random and half as long on average.
 _POLL_SECONDS, _MAX_POLL_SECONDS = 0.2, 10.0
@@ -111,15 +113,17 @@ def _finish(
     from google.api_core.retry import exponential_sleep_generator
 
     pauses = exponential_sleep_generator(_RETRY_SECONDS, _MAX_RETRY_SECONDS)
-    failures = 0
+    failures = conflicts = 0
     while True:
         _wait(job)
         error = job.error_result
         if not error and (is_ours or step.is_usable(job)):
             return job
         if error and is_ours:
-            failures += 1
-            if not _is_transient(error) or failures > _RETRIES:
+            is_conflict = bool(_CONFLICT.search(error.get("message") or ""))
+            conflicts, failures = conflicts + is_conflict, failures + (not is_conflict)
+            is_final = not is_conflict and error.get("reason") not in _TRANSIENT
+            if is_final or failures > _RETRIES or conflicts > _CONFLICT_RETRIES:
                 raise LandingError(_failure(job.job_id, error, step.loss))
             time.sleep(next(pauses))
         if attempt >= MAX_ATTEMPTS:
@@ -145,10 +149,6 @@ def _wait(job: Job) -> None:
         multiplier=1.05,
         timeout=None,
     )(poll)()
-
-
-def _is_transient(error: dict[str, str]) -> bool:
-    return error.get("reason") in _TRANSIENT or bool(_CONFLICT.search(error.get("message") or ""))
 
 
 def _failure(job_id: str, error: dict[str, str], loss: str) -> str:

@@ -25,6 +25,16 @@ _IDENTITY = (
     Column("run_id", "STRING"),
     Column("landed_at", "TIMESTAMP"),
 )
+# Tables of earlier versions lack these; a landing adds them.
+_ADDED = (
+    Column("map_index", "INT64", description="Of the task that landed the row; -1 if it is not mapped"),
+    Column(
+        "request_fingerprint",
+        "INT64",
+        description="FARM_FINGERPRINT of the request in the input. A key may stand for several requests: key "
+        "and fingerprint identify one. NULL if the input is unknown",
+    ),
+)
 _KEY = Column("key", "STRING", description="The key of the request; its SHA-256 if the input has no keys")
 
 RESULT_COLUMNS = (
@@ -58,6 +68,7 @@ RESULT_COLUMNS = (
     Column("usage_metadata", "JSON", description="The service's token counts, by modality"),
     Column("job_labels", "JSON", description="The user's labels of the job"),
     *_IDENTITY,
+    *_ADDED,
 )
 """One row per request. The typed columns of the response schema follow."""
 
@@ -75,6 +86,12 @@ ERROR_COLUMNS = (
         description="The request from the input; if that no longer exists, as repeated in the output",
     ),
     Column("raw_line", "STRING", description="The output line, if it is not JSON"),
+    *_ADDED,
+    Column(
+        "results_table",
+        "STRING",
+        description="The results table of the row, project.dataset.table; several may share an error table",
+    ),
 )
 """One row per request that did not succeed."""
 

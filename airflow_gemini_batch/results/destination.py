@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.exceptions import LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.exceptions import LandingError, LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import dataset_location, get_table
 from airflow_gemini_batch.results.columns import (
     CLUSTER_COLUMNS,
@@ -99,3 +101,39 @@ def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -
         except PreconditionFailed:
             continue  # Another landing changed it at the same time.
     raise TableMismatchError(str(name), [f"it changed {_ATTEMPTS} times while columns were being added"])
+
+
+def add_columns(name: TableName, columns: Sequence[Column], bigquery: Client) -> None:
+    """Add the columns that a table of an earlier version lacks, if the table exists."""
+    from google.api_core.exceptions import PreconditionFailed
+
+    table = get_table(bigquery, name)
+    if table is None or (schema := widened(columns, table.schema)) == table.schema:
+        return
+    table.schema = schema
+    with suppress(PreconditionFailed):  # Another task adds them at the same time.
+        bigquery.update_table(table, ["schema"])
+
+
+def lock_of(results: TableName) -> TableName:
+    """Name the table with the row that landings change in turn."""
+    return results.sibling(f"{results.table}_landing_lock")
+
+
+def lock_script(lock: TableName) -> str:
+    """Return the statement that creates the table named by :func:`lock_of`."""
+    return render("results/lock", lock=lock)
+
+
+def create_table(statement: str, name: TableName, bigquery: Client, location: str) -> None:
+    """Run ``CREATE TABLE IF NOT EXISTS``; several workers may do so at the same time.
+
+    :raises LandingError: the table does not exist afterwards
+    """
+    from google.api_core.exceptions import GoogleAPICallError
+
+    try:
+        bigquery.query(statement, location=location).result()
+    except GoogleAPICallError as error:
+        if get_table(bigquery, name) is None:
+            raise LandingError(f"BigQuery could not create table {name}: {error.message}") from error

@@ -6,6 +6,13 @@ WITH
 {% if joined_by == "key" %}
     SELECT response_id, key AS identity
     FROM responses
+{% elif joined_by == "key and request" %}
+    SELECT response_id, identity
+    FROM (
+      SELECT responses.response_id, responses.key || digests.digest AS identity
+      FROM responses
+      JOIN digests ON digests.response_id = responses.response_id
+    )
 {% elif joined_by == "label" %}
     -- A line that is not JSON has no request, but its label may have been found in its text.
     SELECT
@@ -31,6 +38,10 @@ WITH
 {% if joined_by == "key" %}
       SELECT request_id, key AS identity
       FROM requests
+{% elif joined_by == "key and request" %}
+      SELECT requests.request_id, requests.key || digests.digest AS identity
+      FROM requests
+      JOIN digests ON digests.request_id = requests.request_id
 {% elif joined_by == "label" %}
       SELECT request_id, JSON_VALUE({{ input_request }}, '$.labels.{{ key_label }}') AS identity
       FROM requests
@@ -63,7 +74,7 @@ WITH
     JOIN classified ON classified.response_id = unmatched.response_id
     WHERE unmatched.identity IS NOT NULL
   )
-SELECT open_responses.response_id, open_requests.request_id, '{{ joined_by }}'
+SELECT open_responses.response_id, open_requests.request_id, '{{ joined_by.partition(" ")[0] }}'
 FROM open_responses
 LEFT JOIN open_requests
   ON open_requests.identity = open_responses.identity AND open_requests.turn = open_responses.turn
@@ -73,6 +84,9 @@ WHERE
     FROM identified
 {% if joined_by == "number" %}
     -- A number-like key comes back as a number, and then 007 and 7 look the same.
+    WHERE peers = 1
+{% elif joined_by == "label" and is_first %}
+    -- The others are joined by their requests, if possible.
     WHERE peers = 1
 {% endif %}
   );

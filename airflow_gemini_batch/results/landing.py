@@ -8,30 +8,27 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.cost.prices import LONG_PROMPT_TOKENS, BatchPrices
+from airflow_gemini_batch.cost.prices import BatchPrices
 from airflow_gemini_batch.exceptions import InvalidParameterError, TableMismatchError
-from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.table_name import dataset_location
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
-from airflow_gemini_batch.results.cost import ensure_usage_view, price_parameters, users_labels
-from airflow_gemini_batch.results.destination import check_locations, ensure_table
-from airflow_gemini_batch.results.inferred_schema import MAX_SPELLINGS, infer_schema
-from airflow_gemini_batch.results.media import MediaFolder, find_media
-from airflow_gemini_batch.results.outputs import Objects, find_input, find_output
-from airflow_gemini_batch.results.row_counts import count_not_replaced, count_rows
-from airflow_gemini_batch.results.row_status import RowStatus
-from airflow_gemini_batch.results.staging import Sources, drop, stage
-from airflow_gemini_batch.results.statements import (
-    Landing,
-    landing_script,
-    list_parameters,
-    media_script,
-    schemas_script,
+from airflow_gemini_batch.results.cost import ensure_usage_view, price_parameters
+from airflow_gemini_batch.results.destination import (
+    check_locations,
+    create_table,
+    ensure_table,
+    lock_of,
+    lock_script,
 )
+from airflow_gemini_batch.results.inferred_schema import MAX_SPELLINGS, infer_schema
+from airflow_gemini_batch.results.landing_job import Plan, run_landing
+from airflow_gemini_batch.results.outputs import asked_rows, find_input, find_output
+from airflow_gemini_batch.results.staging import Sources, stage
+from airflow_gemini_batch.results.statements import Landing, landing_script, schemas_script
 from airflow_gemini_batch.results.summary import Manifest, manifest
 
 if TYPE_CHECKING:
@@ -42,8 +39,12 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
+    from airflow_gemini_batch.results.media import MediaFolder
 
 log = logging.getLogger(__name__)
+
+# A job without any time, which the service does not create, has the newest list prices.
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 class WriteMode(StrEnum):
@@ -52,7 +53,7 @@ class WriteMode(StrEnum):
     APPEND = "append"
     """Rows of this job are replaced, rows of other jobs are kept."""
     TRUNCATE = "truncate"
-    """All rows are replaced."""
+    """All rows are replaced, except those of other jobs of the same DAG run."""
     MERGE = "merge"
     """Each key has one row across all jobs: the newest success, or the newest row if there is no success."""
 
@@ -69,7 +70,7 @@ class LandingRequest:
     :param include_response: whether to store responses
     :param media: where to store inline media of responses; ``None`` leaves it in the responses
     :param replaces: names of jobs whose retryable failures this job resubmitted; its rows replace those of
-        the same key
+        the same requests
     :param replaced_by: names of jobs that resubmitted failures of this job and were landed since
     :param prices: negotiated prices; ``None`` for list prices
     :param usage_view: create the view ``…_usage`` next to the destination if it does not exist
@@ -113,21 +114,33 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     given = find_input(request.job, storage, bigquery)
     location = dataset_location(request.destination, bigquery, request.job.name.location)
     check_locations(request.destination, location, output, bigquery, storage)
+    # Landings that differ have staging tables of their own: each drops them when it is done.
     settings = (request.destination, request.error_table, request.write_mode, request.key_field)
-    digest = _digest(str(request.job.name), output, given, settings, request.replaces)
+    columns_from = (request.response_schema, request.infer_schema)
+    stored = (request.include_request, request.include_response, request.media, request.prices)
+    digest = _digest(str(request.job.name), output, given, settings, columns_from, stored, request.replaces)
     sources = Sources.of(output, given, request.destination, digest)
     results, columns = _results_table(request, sources, location, bigquery)
     errors = ensure_table(request.error_table, ERROR_COLUMNS, bigquery)
     # A table that was dropped and created again is another table: rows landed in the old one are not in it.
     plan = _plan(request, sources, arranged(columns, results.schema), (results.created, errors.created))
-    counts = _run(plan, request, location, bigquery, storage)
+    if plan.landing.lock:
+        create_table(lock_script(plan.landing.lock), plan.landing.lock, bigquery, location)
+    counts = run_landing(plan, location, bigquery, storage)
     result = manifest(
         request.job,
         counts,
         destination=request.destination,
         errors=request.error_table,
-        input_known=plan.landing.requests is not None,
+        input_known=given is not None,
     )
+    if given is None:
+        log.warning(
+            "The input of %s no longer exists, or has changed since the job was created; requests and keys "
+            "are those that the output repeats. %s",
+            request.job.name,
+            result.unknown_input,
+        )
     if request.usage_view:
         ensure_usage_view(request.destination, bigquery)
     return result
@@ -156,25 +169,13 @@ def _results_table(
     return ensure_table(request.destination, RESULT_COLUMNS, bigquery), ()
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One landing.
-
-    :param digest: of everything that decides what is landed: equal plans are the same landing
-    """
-
-    landing: Landing
-    staged: dict[TableName, Objects]
-    digest: str
-
-
 def _plan(
     request: LandingRequest,
     sources: Sources,
     columns: tuple[Column, ...],
     tables_created: tuple[datetime | None, ...],
-) -> _Plan:
-    job = request.job
+) -> Plan:
+    job, mode = request.job, request.write_mode
     landing = Landing(
         responses=sources.responses,
         requests=sources.requests,
@@ -182,107 +183,35 @@ def _plan(
         errors=request.error_table,
         columns=columns,
         key_field=request.key_field,
-        merges=request.write_mode is WriteMode.MERGE,
+        merges=mode is WriteMode.MERGE,
+        truncates=mode is WriteMode.TRUNCATE,
+        replaces=bool(request.replaces),
+        lock=None if mode is WriteMode.APPEND else lock_of(request.destination),
         stores_requests=request.include_request,
         stores_responses=request.include_response,
-        prices=request.prices or BatchPrices.listed(job.model, job.latest_time or datetime.now(UTC)),
+        prices=request.prices or BatchPrices.listed(job.model, job.latest_time or _LATEST),
         media=request.destination.sibling(f"gemini_batch_staging_{sources.digest}_media")
         if request.media
         else None,
     )
-    rates = price_parameters(landing.prices)
-    digest = _digest(sources.digest, columns, tables_created, rates, landing_script(landing), request.media)
-    return _Plan(landing, sources.staged, digest)
-
-
-def _run(
-    plan: _Plan, request: LandingRequest, location: str, bigquery: bq.Client, storage: gcs.Client
-) -> dict[str, Any]:
-    """Run the script, unless this landing has run before, and return the counts it ends with."""
-    media = plan.landing.media
-
-    @cache  # After a conflict with another transaction the script starts again; its sources are still there.
-    def prepare() -> None:
-        stage(bigquery, location, plan.staged)
-        if media and request.media:
-            find_media(media_script(plan.landing), media, location, bigquery)
-            request.media.store(media, bigquery, storage)
-
-    def start(job_id: str) -> bq.QueryJob:
-        prepare()
-        return bigquery.query(
-            landing_script(plan.landing),
-            job_config=_query_config(request, plan.landing),
-            job_id=job_id,
-            location=location,
-            job_retry=None,
-        )
-
-    step = bigquery_job.Step(
-        f"gemini-batch-land-{plan.digest}", start, partial(_is_landed, bigquery, request)
-    )
-    (job,) = bigquery_job.run(bigquery, location, [step])
-    counts = _counts(job)
-    drop(bigquery, [*plan.staged, *filter(None, [media])])
-    return counts
-
-
-def _query_config(request: LandingRequest, landing: Landing) -> bq.QueryJobConfig:
-    from google.cloud import bigquery as bq
-
-    run = request.run
-    texts = {
-        "job_name": str(request.job.name),
-        "dag_id": run.dag_id,
-        "task_id": run.task_id,
-        "run_id": run.run_id,
-        "job_labels": users_labels(request.job.labels),
-    }
-    if request.media:
-        texts["media_uri_prefix"] = request.media.uri
-    lists = list_parameters(landing)
-    numbers = {"long_prompt_tokens": LONG_PROMPT_TOKENS, **price_parameters(landing.prices)}
-    parameters: list[Any] = [
-        bq.ScalarQueryParameter("landed_at", "TIMESTAMP", datetime.now(UTC)),
-        bq.ScalarQueryParameter("job_time", "TIMESTAMP", request.job.latest_time),
-        bq.ScalarQueryParameter("truncate", "BOOL", request.write_mode is WriteMode.TRUNCATE),
-        *(bq.ScalarQueryParameter(name, "INT64", value) for name, value in numbers.items()),
-        *(bq.ScalarQueryParameter(name, "STRING", value) for name, value in texts.items()),
-        bq.ArrayQueryParameter("replaces", "STRING", request.replaces),
-        *(bq.ArrayQueryParameter(name, "STRING", values) for name, values in lists.items()),
-    ]
-    return bq.QueryJobConfig(query_parameters=parameters)
-
-
-def _counts(job: bq.QueryJob) -> dict[str, Any]:
-    (row,) = job.result(job_retry=None)
-    return dict(row.items())
-
-
-def _is_landed(bigquery: bq.Client, request: LandingRequest, job: bq.QueryJob) -> bool:
-    """Whether the rows of an earlier landing are all still there; its counts are kept for a day."""
-    from google.api_core.exceptions import GoogleAPICallError
-
-    try:
-        counts = _counts(job)
-    except GoogleAPICallError:
-        return False
-    name = str(request.job.name)
-    rows = sum(counts[status.value] for status in RowStatus)
-    # If a later job resubmitted a failure, its row has replaced the one that was here.
-    later = 0
-    if request.replaced_by:
-        later = count_rows(bigquery, request.destination, request.replaced_by)
-    # A merge does not write all rows; the script then ends with the numbers of rows written.
-    expected = {
-        request.destination: counts.get("result_rows", rows),
-        request.error_table: counts.get("error_rows", rows - counts[RowStatus.SUCCEEDED.value]),
-    }
-    for table, number in expected.items():
-        if count_rows(bigquery, table, (name,)) + later != number:
-            return False
-    return not request.replaces or not count_not_replaced(
-        bigquery, request.destination, request.error_table, job_name=name, replaces=request.replaces
+    return Plan(
+        landing,
+        job,
+        request.run,
+        request.media,
+        request.replaces,
+        request.replaced_by,
+        sources.staged,
+        series=_digest(str(job.name), request.destination),
+        digest=_digest(
+            sources.digest,
+            columns,
+            tables_created,
+            price_parameters(landing.prices),
+            landing_script(landing),
+            request.media,
+            None if sources.requests else asked_rows(job),
+        ),
     )
 
 

@@ -1,4 +1,7 @@
 {# The whole script that lands a job: read and classify, match with the input, write, count. #}
+-- Set when the rows are written: BigQuery's time, which is the same for all workers.
+DECLARE landing_time TIMESTAMP;
+
 {% set input_request = "JSON_QUERY(source, '$.request')" if landing.requests_are_lines else "source" %}
 {% if landing.media %}
 {% include "results/media.sql" %}
@@ -10,10 +13,14 @@
 
 {% include "results/cost.sql" %}
 
+{% include "results/same_key.sql" %}
+
 {% with joined_by = "key" %}
 {% include "results/join.sql" %}
 {% endwith %}
 
 {% include "results/leftovers.sql" %}
 
-{% include "results/land.sql" %}
+{% include "results/outcomes.sql" %}
+
+{% include "results/write.sql" %}

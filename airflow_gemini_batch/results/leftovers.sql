@@ -4,13 +4,21 @@ IF
   OR EXISTS (SELECT 1 FROM requests WHERE name IS NULL)
 THEN
 
-{% for joined_by in ("label", "number") %}
+{% with joined_by = "label", is_first = true %}
 {% include "results/join.sql" %}
+{% endwith %}
 
-{% endfor %}
+{% with joined_by = "number" %}
+{% include "results/join.sql" %}
+{% endwith %}
+
 {% include "results/digests.sql" %}
 
 {% with joined_by = "request" %}
+{% include "results/join.sql" %}
+{% endwith %}
+
+{% with joined_by = "label", is_first = false %}
 {% include "results/join.sql" %}
 {% endwith %}
 

@@ -19,7 +19,8 @@ THEN
   );
   DELETE FROM {{ landing.errors.quoted }}
   WHERE
-    key IN (SELECT key FROM outcomes)
+    {{ is_of(landing.results, landing.errors) }}
+    AND key IN (SELECT key FROM outcomes)
     AND key NOT IN (
       SELECT key FROM {{ landing.results.quoted }} WHERE status != 'succeeded' AND key IS NOT NULL
     );

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import OutputNotFoundError
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 # `predictions.jsonl`, shards such as `predictions.jsonl-00000-of-00002`, `incremental_predictions.jsonl`.
 _PREDICTIONS = re.compile(r"(?:.*/)?(?:incremental_)?predictions[^/]*")
-_FIELDS = "bucket,name,generation,updated"
+_FIELDS = "bucket,name,generation,timeCreated"
+# The times of a job and of its input come from different services.
+_SLACK = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -87,17 +90,34 @@ def find_output(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects 
 
 
 def find_input(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects | JobTable | None:
-    """Find the job's input; ``None`` if it no longer exists or has changed since the job read it."""
-    started = job.start_time
+    """Find the job's input; ``None`` if it no longer exists, or has changed since the job was created.
+
+    An object changes when it gets a new generation; new metadata and another storage class set by a lifecycle
+    rule leave its content as it is. A table says only when it was last modified, for whatever reason.
+    """
     if not job.input_uris:
         return None
     if job.input_uris[0].startswith("bq://"):
         table = _table(TableName.parse(job.input_uris[0], parameter="input_uri"), bigquery)
-        changed = table and started and table.modified and table.modified > started
-        return None if changed else table
+        return None if table is None or _is_later(table.modified, job) else table
     blobs = [blob for uri in job.input_uris for blob in matching(uri, storage, _FIELDS)]
-    changed = started and any(blob.updated and blob.updated > started for blob in blobs)
-    return None if changed or not blobs else _objects(blobs)
+    if not blobs or any(_is_later(blob.time_created, job) for blob in blobs):
+        return None
+    return _objects(blobs)
+
+
+def asked_rows(job: BatchJob) -> int | None:
+    """Return the number of rows of the job's input as the service reports it; ``None`` if it does not."""
+    stats = job.stats
+    if stats.successful is None or stats.failed is None:
+        return None
+    return stats.successful + stats.failed + (stats.incomplete or 0)
+
+
+def _is_later(changed: datetime | None, job: BatchJob) -> bool:
+    """Whether something changed after the job was created, which may have read it only later."""
+    created = job.create_time or job.start_time
+    return bool(changed and created and changed > created + _SLACK)
 
 
 def _output_table(job: BatchJob, bigquery: bq.Client) -> JobTable:

@@ -127,13 +127,20 @@ SELECT
 FROM ({{ typed_query }});
 
 -- `key` is JSON text, so that the string "7" and the number 7 differ; `name` is the key as users see it.
--- `source` contains the request and is parsed only if needed.
+-- `source` contains the request.
 CREATE TEMP TABLE requests AS
 SELECT
   GENERATE_UUID() AS request_id,
   key,
   IFNULL(JSON_VALUE(key, '$'), JSON_VALUE({{ input_request }}, '$.labels.{{ key_label }}')) AS name,
   IF(STARTS_WITH(key, '"'), SAFE_CAST(JSON_VALUE(key, '$') AS NUMERIC), NULL) AS number,
+{% if landing.requests is none %}
+  CAST(NULL AS INT64) AS fingerprint,
+{% else %}
+  FARM_FINGERPRINT(
+    NULLIF(TO_JSON_STRING(SAFE.PARSE_JSON({{ input_request }}, wide_number_mode => 'round')), 'null')
+  ) AS fingerprint,
+{% endif %}
   source
 FROM (
 {% if landing.requests is none %}

@@ -2,45 +2,91 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.gcp.sql_template import render
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from google.cloud import bigquery as bq
 
     from airflow_gemini_batch.gcp.table_name import TableName
 
 
+@dataclass(frozen=True)
+class Tables:
+    """A results table and its error table, which other results tables may share."""
+
+    results: TableName
+    errors: TableName
+
+
 def count_script(table: TableName) -> str:
-    """Return the query that counts the rows of ``@job_names`` in a table."""
+    """Return the query that counts the rows of ``@job_names`` in a results table."""
     return render("results/count", table=table)
 
 
-def replaced_script(results: TableName, errors: TableName) -> str:
-    """Return the query that counts failures of ``@replaces`` that ``@job_names`` should have replaced."""
-    return render("results/replaced", results=results, errors=errors)
+def landed_script(tables: Tables) -> str:
+    """Return the query that counts the rows landed at ``@landed_at`` and those of ``@replaced_by``."""
+    return render("results/landed", results=tables.results, errors=tables.errors)
+
+
+def replaced_script(tables: Tables) -> str:
+    """Return the query that counts failures of ``@replaces`` that ``@job_name`` should have replaced."""
+    return render("results/replaced", results=tables.results, errors=tables.errors)
 
 
 def count_rows(bigquery: bq.Client, table: TableName, job_names: tuple[str, ...]) -> int:
-    """Count the rows of some jobs in a table."""
-    return _count(bigquery, count_script(table), job_names=job_names)
+    """Count the rows of some jobs in a results table."""
+    ((found,),) = _query(bigquery, count_script(table), job_names=job_names)
+    return int(found)
 
 
-def count_not_replaced(
-    bigquery: bq.Client, results: TableName, errors: TableName, *, job_name: str, replaces: tuple[str, ...]
-) -> int:
-    """Count failures of earlier jobs that are still there although this job has landed rows of their keys.
+def is_complete(
+    bigquery: bq.Client,
+    tables: Tables,
+    job_name: str,
+    counts: Mapping[str, Any],
+    replaced_by: tuple[str, ...],
+) -> bool:
+    """Whether all rows of a landing are still in the tables, unless a later job has replaced them.
+
+    A job that resubmits failures replaces their rows in both tables, and only failures are in both.
+
+    :param counts: the row of counts that the landing script returned
+    :param replaced_by: names of the jobs that resubmitted failures
+    """
+    (found,) = _query(
+        bigquery,
+        landed_script(tables),
+        job_name=job_name,
+        landed_at=counts["landed_at"],
+        replaced_by=replaced_by,
+    )
+    gone = counts["result_rows"] - found["result_rows"]
+    gone_errors = counts["error_rows"] - found["error_rows"]
+    return bool(gone == gone_errors and 0 <= gone <= found["later_rows"])
+
+
+def count_not_replaced(bigquery: bq.Client, tables: Tables, job_name: str, replaces: tuple[str, ...]) -> int:
+    """Count failures of earlier jobs that are still there although this job has landed their requests.
 
     :param replaces: the names of the earlier jobs
     """
-    return _count(bigquery, replaced_script(results, errors), job_names=(job_name,), replaces=replaces)
+    ((found,),) = _query(bigquery, replaced_script(tables), job_name=job_name, replaces=replaces)
+    return int(found)
 
 
-def _count(bigquery: bq.Client, statement: str, **names: tuple[str, ...]) -> int:
+def _query(bigquery: bq.Client, statement: str, **values: str | datetime | tuple[str, ...]) -> Any:
     from google.cloud import bigquery as bq
 
-    parameters = [bq.ArrayQueryParameter(name, "STRING", values) for name, values in names.items()]
-    config = bq.QueryJobConfig(query_parameters=parameters)
-    ((found,),) = bigquery.query(statement, job_config=config).result()
-    return int(found)
+    parameters = [
+        bq.ArrayQueryParameter(name, "STRING", value)
+        if isinstance(value, tuple)
+        else bq.ScalarQueryParameter(name, "STRING" if isinstance(value, str) else "TIMESTAMP", value)
+        for name, value in values.items()
+    ]
+    return bigquery.query(statement, job_config=bq.QueryJobConfig(query_parameters=parameters)).result()

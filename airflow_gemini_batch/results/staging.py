@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.gcp import bigquery_job
+from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import get_table
+from airflow_gemini_batch.results.destination import create_table
 from airflow_gemini_batch.results.outputs import JobTable, Objects
 
 if TYPE_CHECKING:
@@ -82,12 +84,11 @@ def drop(bigquery: Client, tables: Iterable[TableName]) -> None:
 
 
 def _load(bigquery: Client, location: str, table: TableName, objects: Objects, job_id: str) -> LoadJob:
-    from google.cloud.bigquery import LoadJobConfig, SchemaField, SourceFormat, Table, WriteDisposition
+    from google.cloud.bigquery import LoadJobConfig, SchemaField, SourceFormat, WriteDisposition
 
     lines = [SchemaField("line", "STRING")]
-    staging = Table(str(table), lines)
-    staging.expires = datetime.now(UTC) + LIFE
-    bigquery.create_table(staging, exists_ok=True)
+    # BigQuery sets the time: a table that expires by a worker's clock may expire at once.
+    create_table(staged_script(table), table, bigquery, location)
     # CSV without quotes, split at a byte that JSON cannot contain: each line arrives unchanged, JSON or not.
     config = LoadJobConfig(
         source_format=SourceFormat.CSV,
@@ -102,6 +103,11 @@ def _load(bigquery: Client, location: str, table: TableName, objects: Objects, j
     return bigquery.load_table_from_uri(
         objects.uris, str(table), job_id=job_id, location=location, job_config=config
     )
+
+
+def staged_script(table: TableName) -> str:
+    """Return the statement that creates a staging table."""
+    return render("results/staged", table=table, hours=int(LIFE / timedelta(hours=1)))
 
 
 def _is_loaded(bigquery: Client, table: TableName, job: LoadJob) -> bool:

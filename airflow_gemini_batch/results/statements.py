@@ -30,6 +30,9 @@ class Landing:
     :param columns: the typed columns, from the response schema
     :param key_field: the member or column next to ``request`` that contains the key
     :param merges: whether each key has one row across all jobs
+    :param truncates: whether rows of other DAG runs are deleted
+    :param replaces: whether rows of earlier jobs are replaced, those of ``@replaces``
+    :param lock: the table with the row that landings change in turn; ``None`` if they need not take turns
     :param stores_requests: whether to store requests in the results table
     :param stores_responses: whether to store responses
     :param prices: of the job's model; ``None`` if unknown
@@ -43,6 +46,9 @@ class Landing:
     columns: Sequence[Column]
     key_field: str
     merges: bool = False
+    truncates: bool = False
+    replaces: bool = False
+    lock: TableName | None = None
     stores_requests: bool = True
     stores_responses: bool = True
     prices: BatchPrices | None = None

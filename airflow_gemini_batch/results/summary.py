@@ -11,6 +11,7 @@ from airflow_gemini_batch.exceptions import RowCountError
 from airflow_gemini_batch.formats import dollars
 from airflow_gemini_batch.jobs.identity import estimate_label
 from airflow_gemini_batch.results.cost import Tokens
+from airflow_gemini_batch.results.outputs import asked_rows
 from airflow_gemini_batch.results.row_status import RowStatus
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ class Manifest:
     """The outcome of one job's rows.
 
     :param counts: rows by status; they add up to ``input_rows``, plus any ``unmatched`` rows
-    :param input_rows: ``None`` if the input has changed or no longer exists
+    :param input_rows: if the input has changed or no longer exists, the number that the service reports, or
+        ``None``
+    :param input_known: whether the input still exists unchanged; if not, rows without output have no key
     :param output_rows: lines, or rows of the output table, including duplicates
     :param duplicates: output rows not landed because their request already has a response
     :param unmatched: landed output rows that match no input row
@@ -63,6 +66,15 @@ class Manifest:
     start_time: datetime | None = None
     end_time: datetime | None = None
     estimated_cost_usd: CostSpan | None = None
+    input_known: bool = True
+
+    @property
+    def unknown_input(self) -> str:
+        """What an unknown input means for the rows, as a sentence."""
+        if self.input_rows is None:
+            return "It is unknown whether rows are missing."
+        missing = self.counts[RowStatus.MISSING]
+        return f"The service reports {self.input_rows:,} rows; {missing:,} of them are missing in the output."
 
     @property
     def rows(self) -> int:
@@ -95,6 +107,7 @@ class Manifest:
             "error_table": self.error_table,
             "output_location": self.output_location,
             "input_rows": self.input_rows,
+            "input_known": self.input_known,
             "output_rows": self.output_rows,
             "counts": {status.value: count for status, count in self.counts.items()},
             "duplicates": self.duplicates,
@@ -137,7 +150,8 @@ def manifest(
         error_table=str(errors),
         output_location=job.output_location or job.output_uri or "",
         counts={status: counts[status.value] for status in RowStatus},
-        input_rows=counts["input_rows"] if input_known else None,
+        input_rows=_input_rows(job, counts, input_known=input_known),
+        input_known=input_known,
         output_rows=counts["output_rows"],
         duplicates=counts["duplicates"],
         unmatched=counts["unmatched"],
@@ -150,3 +164,11 @@ def manifest(
         start_time=job.start_time,
         end_time=job.end_time,
     )
+
+
+def _input_rows(job: BatchJob, counts: Mapping[str, Any], *, input_known: bool) -> int | None:
+    if input_known:
+        return int(counts["input_rows"])
+    rows = sum(counts[status.value] for status in RowStatus)
+    # The service counts rows that it has read. If the output has more, the number is of no use.
+    return rows if rows == asked_rows(job) else None

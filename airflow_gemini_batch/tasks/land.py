@@ -95,11 +95,15 @@ def check_landing(
         raise InvalidParameterError("media_uri_prefix", media, fix)
     project = hook.resolve_project(project_id)
     destination = TableName.parse(destination_table, project)
+    error_table = TableName.parse(options.error_table or f"{destination}_errors", project, "error_table")
+    if error_table == destination:
+        fix = "rows that did not succeed need a table of their own: leave error_table out, or name another"
+        raise InvalidParameterError("error_table", options.error_table, fix)
     return Landing(
         options=options,
         project=project,
         destination=destination,
-        error_table=TableName.parse(options.error_table or f"{destination}_errors", project, "error_table"),
+        error_table=error_table,
         write_mode=choice(WriteMode, "write_mode", options.write_mode),
         response_schema=ResponseSchema.of(schema) if schema else None,
         media=MediaFolder.parse(media) if media else None,

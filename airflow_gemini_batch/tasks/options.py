@@ -250,7 +250,7 @@ class LandingOptions(PriceOptions):
     :param response_schema: pydantic model or JSON Schema of a response; its properties become typed columns.
         Default: the schema that all requests of the job share; ``False``: no typed columns
     :param write_mode: ``append``: keep the rows of other jobs; ``merge``: keep one row per key across all
-        jobs; ``truncate``: delete all other rows first (templated)
+        jobs; ``truncate``: delete rows of other DAG runs first (templated)
     :param include_request: store requests in the results table; the error table always has them
     :param include_response: store responses in the results table
     :param media_uri_prefix: store generated images as objects under ``gs://bucket/prefix``, with references

@@ -112,8 +112,15 @@ class Series:
         """The number of failed requests that may succeed, by the name of their job."""
         from airflow_gemini_batch.gcp.table_name import dataset_location
         from airflow_gemini_batch.requests.in_bigquery.from_failures import count_failures
+        from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS
+        from airflow_gemini_batch.results.destination import add_columns
 
         location = dataset_location(self._landing.destination, self._bigquery, "global")
+        for table, columns in (
+            (self._landing.destination, RESULT_COLUMNS),
+            (self._landing.error_table, ERROR_COLUMNS),
+        ):
+            add_columns(table, columns, self._bigquery)
         found = count_failures(self._failures, self._bigquery, location)
         if not found and not self.rounds and self._options.job_name:
             self._check_landed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,6 +92,19 @@ def test_transient_failures_are_not_retried_forever(server: Any, pauses: list[fl
     with pytest.raises(LandingError, match="stem-6 failed, nothing was landed: backendError"):
         bigquery_job.run(server, None, [server.step(*[TRANSIENT] * 9)])
     assert len(pauses) == 5
+
+
+def test_conflicts_are_retried_more_often(server: Any, pauses: list[float]) -> None:
+    """Many landings in one table take turns; they conflict, and have other failures as well."""
+    conflict = {
+        "reason": "invalidQuery",
+        "message": "Transaction is aborted due to concurrent update against table p:d.t. Transaction ID: 1",
+    }
+    failures = [conflict, TRANSIENT] * 5 + [conflict] * 25
+    (job,) = bigquery_job.run(server, None, [server.step(*failures)])
+    assert job.job_id == "stem-36"
+    with pytest.raises(LandingError, match=r"stem-67 failed.*concurrent update"):
+        bigquery_job.run(server, None, [replace(server.step(*[conflict] * 40), is_usable=lambda _: False)])
 
 
 def test_other_failures_are_not_retried(server: Any, pauses: list[float]) -> None:

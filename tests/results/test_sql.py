@@ -14,10 +14,12 @@ from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results import statements
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, schema_fields
 from airflow_gemini_batch.results.cost import price_parameters, usage_query
+from airflow_gemini_batch.results.destination import lock_of, lock_script
 from airflow_gemini_batch.results.outputs import JobTable
 from airflow_gemini_batch.results.report.facts import report_script
 from airflow_gemini_batch.results.retried import standing_script
-from airflow_gemini_batch.results.row_counts import count_script, replaced_script
+from airflow_gemini_batch.results.row_counts import Tables, count_script, landed_script, replaced_script
+from airflow_gemini_batch.results.staging import staged_script
 from airflow_gemini_batch.results.statements import (
     Landing,
     landing_script,
@@ -67,7 +69,6 @@ SCHEMA = ResponseSchema.of(
 JSON_TABLE = {"key": "STRING", "request": "JSON"}
 TEXT_TABLE = {"key": "INTEGER", "request": "STRING"}
 STATUS = {"status": "STRING"}
-REPORT_QUERIES = ("rows", "tokens", "errors")
 
 
 def table(name: TableName, **columns: str) -> JobTable:
@@ -88,7 +89,10 @@ REQUESTS = {
     "unknown": None,
 }
 MEDIA = TableName("my-project", "my_data", "media")
-MERGING: dict[str, Any] = {"merges": True, "stores_requests": False, "stores_responses": False}
+SHARED = TableName("my-project", "my_data", "errors_of_many")
+TABLES = (Tables(RESULTS, ERRORS), Tables(RESULTS, SHARED))
+LOCK = lock_of(RESULTS)
+MERGING: dict[str, Any] = {"merges": True, "lock": LOCK, "stores_requests": False, "stores_responses": False}
 VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("objects", "objects", SCHEMA, {}),
     ("objects", "objects", SCHEMA, MERGING),
@@ -98,6 +102,10 @@ VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("objects", "unknown", None, {}),
     ("objects", "objects", SCHEMA, {"media": MEDIA}),
     ("text columns", "text columns", None, {"media": MEDIA}),
+    ("objects", "objects", None, {"truncates": True, "lock": LOCK}),
+    ("objects", "objects", None, {"truncates": True, "lock": LOCK, "errors": SHARED}),
+    ("objects", "objects", None, {"replaces": True, "errors": SHARED}),
+    ("objects", "objects", None, {"replaces": True, **MERGING}),
 ]
 
 
@@ -119,7 +127,10 @@ def landing_of(
     responses: str, requests: str, schema: ResponseSchema | None, more: dict[str, Any] | None = None
 ) -> Landing:
     columns = arranged(schema.columns, older_table(schema)) if schema else ()
-    return Landing(RESPONSES[responses], REQUESTS[requests], RESULTS, ERRORS, columns, "key", **(more or {}))
+    given = {"errors": ERRORS, **(more or {})}
+    return Landing(
+        RESPONSES[responses], REQUESTS[requests], RESULTS, columns=columns, key_field="key", **given
+    )
 
 
 def columns_of(source: TableName | JobTable | None) -> dict[str, dict[str, str]]:
@@ -137,10 +148,22 @@ def schemas_scripts() -> list[tuple[str, TableName | JobTable]]:
     ]
 
 
+def report_scripts() -> list[str]:
+    return [
+        report_script("rows", results=RESULTS),
+        report_script("tokens", results=RESULTS),
+        *(
+            report_script("errors", results=RESULTS, errors=errors, is_named=is_named)
+            for errors, is_named in ((ERRORS, True), (SHARED, True), (ERRORS, False))
+        ),
+    ]
+
+
 def flat(script: str) -> str:
-    """Remove scripting, which the analyzer does not support: each condition becomes a query."""
+    """Remove scripting, which the analyzer does not support: conditions become queries."""
     script = re.sub(r"^IF$(.*?)^THEN$", r"SELECT (\1);", script, flags=re.DOTALL | re.MULTILINE)
-    return re.sub(r"^END IF;$", "", script, flags=re.MULTILINE)
+    script = re.sub(r"^(END IF|DECLARE .*|SET .*);$", "", script, flags=re.MULTILINE)
+    return re.sub(r"\blanding_time\b", "@landing_time", script)
 
 
 @pytest.mark.analyzer
@@ -152,9 +175,8 @@ def test_every_variant_is_valid_sql() -> None:
     analyzer = GoogleSql()
     text = sql_type("STRING")
     parameters = dict.fromkeys(("job_name", "dag_id", "task_id", "run_id"), text)
-    parameters |= dict.fromkeys(("landed_at", "job_time"), sql_type("TIMESTAMP"))
-    parameters |= {"truncate": sql_type("BOOL")}
-    numbers = ("long_prompt_tokens", *price_parameters(None))
+    parameters |= dict.fromkeys(("landing_time", "job_time"), sql_type("TIMESTAMP"))
+    numbers = ("map_index", "asked_rows", "long_prompt_tokens", *price_parameters(None))
     parameters |= {**dict.fromkeys(numbers, sql_type("INT64")), "job_labels": text}
     parameters |= {"media_uri_prefix": text, "replaces": sql_type("STRING", "REPEATED")}
     for responses, requests, schema, more in VARIANTS:
@@ -164,8 +186,9 @@ def test_every_variant_is_valid_sql() -> None:
             for source in (landing.responses, landing.requests)
             for name, columns in columns_of(source).items()
         }
-        for name, made in ((RESULTS, (*RESULT_COLUMNS, *landing.columns)), (ERRORS, ERROR_COLUMNS)):
+        for name, made in ((RESULTS, (*RESULT_COLUMNS, *landing.columns)), (landing.errors, ERROR_COLUMNS)):
             tables[str(name)] = column_types(made)
+        tables[str(LOCK)] = {"job_name": text, "locked_at": sql_type("TIMESTAMP")}
         if landing.media:
             assert analyzer.check(media_script(landing), tables, {})
         enums = dict.fromkeys(list_parameters(landing), sql_type("STRING", "REPEATED"))
@@ -177,13 +200,18 @@ def test_every_variant_is_valid_sql() -> None:
         assert kinds[-1] == "ResolvedQueryStmt"
     results = column_types(RESULT_COLUMNS)
     errors = column_types(ERROR_COLUMNS)
-    names = dict.fromkeys(("job_names", "replaces"), sql_type("STRING", "REPEATED"))
-    both = {str(RESULTS): results, str(ERRORS): errors}
+    names = dict.fromkeys(("job_names", "replaces", "replaced_by"), sql_type("STRING", "REPEATED"))
+    names |= {"job_name": text, "landed_at": sql_type("TIMESTAMP")}
+    both = {str(RESULTS): results, str(ERRORS): errors, str(SHARED): errors}
     assert analyzer.check(count_script(RESULTS), both, names)
     assert analyzer.check(usage_query(RESULTS), both, {})
     for of_jobs in (True, False):
         assert analyzer.check(standing_script(RESULTS, of_jobs=of_jobs), both, names)
-    assert analyzer.check(replaced_script(RESULTS, ERRORS), both, names)
+    for tables_of in TABLES:
+        assert analyzer.check(replaced_script(tables_of), both, names)
+        assert analyzer.check(landed_script(tables_of), both, names)
+    assert analyzer.check(lock_script(LOCK), {}, {})
+    assert analyzer.check(staged_script(MEDIA), {}, {})
     for script, source in schemas_scripts():
         tables = {
             name: {column: sql_type(kind) for column, kind in columns.items()}
@@ -191,9 +219,8 @@ def test_every_variant_is_valid_sql() -> None:
         }
         assert analyzer.check(script, tables, {})
     errors = {column.name: sql_type(column.type, column.mode) for column in ERROR_COLUMNS}
-    for query in REPORT_QUERIES:
-        script = report_script(query, results=RESULTS, errors=ERRORS)
-        assert analyzer.check(script, {str(RESULTS): results, str(ERRORS): errors}, {"job_name": text})
+    for script in report_scripts():
+        assert analyzer.check(script, both, {"job_name": text})
     with pytest.raises(Exception, match="Unrecognized name: nothing"):
         analyzer.check("SELECT nothing", {}, {})
 
@@ -206,9 +233,11 @@ def test_the_variants_use_every_line_of_every_file() -> None:
         *(media_script(landing) for landing in landings if landing.media),
         *(script for script, _ in schemas_scripts()),
         *(standing_script(RESULTS, of_jobs=of_jobs) for of_jobs in (True, False)),
-        *(report_script(query, results=RESULTS, errors=ERRORS) for query in REPORT_QUERIES),
+        *report_scripts(),
         count_script(RESULTS),
-        replaced_script(RESULTS, ERRORS),
+        *(script(tables) for script in (landed_script, replaced_script) for tables in TABLES),
+        lock_script(LOCK),
+        staged_script(MEDIA),
         usage_query(RESULTS),
     ]
     used = "".join(scripts)
@@ -221,7 +250,7 @@ def test_the_variants_use_every_line_of_every_file() -> None:
         assert [line for line in lines if line not in used] == [], file.name
         if not any(lines):
             only_tags.add(file.name)
-    assert only_tags == {"landing.sql", "job_table.sql"}
+    assert only_tags == {"job_table.sql"}
     assert not [tag for tag in ("{{", "{%", "%}") if tag in used]
 
 

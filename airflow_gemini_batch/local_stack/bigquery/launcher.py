@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 # Modules in the same folder: this file runs as a script.
 import catalog
+import conflicts
 import duckdb_options
 import files
 import lines
@@ -159,6 +160,7 @@ def main() -> None:
     _adapt()
     lines.adapt()
     catalog.adapt()
+    conflicts.adapt()
     duckdb_options.adapt()
     files.adapt(arguments.data_dir)
 

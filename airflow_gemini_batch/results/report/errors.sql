@@ -1,3 +1,4 @@
+{% from "requests/in_bigquery/error_rows.jinja" import is_of %}
 -- The most frequent errors of a job; messages that differ only in numbers and in what they quote count as one.
 SELECT
   status,
@@ -11,7 +12,11 @@ SELECT
 FROM (
   SELECT status, error_code, error_status, key, retryable, LEFT(error_message, 400) AS message
   FROM {{ errors.quoted }}
-  WHERE job_name = @job_name
+  WHERE
+    job_name = @job_name
+{% if is_named %}
+    AND {{ is_of(results, errors) }}
+{% endif %}
 )
 GROUP BY status, error_code, error_status, REGEXP_REPLACE(message, r"[0-9]+|\x22[^\x22]*(\x22|$)|'[^']*('|$)|`[^`]*(`|$)", '0')
 ORDER BY row_count DESC, status, message

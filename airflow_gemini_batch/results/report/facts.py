@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_gemini_batch.cost.ranges import CostSpan
 from airflow_gemini_batch.exceptions import ReportError
 from airflow_gemini_batch.gcp.sql_template import render
+from airflow_gemini_batch.gcp.table_name import get_table
 from airflow_gemini_batch.jobs.identity import estimate_label
 from airflow_gemini_batch.messages import without_quoted_text
 from airflow_gemini_batch.results.cost import Tokens
@@ -111,13 +112,16 @@ def report_facts(
 
     :raises ReportError: the results table has no rows of the job, or a table cannot be read
     """
-    rows = _query(bigquery, "rows", name, results=results)
+    rows = _query(bigquery, name, results, report_script("rows", results=results))
     if not rows and not manifest:
         raise ReportError(f"Table {results} has no rows of {name}. Land the job there first.")
     counts: dict[str, dict[int, int]] = {"prompt": {}, "response": {}}
-    for row in _query(bigquery, "tokens", name, results=results):
+    for row in _query(bigquery, name, results, report_script("tokens", results=results)):
         counts[row["kind"]][row["tokens"]] = row["row_count"]
-    errors = _query(bigquery, "errors", name, errors=error_table)
+    script = report_script(
+        "errors", results=results, errors=error_table, is_named=_is_named(error_table, bigquery)
+    )
+    errors = _query(bigquery, name, error_table, script)
     reasons = _sums(rows, "finish_reason", ignored=None)
     found = _sums(rows, "status")
     return ReportFacts(
@@ -140,20 +144,25 @@ def report_facts(
     )
 
 
-def report_script(query: str, **tables: TableName) -> str:
+def report_script(query: str, **values: TableName | bool) -> str:
     """Return one of the queries ``rows``, ``tokens`` and ``errors``."""
-    return render(f"results/report/{query}", **tables)
+    return render(f"results/report/{query}", **values)
 
 
-def _query(bigquery: Client, query: str, name: JobName, **tables: TableName) -> list[Any]:
+def _is_named(error_table: TableName, bigquery: Client) -> bool:
+    """Whether rows of an error table name their results table; those of earlier versions do not."""
+    table = get_table(bigquery, error_table)
+    return table is not None and "results_table" in {field.name for field in table.schema}
+
+
+def _query(bigquery: Client, name: JobName, table: TableName, script: str) -> list[Any]:
     from google.api_core.exceptions import GoogleAPICallError
     from google.cloud import bigquery as bq
 
     config = bq.QueryJobConfig(query_parameters=[bq.ScalarQueryParameter("job_name", "STRING", str(name))])
     try:
-        return list(bigquery.query(report_script(query, **tables), job_config=config).result())
+        return list(bigquery.query(script, job_config=config).result())
     except GoogleAPICallError as error:
-        (table,) = tables.values()
         # The client appends the reason and then the message again.
         message = without_quoted_text(error.message.partition("; reason: ")[0])
         raise ReportError(f"Could not read table {table} for the report: {message}") from error

@@ -100,8 +100,8 @@ def remark(facts: ReportFacts) -> str:
         notes.append(f"The job ended as {job.state.name}; the rows it had completed are landed{why}")
     elif job and job.state is JobState.PARTIALLY_SUCCEEDED:
         notes.append("The job ended as PARTIALLY_SUCCEEDED.")
-    if manifest and manifest.input_rows is None:
-        notes.append("The input has changed or no longer exists, so missing rows could not be found.")
+    if manifest and not manifest.input_known:
+        notes.append(f"The input has changed or no longer exists. {manifest.unknown_input}")
     if manifest and manifest.unmatched:
         notes.append(f"{manifest.unmatched:,} output rows match no input row.")
     if manifest and manifest.duplicates:

@@ -1,113 +1,95 @@
+{% from "requests/in_bigquery/error_rows.jinja" import is_of %}
 {% set results = landing.results.quoted %}
 {% set errors = landing.errors.quoted %}
--- One row for every row of the input, and for every response without a matching request.
-CREATE TEMP TABLE outcomes AS
-SELECT
-  *,
-{% if landing.merges %}
-  -- Rows without a key are never duplicates of each other.
-  key IS NULL
-  OR ROW_NUMBER() OVER (
-    PARTITION BY key
-    ORDER BY status = 'succeeded' DESC, processed_at DESC, response_id
-  ) = 1 AS is_best
-{% else %}
-  TRUE AS is_best
-{% endif %}
-FROM (
-  SELECT
-    classified.response_id,
-    matches.request_id,
-    matches.joined_by,
-    classified.status,
-    classified.processed_at,
-    COALESCE(
-      IF(matches.joined_by = 'count' AND classified.status != 'malformed', NULL, requests.name),
-      classified.name,
-      digests.digest
-    ) AS key
-  FROM classified
-  LEFT JOIN matches ON matches.response_id = classified.response_id
-  LEFT JOIN (SELECT request_id, name FROM requests) AS requests ON requests.request_id = matches.request_id
-  LEFT JOIN digests ON digests.response_id = classified.response_id
-  WHERE matches.response_id IS NULL OR matches.request_id IS NOT NULL
-  UNION ALL
-  SELECT
-    CAST(NULL AS STRING),
-    requests.request_id,
-    CAST(NULL AS STRING),
-    'missing',
-    CAST(NULL AS TIMESTAMP),
-    IFNULL(requests.name, digests.digest)
-  FROM (SELECT request_id, name FROM requests) AS requests
-  LEFT JOIN digests ON digests.request_id = requests.request_id
-  WHERE requests.request_id NOT IN (SELECT request_id FROM matches WHERE request_id IS NOT NULL)
-);
-
--- Failed rows are not charged.
-CREATE TEMP TABLE counts AS
-SELECT
-  @landed_at AS landed_at,
-  (SELECT COUNT(*) FROM requests) AS input_rows,
-  (SELECT COUNT(*) FROM responses) AS output_rows,
-  (SELECT COUNT(*) FROM matches WHERE request_id IS NULL) AS duplicates,
-{% for status in statuses %}
-  COUNTIF(outcomes.status = '{{ status }}') AS {{ status }},
-{% endfor %}
-{% for way in ways %}
-  COUNTIF(outcomes.joined_by = '{{ way }}') AS joined_by_{{ way }},
-{% endfor %}
-  COUNTIF(outcomes.request_id IS NULL) AS unmatched,
-  IFNULL(SUM(usage.prompt_tokens), 0) AS prompt_tokens,
-  IFNULL(SUM(usage.cached_tokens), 0) AS cached_tokens,
-  IFNULL(SUM(usage.output_tokens), 0) AS output_tokens,
-  IFNULL(SUM(usage.thought_tokens), 0) AS thought_tokens,
-  IFNULL(SUM(usage.total_tokens), 0) AS total_tokens,
-  SUM(costs.cost_usd) AS cost_usd
-FROM outcomes
-LEFT JOIN (
-  SELECT response_id, prompt_tokens, cached_tokens, output_tokens, thought_tokens, total_tokens
-  FROM responses
-  WHERE IFNULL(row_status, '') = ''
-) AS usage ON usage.response_id = outcomes.response_id
-LEFT JOIN costs ON costs.response_id = outcomes.response_id;
-
-CREATE TEMP TABLE media_counts AS
-SELECT
-{% for kind, modality, column in media_columns %}
-  IFNULL(SUM(IF(media.kind = '{{ kind }}' AND media.modality = '{{ modality }}', media.tokens, 0)), 0)
-    AS {{ column }}{{ "," if not loop.last }}
-{% endfor %}
-FROM media_tokens AS media
-JOIN outcomes ON outcomes.response_id = media.response_id;
-
 BEGIN TRANSACTION;
 
+{% if landing.lock %}
+-- Landings that depend on what other landings have written take turns: each changes this row first. Of two
+-- transactions that change rows of one table at the same time, BigQuery cancels one; it then runs again.
+UPDATE {{ landing.lock.quoted }} SET job_name = @job_name, locked_at = CURRENT_TIMESTAMP() WHERE TRUE;
+
+IF
+  NOT EXISTS (SELECT 1 FROM {{ landing.lock.quoted }})
+THEN
+  SELECT ERROR('Table {{ landing.lock }} has lost its row. Drop the table; the next landing creates it again.');
+END IF;
+
+{% endif %}
+SET landing_time = CURRENT_TIMESTAMP();
+
+{% if landing.truncates %}
+-- The jobs of one DAG run keep each other's rows, since a mapped task lands each on its own. Of this task, with
+-- this map index, only the job that lands now stays.
+{% set stays %}
+IFNULL(
+    job_name != @job_name
+    AND dag_id = @dag_id
+    AND run_id = @run_id
+    AND NOT IFNULL(task_id = @task_id AND map_index = @map_index, FALSE),
+    FALSE
+  )
+{%- endset %}
+DELETE FROM {{ errors }}
+WHERE
+  {{ is_of(landing.results, landing.errors) }}
+  AND NOT {{ stays }};
+
+DELETE FROM {{ results }}
+WHERE
+  NOT {{ stays }};
+{% else %}
 -- Check first: concurrent transactions that delete from the same table cancel each other. Most landings have
 -- nothing to delete, so several jobs can land in one table at the same time.
 IF
-  @truncate
-  OR EXISTS (SELECT 1 FROM {{ results }} WHERE job_name = @job_name)
-  OR EXISTS (SELECT 1 FROM {{ errors }} WHERE job_name = @job_name)
+  EXISTS (SELECT 1 FROM {{ results }} WHERE job_name = @job_name)
+  OR EXISTS (SELECT 1 FROM {{ errors }} WHERE job_name = @job_name AND {{ is_of(landing.results, landing.errors) }})
 THEN
-  DELETE FROM {{ results }} WHERE @truncate OR job_name = @job_name;
-  DELETE FROM {{ errors }} WHERE @truncate OR job_name = @job_name;
+  DELETE FROM {{ errors }} WHERE job_name = @job_name AND {{ is_of(landing.results, landing.errors) }};
+  DELETE FROM {{ results }} WHERE job_name = @job_name;
 END IF;
+{% endif %}
 
+{% if landing.replaces %}
 -- This job replaces the rows of the requests that it resubmitted, whether they succeeded or not.
 IF
-  EXISTS (SELECT 1 FROM {{ errors }} WHERE retryable AND job_name IN UNNEST(@replaces))
+  EXISTS (
+    SELECT 1
+    FROM {{ errors }}
+    WHERE retryable AND job_name IN UNNEST(@replaces) AND {{ is_of(landing.results, landing.errors) }}
+  )
 THEN
-  DELETE FROM {{ results }}
+  DELETE FROM {{ results }} AS landed
   WHERE
-    job_name IN UNNEST(@replaces)
-    AND status != 'succeeded'
-    AND key IN (SELECT key FROM outcomes)
-    AND key IN (SELECT key FROM {{ errors }} WHERE retryable AND job_name IN UNNEST(@replaces));
-  DELETE FROM {{ errors }}
-  WHERE job_name IN UNNEST(@replaces) AND retryable AND key IN (SELECT key FROM outcomes);
+    landed.job_name IN UNNEST(@replaces)
+    AND landed.status != 'succeeded'
+    AND EXISTS (
+      SELECT 1
+      FROM {{ errors }} AS failures
+      JOIN outcomes
+        ON outcomes.key = failures.key AND IFNULL(outcomes.fingerprint = failures.request_fingerprint, TRUE)
+      WHERE
+        failures.retryable
+        AND failures.job_name = landed.job_name
+        AND failures.key = landed.key
+        AND failures.status = landed.status
+        AND IFNULL(failures.request_fingerprint = landed.request_fingerprint, TRUE)
+        AND {{ is_of(landing.results, landing.errors, "failures") }}
+    );
+  DELETE FROM {{ errors }} AS failures
+  WHERE
+    failures.retryable
+    AND failures.job_name IN UNNEST(@replaces)
+    AND {{ is_of(landing.results, landing.errors, "failures") }}
+    AND EXISTS (
+      SELECT 1
+      FROM outcomes
+      WHERE
+        outcomes.key = failures.key
+        AND IFNULL(outcomes.fingerprint = failures.request_fingerprint, TRUE)
+    );
 END IF;
 
+{% endif %}
 {% if landing.merges %}
 {% include "results/merge.sql" %}
 
@@ -118,7 +100,8 @@ INSERT INTO {{ results }} (
 {% for column in landing.columns %}
   `{{ column.name }}`,
 {% endfor %}
-  cost_usd, usage_metadata, job_labels, job_name, dag_id, task_id, run_id, landed_at
+  cost_usd, usage_metadata, job_labels, job_name, dag_id, task_id, run_id, map_index, landed_at,
+  request_fingerprint
 )
 SELECT
   outcomes.key, outcomes.status, responses.text, responses.output, responses.finish_reason,
@@ -131,7 +114,7 @@ SELECT
   classified.column_{{ loop.index0 }},
 {% endfor %}
   costs.cost_usd, responses.usage_metadata, PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id,
-  @landed_at
+  @map_index, landing_time, outcomes.fingerprint
 FROM outcomes
 JOIN responses ON responses.response_id = outcomes.response_id
 JOIN classified ON classified.response_id = outcomes.response_id
@@ -150,7 +133,9 @@ IF
 THEN
 
 -- Rows without a readable response: the request is the one from the input, if known.
-INSERT INTO {{ results }} (key, status, request, job_labels, job_name, dag_id, task_id, run_id, landed_at)
+INSERT INTO {{ results }} (
+  key, status, request, job_labels, job_name, dag_id, task_id, run_id, map_index, landed_at, request_fingerprint
+)
 SELECT
   outcomes.key, outcomes.status,
 {% if landing.stores_requests %}
@@ -158,7 +143,8 @@ SELECT
 {% else %}
   CAST(NULL AS JSON),
 {% endif %}
-  PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id, @landed_at
+  PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id, @map_index, landing_time,
+  outcomes.fingerprint
 FROM outcomes
 LEFT JOIN requests ON requests.request_id = outcomes.request_id
 WHERE
@@ -170,16 +156,17 @@ WHERE
 ;
 
 INSERT INTO {{ errors }} (
-  key, status, job_name, dag_id, task_id, run_id, landed_at,
-  error_code, error_status, error_message, retryable, request, raw_line
+  key, status, job_name, dag_id, task_id, run_id, map_index, landed_at, results_table,
+  error_code, error_status, error_message, retryable, request, request_fingerprint, raw_line
 )
 SELECT
-  key, status, @job_name, @dag_id, @task_id, @run_id, @landed_at,
+  key, status, @job_name, @dag_id, @task_id, @run_id, @map_index, landing_time, '{{ landing.results }}',
   error_code,
   error_status,
   error_message,
   CASE
-    WHEN status IN ('missing', 'malformed') THEN TRUE
+    WHEN status = 'missing' THEN request IS NOT NULL
+    WHEN status = 'malformed' THEN TRUE
     WHEN status != 'failed' THEN FALSE
     -- 4, 8, 13 and 14 are gRPC's DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL and UNAVAILABLE.
     WHEN error_code IS NOT NULL THEN error_code IN (4, 8, 13, 14, 408, 429) OR error_code BETWEEN 500 AND 599
@@ -189,12 +176,14 @@ SELECT
     )
   END,
   request,
+  fingerprint,
   raw_line
 FROM (
   SELECT
     key,
     status,
     request,
+    fingerprint,
     raw_line,
     SAFE_CAST(JSON_VALUE(error, '$.code') AS INT64) AS error_code,
     CASE status
@@ -221,13 +210,18 @@ FROM (
         'The output line is not JSON. Its key is a guess: one of a request that has no response',
         'The output line is not JSON'
       )
-      WHEN 'missing' THEN 'The output has no line for this request'
+      WHEN 'missing' THEN IF(
+        request IS NULL,
+        'The output has too few lines, and the input that would show which are missing is unknown',
+        'The output has no line for this request'
+      )
     END AS error_message
   FROM (
     SELECT
       outcomes.key,
       outcomes.status,
       outcomes.joined_by,
+      outcomes.fingerprint,
       responses.raw_line,
       responses.row_status,
       responses.finish_reason,
@@ -262,9 +256,14 @@ COMMIT TRANSACTION;
 
 -- The worker reads this last result.
 SELECT
+  landing_time AS landed_at,
 {% if landing.merges %}
   (SELECT COUNT(*) FROM {{ results }} WHERE job_name = @job_name) AS result_rows,
-  (SELECT COUNT(*) FROM {{ errors }} WHERE job_name = @job_name) AS error_rows,
+  (SELECT COUNT(*) FROM {{ errors }} WHERE job_name = @job_name AND {{ is_of(landing.results, landing.errors) }})
+    AS error_rows,
+{% else %}
+  (SELECT COUNT(*) FROM outcomes) AS result_rows,
+  (SELECT COUNTIF(status != 'succeeded') FROM outcomes) AS error_rows,
 {% endif %}
   *
 FROM counts

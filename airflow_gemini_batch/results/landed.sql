@@ -1,0 +1,10 @@
+-- How many rows of one landing are still in the tables, and how many rows later jobs have landed.
+SELECT
+  (SELECT COUNT(*) FROM {{ results.quoted }} WHERE job_name = @job_name AND landed_at = @landed_at)
+    AS result_rows,
+  (
+    SELECT COUNT(*)
+    FROM {{ errors.quoted }}
+    WHERE job_name = @job_name AND landed_at = @landed_at AND results_table = '{{ results }}'
+  ) AS error_rows,
+  (SELECT COUNT(*) FROM {{ results.quoted }} WHERE job_name IN UNNEST(@replaced_by)) AS later_rows

@@ -1,0 +1,82 @@
+"""Inputs that have moved, changed or gone since their job was created."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_gemini_batch.batch_job import CompletionStats
+from airflow_gemini_batch.exceptions import QualityGateError
+from airflow_gemini_batch.results.gates import Gates
+from airflow_gemini_batch.results.outputs import find_input
+from airflow_gemini_batch.results.row_status import RowStatus
+from tests.results.lines import answered, as_json, asked, request
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob
+
+    from tests.results.conftest import Lander
+
+HOUR = timedelta(hours=1)
+
+
+def stored(lander: Lander) -> Blob:
+    lander.put_input(asked("a", "first"))
+    blob = lander.storage.bucket(lander.bucket).blob(f"{lander.job_id}/input.jsonl")
+    blob.reload()
+    return blob
+
+
+def test_an_object_with_new_metadata_is_the_same_input(lander: Lander) -> None:
+    blob = stored(lander)
+    created = blob.time_created
+    blob.metadata = {"checked": "yes"}
+    blob.patch()
+    job = lander.job(create_time=created, start_time=created)
+    assert find_input(job, lander.storage, lander.bigquery) is not None
+
+
+def test_an_object_written_after_the_job_was_created_is_another_input(lander: Lander) -> None:
+    """Also when it was written before the job has started: it may have been read by then."""
+    created = stored(lander).time_created
+    job = lander.job(create_time=created - HOUR, start_time=created + HOUR)
+    assert find_input(job, lander.storage, lander.bigquery) is None
+
+
+def test_a_table_written_after_the_job_was_created_gives_no_requests(lander: Lander) -> None:
+    """Its keys are the same, but its prompts are not those of the job."""
+    kinds = {"key": "STRING", "request": "JSON"}
+    uri = lander.put_table("input", kinds, [{"key": "a", "request": request("second")}])
+    modified = lander.bigquery.get_table(uri.removeprefix("bq://")).modified
+    lander.put_output(answered("a", {}, text="first", status="Too Many Requests"))
+    times = {"create_time": modified - HOUR, "start_time": modified + HOUR}
+    manifest = lander.land(job=lander.job(input_uris=(uri,), **times))
+    assert not manifest.input_known
+    assert as_json(lander.errors()["a"]["request"]) == request("first")
+
+
+def test_rows_that_are_missing_count_although_the_input_is_gone(
+    lander: Lander, caplog: pytest.LogCaptureFixture
+) -> None:
+    lander.put_output(answered("a"))
+    manifest = lander.land(job=lander.job(stats=CompletionStats(1, 0, 3)))
+    assert (manifest.input_rows, manifest.rows, manifest.counts[RowStatus.MISSING]) == (4, 4, 3)
+    assert manifest.to_dict()["input_known"] is False
+    assert "reports 4 rows; 3 of them are missing" in caplog.text
+    manifest.check_rows()
+    with pytest.raises(QualityGateError, match="1 of 4 rows"):
+        Gates(min_success_ratio=0.9).check(manifest)
+    # They have rows, so that gates after a retry count them too; they cannot be asked again.
+    found = lander.query(f"SELECT key, retryable, error_message FROM {lander.error_table.quoted}")
+    assert [(row["key"], row["retryable"]) for row in found] == [(None, False)] * 3
+    assert "the input that would show which are missing is unknown" in found[0]["error_message"]
+    assert lander.land(job=lander.job(stats=CompletionStats(1, 0, 3))) == manifest
+
+
+@pytest.mark.parametrize("stats", [CompletionStats(), CompletionStats(1, 0, None)], ids=["unknown", "fewer"])
+def test_without_better_numbers_the_rows_of_the_input_are_unknown(lander: Lander, stats: Any) -> None:
+    lander.put_output(answered("a"), answered("b"))
+    manifest = lander.land(job=lander.job(stats=stats))
+    assert (manifest.input_rows, manifest.rows) == (None, 2)
