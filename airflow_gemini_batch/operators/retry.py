@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_gemini_batch.exceptions import CostLimitError, DatasetNotFoundError, TableMismatchError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
-from airflow_gemini_batch.jobs.rounds import End, Round, ended, explain
+from airflow_gemini_batch.jobs.rounds import End, Round, explain
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
@@ -20,7 +20,7 @@ from airflow_gemini_batch.tasks.options import (
     documented,
     store,
 )
-from airflow_gemini_batch.tasks.retry_rounds import RetryOptions, RetryTask, Series
+from airflow_gemini_batch.tasks.retry_rounds import Plan, RetryOptions, RetryTask, Series
 from airflow_gemini_batch.tasks.wait import (
     cancel_unwanted,
     connect,
@@ -157,24 +157,28 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
     def _go_on(self, series: Series, context: Context) -> dict[str, Any]:
         while True:
             with self._failures():
-                left = series.left()
-                end = ended(series.rounds, left, RetryOptions.of(self).max_rounds)
-                job = None if end else self._begin(series, context)
-            if job is None:
-                end = end or End.MAX_COST
-                self.log.info("%s", explain(end, series.rounds, left))
-                with self._failures():
-                    return series.end(end, left)
-            series = self._landed(series, self._wait(series, job))
+                plan = series.next_round()
+                begun = plan if isinstance(plan, End) else self._begin(series, plan, context)
+            if isinstance(begun, End):
+                return self._end(series, begun)
+            series = self._landed(series, self._wait(series, begun)) if begun else series.after()
 
-    def _begin(self, series: Series, context: Context) -> BatchJob | None:
-        """Start the next round, or attach to it; ``None`` when it may cost too much."""
+    def _end(self, series: Series, end: End) -> dict[str, Any]:
+        self.log.info("%s", explain(end, series.rounds, series.left()))
+        if others := series.in_other_runs():
+            self.log.info("Not resubmitted here, because other task runs do it or have done it: %s", others)
+        with self._failures():
+            return series.end(end)
+
+    def _begin(self, series: Series, plan: Plan, context: Context) -> BatchJob | End | None:
+        """Start the next round, or attach to it; ``None`` when other task runs have claimed its requests."""
         from airflow_gemini_batch.jobs.submission import submit
 
-        source = series.source
-        built = series.build()
-        spec = series.spec(built, source)
-        run = series.identity(source)
+        built = series.build(plan)
+        if built is None:
+            return None
+        spec = series.spec(plan, built)
+        run = series.identity(series.number)
         options = WaitOptions.of(self)
         self._to_cancel = partial(cancel_unwanted, series.hook, options, context["ti"], spec, run)
         try:
@@ -183,16 +187,18 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
                 spec,
                 run,
                 is_retry=context["ti"].try_number > 1,
-                before_create=partial(series.check_input, spec),
+                before_create=partial(series.before_create, spec),
             )
         except CostLimitError as error:
             self.log.warning("%s", error)
-            return None
+            series.release()
+            return End.MAX_COST
         job = submission.job
+        series.after().record(job)
         BatchJobLink.persist(context, job.name)
         self.log.info(
             "Round %s: resubmitted %s failed requests as batch job %s (%s): %s",
-            len(series.rounds) + 1,
+            series.number,
             f"{built.rows:,}",
             job.name,
             job.state.name,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.gcp.table_name import TableName
 
-    Parameters: TypeAlias = Mapping[str, str | list[str]]
+    Parameters: TypeAlias = Mapping[str, str | int | list[str]]
 
 _LOSS = "no requests were built"
 # A table's modification time and a job's end time come from different clocks.
@@ -123,7 +123,7 @@ def _config(given: Parameters) -> bq.QueryJobConfig:
         query_parameters=[
             bq.ArrayQueryParameter(name, "STRING", value)
             if isinstance(value, list)
-            else bq.ScalarQueryParameter(name, "STRING", value)
+            else bq.ScalarQueryParameter(name, "INT64" if isinstance(value, int) else "STRING", value)
             for name, value in given.items()
         ]
     )

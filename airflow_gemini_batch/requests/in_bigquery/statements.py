@@ -102,19 +102,6 @@ def export_statement(destination: TableName, uri: str, shard: int, shards: int) 
     )
 
 
-def count_failures_statement(failures: Failures) -> str:
-    """Return the query that counts failures per job; with ``jobs``, its parameter is the array ``@jobs``."""
-    return render("requests/in_bigquery/count_failures", failures=failures)
-
-
-def retry_statement(failures: Failures, destination: TableName, days: int) -> str:
-    """Return the statement that copies failed requests to a new table; with ``jobs``, it takes ``@jobs``.
-
-    :param days: days until the table expires
-    """
-    return render("requests/in_bigquery/retry", failures=failures, destination=destination, days=days)
-
-
 def parameters(build: TableBuild) -> dict[str, str]:
     """Return the query parameters of :func:`build_statement`: names and JSON.
 
