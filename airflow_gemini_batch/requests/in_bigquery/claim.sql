@@ -48,7 +48,10 @@ END IF;
 COMMIT TRANSACTION;
 
 CREATE OR REPLACE TABLE {{destination.quoted}}
-OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {{days}} DAY))
+OPTIONS (
+  {{mark.options}},
+  expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {{days}} DAY)
+)
 AS
 SELECT failures.key, failures.request
 FROM (

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.requests.in_bigquery.statements import Failures
+    from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
 LEASE_SECONDS = 3600
 """Seconds by BigQuery's clock during which nobody takes over a claim, whatever became of its task run.
@@ -198,9 +199,12 @@ def open_failures_statement(failures: Failures, claims: TableName | None) -> str
     return render("requests/in_bigquery/open_failures", failures=failures, claims=claims)
 
 
-def claim_statement(failures: Failures, claims: TableName, destination: TableName, days: int) -> str:
+def claim_statement(
+    failures: Failures, claims: TableName, destination: TableName, mark: TableMark, days: int
+) -> str:
     """Return the script that claims failures and copies their requests to a new table.
 
+    :param mark: of the new table
     :param days: days until the new table expires
     """
     return render(
@@ -208,6 +212,7 @@ def claim_statement(failures: Failures, claims: TableName, destination: TableNam
         failures=failures,
         claims=claims,
         destination=destination,
+        mark=mark,
         days=days,
         lease_seconds=LEASE_SECONDS,
     )

@@ -23,6 +23,7 @@ from airflow_gemini_batch.requests.in_bigquery.claims import (
     source_models_statement,
 )
 from airflow_gemini_batch.requests.in_bigquery.jobs import TableJobs
+from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq
@@ -90,6 +91,7 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
 
     Idempotent within a round: a second call changes nothing, while the claim stands.
 
+    :raises TableMismatchError: there is another table with the name of the input
     :raises InvalidParameterError: the job cannot read tables in that location, and ``staging_uri`` is not set
     :raises RequestsError: there are more failures than one job accepts, or a BigQuery job failed
     """
@@ -100,13 +102,14 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
     table = results.sibling(f"{results.table}_retry_{digest}")
     claims = Claims(results, bigquery, location)
     claims.ensure()
-    jobs = TableJobs(bigquery, location, digest)
+    jobs, mark = TableJobs(bigquery, location, digest), TableMark.retry(digest)
+    mark.check_replaceable(table, bigquery)
 
     def holds_claim(job: bq.QueryJob) -> bool:
-        return jobs.is_unchanged(table, job) and 0 < request.claimed == jobs.measure(table)[0]
+        return jobs.is_unchanged(table, mark, job) and 0 < request.claimed == jobs.measure(table)[0]
 
     try:
-        statement = claim_statement(failures, claims.table, table, _DAYS)
+        statement = claim_statement(failures, claims.table, table, mark, _DAYS)
         given = {**_parameters(failures), **request.claim.parameters}
         jobs.run(jobs.step("retry", statement, holds_claim, given))
         rows, size = jobs.measure(table)

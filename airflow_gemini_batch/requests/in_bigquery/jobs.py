@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from google.cloud import storage as gcs
 
     from airflow_gemini_batch.gcp.table_name import TableName
+    from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
     Parameters: TypeAlias = Mapping[str, str | int | list[str]]
 
 _LOSS = "no requests were built"
-# A table's modification time and a job's end time come from different clocks.
+# Both times are BigQuery's, but a table's modification and its job's end are not the same moment.
 _SLACK = timedelta(seconds=1)
 
 
@@ -75,10 +76,12 @@ class TableJobs:
         """Whether a table exists."""
         return get_table(self._bigquery, name) is not None
 
-    def is_unchanged(self, name: TableName, job: bq.QueryJob) -> bool:
-        """Whether a table is as a job wrote it: neither deleted nor modified since."""
+    def is_unchanged(self, name: TableName, mark: TableMark, job: bq.QueryJob) -> bool:
+        """Whether a table is as a job wrote it: neither deleted, replaced nor modified since."""
         table = get_table(self._bigquery, name)
-        return bool(table and job.ended and table.modified and table.modified <= job.ended + _SLACK)
+        if not (table and job.ended and table.modified):
+            return False
+        return mark.is_on(table) and table.modified <= job.ended + _SLACK
 
     def measure(self, table: TableName) -> tuple[int, int]:
         """Return the number of requests and their size in bytes as JSONL."""
