@@ -20,7 +20,8 @@ from airflow_gemini_batch.tasks.options import (
     documented,
     store,
 )
-from airflow_gemini_batch.tasks.retry_rounds import Plan, RetryOptions, RetryTask, Series
+from airflow_gemini_batch.tasks.retry_options import RetryOptions, RetryTask
+from airflow_gemini_batch.tasks.retry_rounds import Series
 from airflow_gemini_batch.tasks.wait import (
     cancel_unwanted,
     connect,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.cost.prices import BatchPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.tasks.retry_state import Plan
 
 
 @documented(RetryOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
@@ -161,11 +163,15 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
                 begun = plan if isinstance(plan, End) else self._begin(series, plan, context)
             if isinstance(begun, End):
                 return self._end(series, begun)
-            series = self._landed(series, self._wait(series, begun)) if begun else series.after()
+            series = series.after()  # It has claimed requests, or others have.
+            if begun:
+                with self._failures():
+                    series.record(begun)
+                series = self._landed(series, self._wait(series, begun))
 
     def _end(self, series: Series, end: End) -> dict[str, Any]:
         self.log.info("%s", explain(end, series.rounds, series.left()))
-        if others := series.in_other_runs():
+        if others := series.explain_other_runs():
             self.log.info("Not resubmitted here, because other task runs do it or have done it: %s", others)
         with self._failures():
             return series.end(end)
@@ -178,7 +184,7 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
         if built is None:
             return None
         spec = series.spec(plan, built)
-        run = series.identity(series.number)
+        run = series.identity()
         options = WaitOptions.of(self)
         self._to_cancel = partial(cancel_unwanted, series.hook, options, context["ti"], spec, run)
         try:
@@ -194,7 +200,6 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
             series.release()
             return End.MAX_COST
         job = submission.job
-        series.after().record(job)
         BatchJobLink.persist(context, job.name)
         self.log.info(
             "Round %s: resubmitted %s failed requests as batch job %s (%s): %s",

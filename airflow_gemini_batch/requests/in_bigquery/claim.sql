@@ -29,14 +29,14 @@ IF
   )
 THEN
   INSERT INTO {{claims.quoted}} (
-    failed_job, key, request_digest, round, series, number, owner, project, location, model, output_uri,
+    failed_job, key, request_digest, round, series, retried_job, number, owner, project, location, model, output_uri,
     claimed_at
   )
   SELECT
     failures.job_name,
     failures.key,
     TO_HEX(SHA256(TO_JSON_STRING(failures.request))),
-    @round, @series, @number, @owner, @project, @location, @model, @output_uri,
+    @round, @series, @retried_job, @number, @owner, @project, @location, @model, @output_uri,
     CURRENT_TIMESTAMP()
   FROM (
 {% include "requests/in_bigquery/failures.sql" %}

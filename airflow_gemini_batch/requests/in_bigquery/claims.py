@@ -27,12 +27,13 @@ LEASE_SECONDS = 3600
 A claim is renewed right before its job is created, and the job is listed some minutes later at most.
 """
 
-_COLUMNS = (
+COLUMNS = (
     ("failed_job", "STRING", "The batch job whose request failed, projects/…/batchPredictionJobs/…"),
     ("key", "STRING", "The key of the request"),
     ("request_digest", "STRING", "SHA-256 of the request"),
     ("round", "STRING", "The round that resubmits it, as in the label of the round's batch job"),
     ("series", "STRING", "Shared by all rounds of a task run"),
+    ("retried_job", "STRING", "The job that the task retries; empty if it retries the whole table"),
     ("number", "INTEGER", "The number of the round in its task run, from 1"),
     ("owner", "STRING", "The task run"),
     ("project", "STRING", "The project of the round's batch job"),
@@ -42,6 +43,7 @@ _COLUMNS = (
     ("claimed_at", "TIMESTAMP", "When it was claimed, or the claim was last renewed"),
     ("job_name", "STRING", "The round's batch job, once it exists"),
 )
+"""Names, types and descriptions of the columns of the table."""
 
 
 @dataclass(frozen=True, order=True)
@@ -59,6 +61,7 @@ class Claim:
 
     :param round: identifies the round, see :attr:`RunIdentity.key`
     :param series: identifies the task run and what it retries
+    :param retried_job: the job that the task retries; empty for all
     :param number: of the round, from 1
     :param owner: describes the task run to the users of others
     :param output_uri: where the round's job writes
@@ -68,6 +71,7 @@ class Claim:
 
     round: str
     series: str
+    retried_job: str
     number: int
     owner: str
     place: Place
@@ -81,6 +85,7 @@ class Claim:
         return {
             "round": self.round,
             "series": self.series,
+            "retried_job": self.retried_job,
             "number": self.number,
             "owner": self.owner,
             "project": self.place.project,
@@ -126,6 +131,7 @@ class BegunRound:
     :param job_name: its job, once it was created and noted
     """
 
+    series: str
     number: int
     round: str
     place: Place
@@ -155,18 +161,23 @@ class Claims:
 
         if self.exist():
             return
-        schema = [SchemaField(column, kind, description=text) for column, kind, text in _COLUMNS]
+        schema = [SchemaField(column, kind, description=text) for column, kind, text in COLUMNS]
         table = Table(str(self.table), schema)
         table.description = "Failed requests that are being resubmitted, or were, and by which task run."
         table.clustering_fields = ["failed_job", "key"]
         self._bigquery.create_table(table, exists_ok=True)
 
-    def rounds(self, series: str) -> tuple[BegunRound, ...]:
-        """Return the rounds that a task run has begun, in order."""
+    def rounds(self, series: str, retried_job: str) -> tuple[BegunRound, ...]:
+        """Return the rounds of a task run, and those in which any task run has retried a job by its name.
+
+        :param retried_job: its name; empty for none
+        """
         if not self.exist():
             return ()
+        given = {"series": series, "retried_job": retried_job or "none"}
         return tuple(
             BegunRound(
+                series=row["series"],
                 number=row["number"],
                 round=row["round"],
                 place=Place(row["project"], row["location"], row["model"]),
@@ -174,7 +185,7 @@ class Claims:
                 failed_jobs=tuple(sorted(row["failed_jobs"])),
                 job_name=row["job_name"],
             )
-            for row in self._jobs.rows(rounds_statement(self.table), {"series": series})
+            for row in self._jobs.rows(rounds_statement(self.table), given)
         )
 
     def renew(self, round_: str) -> int:
@@ -219,7 +230,7 @@ def claim_statement(
 
 
 def rounds_statement(claims: TableName) -> str:
-    """Return the query for the rounds of ``@series``."""
+    """Return the query for the rounds of ``@series`` and of ``@retried_job``."""
     return render("requests/in_bigquery/rounds", claims=claims)
 
 

@@ -1,5 +1,6 @@
--- The rounds that a task run has begun, by what they have claimed.
+-- The rounds that a task run has begun, and those in which any task run has retried a job by its name.
 SELECT
+  series,
   number,
   round,
   project,
@@ -9,6 +10,6 @@ SELECT
   MAX(job_name) AS job_name,
   ARRAY_AGG(DISTINCT failed_job) AS failed_jobs
 FROM {{claims.quoted}}
-WHERE series = @series
-GROUP BY number, round, project, location, model, output_uri
+WHERE series = @series OR retried_job = @retried_job
+GROUP BY series, number, round, project, location, model, output_uri
 ORDER BY number
