@@ -73,6 +73,7 @@ def test_every_variant_is_valid_googlesql() -> None:
     """One test, because the analyzer starts slowly and needs a gigabyte of memory."""
     pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
     from tests.results.google_sql import GoogleSql, sql_type
+    from tests.results.test_sql import flat
 
     analyzer, text = GoogleSql(), sql_type("STRING")
     for build in variants():
@@ -102,7 +103,7 @@ def test_every_variant_is_valid_googlesql() -> None:
         names = {"jobs": sql_type("STRING", "REPEATED")} if jobs else {}
         for known in (None, CLAIMS):
             assert analyzer.check(claims.open_failures_statement(failures, known), tables, names)
-        claim = claims.claim_statement(failures, CLAIMS, REQUESTS, MARK, 30)
+        claim = flat(claims.claim_statement(failures, CLAIMS, REQUESTS, MARK, 30))
         *_, made = analyzer.check(claim, tables, {**names, **parameters_of_claim})
         assert [each.name for each in made.column_definition_list] == ["key", "request"]
     for statement in OF_CLAIMS:
