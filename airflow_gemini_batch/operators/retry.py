@@ -53,8 +53,11 @@ class GeminiBatchRetryFailedOperator(BaseOperator):
     of a resubmitted request replaces the row that failed. Quality gates are checked against all rows after
     the last round, see docs/retry.md.
 
+    Before a round is submitted, its requests are claimed in BigQuery. What another task run has claimed is
+    not resubmitted, and not waited for.
+
     Returns ``rounds`` (each with ``job_name``, ``asked``, ``succeeded``, ``cost_usd``), ``succeeded``,
-    ``left``, ``ended``, ``counts`` (all rows by status, after the last round) and ``cost_usd``.
+    ``left``, ``in_other_runs`` (how many of those other task runs have claimed), ``ended``, ``counts`` (all rows by status, after the last round) and ``cost_usd``.
 
     :param max_cost_usd: limit in US dollars for all rounds together; a round that might exceed what is left
         is not started (templated)

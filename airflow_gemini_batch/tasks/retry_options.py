@@ -17,7 +17,8 @@ class RetryOptions(Options):
         (templated)
     :param job_name: full resource name of the job whose failed requests are resubmitted; default: all jobs in
         ``results_table`` (templated)
-    :param max_rounds: maximum number of rounds, one batch job each
+    :param max_rounds: maximum number of rounds, one batch job each, for each location and model that the jobs
+        of the failed requests had
     :param model: model for the resubmitted requests; default: the model of the original job (templated)
     :param output_uri: ``gs://bucket/prefix``, or a ``bq://`` table name; each round appends its own suffix.
         Default: next to the output of the original job (templated)
