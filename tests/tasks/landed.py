@@ -99,3 +99,9 @@ async def fired(trigger: Any) -> dict[str, Any]:
 def request(number: int) -> dict[str, Any]:
     parts = [{"text": f"Hello {number}"}]
     return {"contents": [{"role": "user", "parts": parts}], "generationConfig": {"maxOutputTokens": 1000}}
+
+
+def expected(**others: str) -> dict[str, str]:
+    return {f"row-{n}": "succeeded" for n in range(ROWS)} | {
+        name.replace("_", "-"): status for name, status in others.items()
+    }

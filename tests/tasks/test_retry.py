@@ -16,19 +16,13 @@ from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateEr
 from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 from airflow_gemini_batch.jobs.rounds import End, Round, ended
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
-from tests.tasks.landed import NOTHING, ROWS, Context, Killed, Landed, request, rows
+from tests.tasks.landed import NOTHING, ROWS, Context, Killed, Landed, expected, request, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_gemini_batch.emulator.server import Emulator
     from tests.tasks.conftest import TaskInstance
-
-
-def expected(**others: str) -> dict[str, str]:
-    return {f"row-{n}": "succeeded" for n in range(ROWS)} | {
-        name.replace("_", "-"): status for name, status in others.items()
-    }
 
 
 @pytest.mark.parametrize("regional", [True, False], ids=["by a table", "by files"])
