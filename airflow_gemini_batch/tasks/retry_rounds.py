@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_gemini_batch.batch_job import BatchJob, JobName
 from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError, RequestsError
 from airflow_gemini_batch.jobs.rounds import spent
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
@@ -19,6 +18,7 @@ from airflow_gemini_batch.tasks.land import check_landing, land_job, passed
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.jobs.rounds import End, Round
@@ -101,9 +101,11 @@ class Series:
 
     def _places_without_claim(self) -> set[tuple[str, str]]:
         """Return where older releases, which made no claims, may have created the job of a round."""
+        from airflow_gemini_batch.tasks.retry_sources import parsed
+
         own = self._options.job_name
         names = [own] if own else [each.job_name for each in self._state.open]
-        return {(name.project, name.location) for name in map(JobName.parse, names)}
+        return {(name.project, name.location) for name in map(parsed, names) if name}
 
     def land(self, job: BatchJob, replaced_by: tuple[str, ...] = ()) -> Series:
         """Land a round, and return the series that includes it.

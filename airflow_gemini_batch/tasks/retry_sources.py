@@ -53,18 +53,18 @@ class Sources:
         names = sorted(names)
         places: dict[str, Place | None] = {}
         for name in names:
-            if model and (place := _parsed(name)):
+            if model and (place := parsed(name)):
                 places[name] = Place(place.project, place.location, model)
             elif job := self.job(name):
                 places[name] = Place(job.name.project, job.name.location, job.model)
         deleted = [name for name in names if name not in places]
         known = self._models(deleted)
         for name in deleted:
-            parsed = _parsed(name)
-            others = {each.model for each in places.values() if each and parsed and _same(each, parsed)}
+            place = parsed(name)
+            others = {each.model for each in places.values() if each and place and _same(each, place)}
             models = {known[name]} if name in known else others
-            is_known = parsed and len(models) == 1
-            places[name] = Place(parsed.project, parsed.location, *models) if parsed and is_known else None
+            is_known = place and len(models) == 1
+            places[name] = Place(place.project, place.location, *models) if place and is_known else None
         return places
 
     def source(self, names: Iterable[str]) -> Source:
@@ -77,9 +77,9 @@ class Sources:
     def job(self, name: str) -> BatchJob | None:
         """Return a job as the service describes it."""
         if name not in self._jobs:
-            parsed = _parsed(name)
+            job_name = parsed(name)
             try:
-                self._jobs[name] = self._hook.get_job(parsed) if parsed else None
+                self._jobs[name] = self._hook.get_job(job_name) if job_name else None
             except JobNotFoundError:
                 self._jobs[name] = None
         return self._jobs[name]
@@ -93,7 +93,8 @@ class Sources:
         }
 
 
-def _parsed(name: str) -> JobName | None:
+def parsed(name: str) -> JobName | None:
+    """Parse the name of a job as the tables have it; ``None`` if it is not one."""
     try:
         return JobName.parse(name)
     except InvalidParameterError:

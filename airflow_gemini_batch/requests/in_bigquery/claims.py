@@ -190,16 +190,16 @@ class Claims:
 
     def renew(self, round_: str) -> int:
         """Extend a claim, and return how many requests it holds: none, if it was taken over."""
-        (row,) = self._jobs.rows(renew_statement(self.table), {"round": round_})
+        (row,) = self._jobs.write(renew_statement(self.table), {"round": round_})
         return int(row["requests"])
 
     def record_job(self, round_: str, job_name: str) -> None:
         """Note the batch job of a round on its claim."""
-        self._jobs.rows(record_job_statement(self.table), {"round": round_, "job_name": job_name})
+        self._jobs.write(record_job_statement(self.table), {"round": round_, "job_name": job_name})
 
     def release(self, round_: str) -> None:
         """End the claim of a round that has no job, so that other task runs may resubmit its requests."""
-        self._jobs.rows(release_statement(self.table), {"round": round_})
+        self._jobs.write(release_statement(self.table), {"round": round_})
 
 
 def open_failures_statement(failures: Failures, claims: TableName | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,15 @@ class TableJobs:
         """Run a query and return its rows."""
         job = self._bigquery.query(statement, job_config=_config(given or {}), location=self._location)
         return [dict(row.items()) for row in job.result()]
+
+    def write(self, statement: str, given: Parameters) -> list[dict[str, Any]]:
+        """Run a statement that changes rows, again if a transaction is in its way; return what it selects.
+
+        :raises LandingError: it failed
+        """
+        step = self.step(f"write-{uuid.uuid4().hex}", statement, lambda _: True, given)
+        (job,) = bigquery_job.run(self._bigquery, self._location, [step])
+        return [dict(row.items()) for row in job.result(job_retry=None)]
 
     def exists(self, name: TableName, _job: bq.QueryJob) -> bool:
         """Whether a table exists."""
