@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,6 +60,10 @@ def test_a_job_that_fails_does_not_hold_back_the_others(
         rows=[RowFault(kind=RowFaultKind.EXHAUSTED, nth=(1,))],
     )
     table = f"{dataset}.answers"
+    # Airflow 3 runs only DAGs of a known bundle.
+    bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle"}
+    bundles = [{"name": "several-jobs", **bundle, "kwargs": {"path": str(tmp_path)}}]
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
     (tmp_path / "several_jobs.py").write_text(DAG.replace("BUCKET", bucket).replace("TABLE", table))
     bag = dag_bag()(tmp_path)
     assert bag.import_errors == {}
