@@ -176,7 +176,8 @@ class _JobTasks:
     retry: Mapping[str, Any] | None
 
     def of_one_job(self, input_uri: Any) -> None:
-        """Create the tasks. The whole group is mapped, so a job that fails does not hold back the others."""
+        """The tasks of one job. They run to their end, whatever becomes of the other jobs."""
+        # Airflow shows the docstring on the group. If each task were mapped, it would wait for all jobs.
         submit = GeminiBatchSubmitOperator(task_id="submit", input_uri=input_uri, **self.submit)
         job_name: Any = submit.output
         last: Any = GeminiBatchJobSensor(task_id="wait", job_name=job_name, **self.wait)
