@@ -41,6 +41,7 @@ def asked(landed: Landed) -> int:
 def test_two_task_runs_at_once_pay_once(land: Callable[..., Landed], named: bool, write_mode: str) -> None:
     landed = land()
     changes = {"write_mode": write_mode} if named else {"write_mode": write_mode, "job_name": None}
+    landed.vertex.faults = NOTHING
     runs = [of_run(landed, f"scheduled__{number}") for number in (1, 2)]
     together = threading.Barrier(2)
 
@@ -122,6 +123,7 @@ def test_a_claim_survives_its_process_and_is_taken_over_when_it_is_old(
 def test_a_claim_whose_job_runs_is_not_taken_over(land: Callable[..., Landed]) -> None:
     landed = land()
     first, second = of_run(landed, "first"), of_run(landed, "second")
+    landed.vertex.faults = NOTHING
     with pytest.raises(TaskDeferred):
         first.make().execute(first.context)
     make_older(landed)
@@ -162,6 +164,7 @@ def fail_elsewhere(landed: Landed) -> None:
 
 def test_a_round_is_found_whatever_has_landed_since(land: Callable[..., Landed]) -> None:
     landed = land()
+    landed.vertex.faults = NOTHING
     with pytest.raises(TaskDeferred):
         landed.make(job_name=None).execute(landed.context)
     fail_elsewhere(landed)
