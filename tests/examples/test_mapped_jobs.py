@@ -57,7 +57,7 @@ def test_a_job_that_fails_does_not_hold_back_the_others(
     stack.vertex.clear()
     stack.vertex.faults = FaultPlan(
         jobs=[JobFault(nth=(2,), ends=JobState.FAILED, after_rows=0, exports=False)],
-        rows=[RowFault(kind=RowFaultKind.EXHAUSTED, nth=(1,))],
+        rows=[RowFault(kind=RowFaultKind.EXHAUSTED, nth=(2,))],  # A retry has only one row.
     )
     table = f"{dataset}.answers"
     # Airflow 3 runs only DAGs of a known bundle.
