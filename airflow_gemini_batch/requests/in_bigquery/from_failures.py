@@ -116,6 +116,7 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
         if not rows:
             return None
         if rows > MAX_ROWS or (folder and size > MAX_BYTES):
+            claims.release(request.claim.round)
             raise RequestsError(
                 f"{rows:,} failed requests with {size:,} bytes exceed the limit of one job ({MAX_ROWS:,} "
                 f"requests, files of {MAX_BYTES:,} bytes). Retry each job alone: map job_name over the jobs."
