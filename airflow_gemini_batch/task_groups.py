@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import TaskGroup
+from airflow.providers.common.compat.sdk import TaskGroup, task_group
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
@@ -86,9 +86,10 @@ def gemini_batch(
     max_retry_rounds: int = 0,
     retry: Mapping[str, Any] | None = None,
 ) -> TaskGroup:
-    """Create the tasks ``requests`` → ``submit`` → ``wait`` → ``land``, all but the first mapped over jobs.
+    """Create the task ``requests``, and for each job ``job.submit`` → ``job.wait`` → ``job.land``.
 
-    There is one job for every 200,000 requests or gigabyte of input.
+    There is one job for every 200,000 requests or gigabyte of input. The group ``job`` is mapped over them:
+    if a task of one job fails, the tasks of the others run to their end, and the DAG run then fails.
 
     :param python_callable: function that returns or yields prompts
     :param model: model ID such as ``gemini-2.5-flash``, ``publishers/google/models/ID``, or the resource
@@ -107,13 +108,13 @@ def gemini_batch(
     :param max_cost_usd: limit in US dollars for each job, and for all retry rounds of a job together
     :param cancel_on_kill: cancel a job when a user marks ``wait`` as failed or succeeded; while it is
         deferred, this requires Airflow 3.3 or later. Off by default: the job is that of ``submit``
-    :param results_table: BigQuery table for the results; if not set, there is no task ``land``
+    :param results_table: BigQuery table for the results; if not set, there is no task ``job.land``
     :param requests: further parameters of :class:`GeminiBatchRequestsOperator`
     :param submit: further parameters of :class:`GeminiBatchSubmitOperator`
     :param wait: further parameters of :class:`GeminiBatchJobSensor`
     :param land: further parameters of :class:`GeminiBatchResultsToBigQueryOperator`
-    :param max_retry_rounds: if at least 1, add a task ``retry`` that resubmits failed requests for up to this
-        many rounds; the quality gates are then checked after the last round instead of in ``land``
+    :param max_retry_rounds: if at least 1, add a task ``job.retry`` that resubmits failed requests for up to
+        this many rounds; the quality gates are then checked after the last round instead of in ``land``
     :param retry: further parameters of :class:`GeminiBatchRetryFailedOperator`; by default it uses the
         parameters of ``submit``, ``wait`` and ``land`` that apply to it
     """
@@ -132,6 +133,30 @@ def gemini_batch(
     if max_retry_rounds and not results_table:
         fix = "give results_table, which the failed requests are read from"
         raise InvalidParameterError("max_retry_rounds", max_retry_rounds, fix)
+    waiting_again = {name: value for name, value in waiting.items() if name != "cancel_on_kill"}
+    tasks = _JobTasks(
+        submit={
+            "model": model,
+            "output_uri": output_uri or f"{staging_uri.rstrip('/')}/results",
+            **common,
+            **place,
+            **submitting,
+            **(submit or {}),
+        },
+        wait={**connection, **_of_sensor(waiting), **EndOptions.given(shared), **(wait or {})},
+        land={"destination_table": results_table, **common, **own} if results_table else None,
+        retry={
+            "results_table": results_table,
+            "max_rounds": max_retry_rounds,
+            **common,
+            **submitting,
+            **waiting_again,
+            **for_retry,
+            **(retry or {}),
+        }
+        if max_retry_rounds
+        else None,
+    )
     with TaskGroup(group_id) as group:
         built = GeminiBatchRequestsOperator(
             task_id="requests",
@@ -141,32 +166,33 @@ def gemini_batch(
             staging_uri=staging_uri,
             **{**common, "template": template, **RequestOptions.given(shared), **(requests or {})},
         )
-        jobs = GeminiBatchSubmitOperator.partial(
-            task_id="submit",
-            model=model,
-            output_uri=output_uri or f"{staging_uri.rstrip('/')}/results",
-            **{**common, **place, **submitting, **(submit or {})},
-        ).expand(input_uri=built.output)
-        ended = GeminiBatchJobSensor.partial(
-            task_id="wait",
-            **{**connection, **_of_sensor(waiting), **EndOptions.given(shared), **(wait or {})},
-        ).expand(job_name=jobs.output)
-        if not results_table:
-            return group
-        landed = GeminiBatchResultsToBigQueryOperator.partial(
-            task_id="land", destination_table=results_table, **{**common, **own}
-        ).expand(job_name=jobs.output)
-        ended >> landed
-        if max_retry_rounds:
-            waiting.pop("cancel_on_kill", None)  # It is about the sensor.
-            again = GeminiBatchRetryFailedOperator.partial(
-                task_id="retry",
-                results_table=results_table,
-                max_rounds=max_retry_rounds,
-                **{**common, **submitting, **waiting, **for_retry, **(retry or {})},
-            ).expand(job_name=jobs.output)
-            landed >> again
+        task_group(group_id="job")(tasks.of_one_job).expand(input_uri=built.output)
     return group
+
+
+@dataclass(frozen=True)
+class _JobTasks:
+    """The parameters of the tasks that each job has; ``None`` for a task that it does not have."""
+
+    submit: Mapping[str, Any]
+    wait: Mapping[str, Any]
+    land: Mapping[str, Any] | None
+    retry: Mapping[str, Any] | None
+
+    def of_one_job(self, input_uri: Any) -> None:
+        """The tasks of one job. They run to their end, whatever becomes of the other jobs."""
+        # Airflow shows the docstring on the group. If each task were mapped, it would wait for all jobs.
+        submit = GeminiBatchSubmitOperator(task_id="submit", input_uri=input_uri, **self.submit)
+        job_name: Any = submit.output
+        last: Any = GeminiBatchJobSensor(task_id="wait", job_name=job_name, **self.wait)
+        for task_id, operator, given in (
+            ("land", GeminiBatchResultsToBigQueryOperator, self.land),
+            ("retry", GeminiBatchRetryFailedOperator, self.retry),
+        ):
+            if given is not None:
+                following: Any = operator(task_id=task_id, job_name=job_name, **given)
+                last >> following
+                last = following
 
 
 def _of_sensor(waiting: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""One job per file: the files are listed at run time, and every step is mapped over them."""
+"""One job per file: the files are listed at run time, and each file has a group of tasks."""
 
 from __future__ import annotations
 
 import os
 from datetime import datetime
 
-from airflow.providers.common.compat.sdk import dag, task
+from airflow.providers.common.compat.sdk import dag, task, task_group
 
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
@@ -27,17 +27,23 @@ def gemini_batch_mapped():
         names = GCSHook().list(BUCKET, prefix="requests/")
         return [f"gs://{BUCKET}/{name}" for name in names if name.endswith(".jsonl")]
 
-    submit = GeminiBatchSubmitOperator.partial(
-        task_id="submit",
-        model="gemini-2.5-flash-lite",
-        output_uri=f"gs://{BUCKET}/results",
-        location=LOCATION,
-    ).expand(input_uri=files())
-    wait = GeminiBatchJobSensor.partial(task_id="wait").expand(job_name=submit.output)
-    land = GeminiBatchResultsToBigQueryOperator.partial(
-        task_id="land", destination_table=f"{DATASET}.answers_mapped"
-    ).expand(job_name=submit.output)
-    wait >> land
+    # The group is mapped, not each task: a job that fails does not hold back the others.
+    @task_group
+    def job(input_uri: str):
+        submit = GeminiBatchSubmitOperator(
+            task_id="submit",
+            model="gemini-2.5-flash-lite",
+            input_uri=input_uri,
+            output_uri=f"gs://{BUCKET}/results",
+            location=LOCATION,
+        )
+        wait = GeminiBatchJobSensor(task_id="wait", job_name=submit.output)
+        land = GeminiBatchResultsToBigQueryOperator(
+            task_id="land", job_name=submit.output, destination_table=f"{DATASET}.answers_mapped"
+        )
+        wait >> land
+
+    job.expand(input_uri=files())
 
 
 gemini_batch_mapped()

@@ -67,7 +67,7 @@ class Lookup:
 
     def of_run(self) -> list[BatchJob]:
         """Return the jobs of this run, newest first."""
-        return self._list(f'labels.{RUN_LABEL}="{self.run.key}"', self._is_mine)
+        return find_jobs(self.jobs, self.project, self.location, self.run.key)
 
     def by_name(self, spec: JobSpec) -> list[BatchJob]:
         """Return the jobs of this run whose labels were lost, or that an earlier version created.
@@ -102,14 +102,20 @@ class Lookup:
         return mark is not None and mark.run in (self.run.key, self.run.legacy_key)
 
     def _list(self, filter_: str, is_wanted: Callable[[BatchJob], bool]) -> list[BatchJob]:
-        try:
-            found = self.jobs.list_jobs(self.project, self.location, filter_)
-        except ApiError as error:
-            if error.code != _BAD_REQUEST:
-                raise
-            log.warning("The service refused the filter %s; reading all recent jobs instead", filter_)
-            found = self.jobs.list_jobs(self.project, self.location, f'createTime>="{_searched_since()}"')
-        return [job for job in found if is_wanted(job)]
+        return _find(self.jobs, self.project, self.location, filter_, is_wanted)
+
+
+def find_jobs(jobs: JobService, project: str, location: str, run: str) -> list[BatchJob]:
+    """Return the jobs of a run, newest first.
+
+    :param run: see :attr:`RunIdentity.key`
+    """
+
+    def is_wanted(job: BatchJob) -> bool:
+        mark = Mark.read(job)
+        return mark is not None and mark.run == run
+
+    return _find(jobs, project, location, f'labels.{RUN_LABEL}="{run}"', is_wanted)
 
 
 def find_reusable(jobs: JobService, project: str, location: str, run: RunIdentity) -> BatchJob | None:
@@ -127,6 +133,19 @@ def cancel_run(jobs: JobService, spec: JobSpec, run: RunIdentity) -> list[JobNam
     """Cancel every active job of this run; return the names of those that had not ended by then."""
     live = [job.name for job in Lookup(jobs, spec.project, spec.location, run).of_run() if job.is_active]
     return [name for name in live if jobs.cancel_job(name)]
+
+
+def _find(
+    jobs: JobService, project: str, location: str, filter_: str, is_wanted: Callable[[BatchJob], bool]
+) -> list[BatchJob]:
+    try:
+        found = jobs.list_jobs(project, location, filter_)
+    except ApiError as error:
+        if error.code != _BAD_REQUEST:
+            raise
+        log.warning("The service refused the filter %s; reading all recent jobs instead", filter_)
+        found = jobs.list_jobs(project, location, f'createTime>="{_searched_since()}"')
+    return [job for job in found if is_wanted(job)]
 
 
 def _asked(job: BatchJob) -> str | None:

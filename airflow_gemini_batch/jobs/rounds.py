@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.formats import dollars
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from airflow_gemini_batch.batch_job import BatchJob
 
 
 class End(StrEnum):
@@ -19,6 +21,8 @@ class End(StrEnum):
     NO_PROGRESS = "no_progress"
     MAX_ROUNDS = "max_rounds"
     MAX_COST = "max_cost"
+    OTHER_RUN = "other_run"
+    SOURCE_UNKNOWN = "source_unknown"
 
 
 _EXPLANATIONS = {
@@ -26,6 +30,8 @@ _EXPLANATIONS = {
     End.NO_PROGRESS: "No request succeeded in the last round, so no further round is run.",
     End.MAX_ROUNDS: "max_rounds is reached.",
     End.MAX_COST: "Another round could exceed max_cost_usd, so it was not started.",
+    End.OTHER_RUN: "They are being resubmitted by other task runs.",
+    End.SOURCE_UNKNOWN: "Their jobs were deleted and the model is not known: set model and output_uri.",
 }
 
 
@@ -58,6 +64,14 @@ def ended(rounds: Sequence[Round], left: int, max_rounds: int) -> End | None:
     if rounds and not rounds[-1].succeeded:
         return End.NO_PROGRESS
     return End.MAX_ROUNDS if len(rounds) >= max_rounds else None
+
+
+def is_abandoned(jobs: Iterable[BatchJob]) -> bool:
+    """Whether another task run may resubmit what a round has claimed: its jobs have ended uncharged.
+
+    :param jobs: all jobs of the round; none if it never created one
+    """
+    return all(job.state.is_terminal and not job.state.is_success and not job.is_charged for job in jobs)
 
 
 def spent(rounds: Sequence[Round]) -> float | None:

@@ -180,10 +180,13 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         from airflow_gemini_batch.gcp.table_name import TableName
         from airflow_gemini_batch.requests.in_bigquery.from_query import TableRequest
 
-        run = run_identity(context).key
+        identity = run_identity(context)
+        run = identity.key
         answered = self.only_new_against
         return TableRequest(
             run=f"{run}-{context['ti'].try_number}" if self.force_new else run,
+            dag_id=identity.dag_id,
+            task_id=identity.task_id,
             sql=self.sql,
             destination=TableName.parse(self.destination_table, project),
             defaults=RequestOptions.of(self).defaults(),

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_gemini_batch.exceptions import CostLimitError, DatasetNotFoundError, TableMismatchError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
-from airflow_gemini_batch.jobs.rounds import End, Round, ended, explain
+from airflow_gemini_batch.jobs.rounds import End, Round, explain
 from airflow_gemini_batch.tasks.airflow_versions import policy
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import (
@@ -21,7 +21,8 @@ from airflow_gemini_batch.tasks.options import (
     documented,
     store,
 )
-from airflow_gemini_batch.tasks.retry_rounds import RetryOptions, RetryTask, Series
+from airflow_gemini_batch.tasks.retry_options import RetryOptions, RetryTask
+from airflow_gemini_batch.tasks.retry_rounds import Series
 from airflow_gemini_batch.tasks.stopping import JobsToCancel, forgets_jobs_at_the_end
 from airflow_gemini_batch.tasks.wait import (
     WaitsInTriggerer,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.cost.prices import BatchPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.tasks.retry_state import Plan
 
 
 @documented(RetryOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
@@ -53,8 +55,12 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
     of a resubmitted request replaces the row that failed. Quality gates are checked against all rows after
     the last round, see docs/retry.md.
 
+    Before a round is submitted, its requests are claimed in BigQuery. What another task run has claimed is
+    not resubmitted, and not waited for.
+
     Returns ``rounds`` (each with ``job_name``, ``asked``, ``succeeded``, ``cost_usd``), ``succeeded``,
-    ``left``, ``ended``, ``counts`` (all rows by status, after the last round) and ``cost_usd``.
+    ``left``, ``in_other_runs`` (how many of those other task runs have claimed), ``ended``, ``counts`` (all
+    rows by status, after the last round) and ``cost_usd``.
 
     :param max_cost_usd: limit in US dollars for all rounds together; a round that might exceed what is left
         is not started (templated)
@@ -162,25 +168,33 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
     def _go_on(self, series: Series, context: Context) -> dict[str, Any]:
         while True:
             with self._failures():
-                left = series.left()
-                end = ended(series.rounds, left, RetryOptions.of(self).max_rounds)
-                job = None if end else self._begin(series, context)
-            if job is None:
-                end = end or End.MAX_COST
-                self.log.info("%s", explain(end, series.rounds, left))
+                plan = series.next_round()
+                begun = plan if isinstance(plan, End) else self._begin(series, plan, context)
+            if isinstance(begun, End):
+                return self._end(series, begun)
+            series = series.after()  # It has claimed requests, or others have.
+            if begun:
                 with self._failures():
-                    return series.end(end, left)
-            series = self._landed(series, self._wait(series, job))
+                    series.record(begun)
+                series = self._landed(series, self._wait(series, begun))
 
-    def _begin(self, series: Series, context: Context) -> BatchJob | None:
-        """Start the next round, or attach to it; ``None`` when it may cost too much."""
+    def _end(self, series: Series, end: End) -> dict[str, Any]:
+        self.log.info("%s", explain(end, series.rounds, series.left()))
+        if others := series.explain_other_runs():
+            self.log.info("Not resubmitted here, because other task runs do it or have done it: %s", others)
+        with self._failures():
+            return series.end(end)
+
+    def _begin(self, series: Series, plan: Plan, context: Context) -> BatchJob | End | None:
+        """Start the next round, or attach to it; ``None`` when other task runs have claimed its requests."""
         from airflow_gemini_batch.jobs.lookup import cancel_run
         from airflow_gemini_batch.jobs.submission import submit
 
-        source = series.source
-        built = series.build()
-        spec = series.spec(built, source)
-        run = series.identity(source)
+        built = series.build(plan)
+        if built is None:
+            return None
+        spec = series.spec(plan, built)
+        run = series.identity()
         find = partial(cancel_run, series.hook, spec, run)
         self._to_cancel.expect(lambda: series.hook, WaitOptions.of(self), context["ti"], find)
         try:
@@ -189,17 +203,18 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
                 spec,
                 run,
                 policy(context),
-                before_create=partial(series.check_input, spec),
+                before_create=partial(series.before_create, spec),
             )
         except CostLimitError as error:
             self.log.warning("%s", error)
-            return None
+            series.release()
+            return End.MAX_COST
         job = submission.job
         self._to_cancel.found(job.name)
         BatchJobLink.persist(context, job.name)
         self.log.info(
             "Round %s: resubmitted %s failed requests as batch job %s (%s): %s",
-            len(series.rounds) + 1,
+            series.number,
             f"{built.rows:,}",
             job.name,
             job.state.name,

@@ -25,6 +25,7 @@ class RetryManifest:
 
     :param job_name: the job whose failures were resubmitted; empty for those of the whole table
     :param left: retryable failures that remain
+    :param in_other_runs: how many of them other task runs have claimed
     :param counts: rows by status after the last round, including rows that were not resubmitted
     """
 
@@ -35,6 +36,7 @@ class RetryManifest:
     left: int
     ended: End
     counts: Mapping[RowStatus, int]
+    in_other_runs: int = 0
 
     @property
     def rows(self) -> int:
@@ -49,6 +51,7 @@ class RetryManifest:
             "rounds": [asdict(each) for each in self.rounds],
             "succeeded": sum(each.succeeded for each in self.rounds),
             "left": self.left,
+            "in_other_runs": self.in_other_runs,
             "ended": self.ended.value,
             "counts": {status.value: count for status, count in self.counts.items()},
             "cost_usd": spent(self.rounds),

@@ -2,87 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.batch_job import BatchJob, JobName
-from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.jobs.identity import LABEL_PREFIXES
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError, RequestsError
 from airflow_gemini_batch.jobs.rounds import spent
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.before_create import check_input
 from airflow_gemini_batch.tasks.land import check_landing, land_job, passed
-from airflow_gemini_batch.tasks.options import LandingOptions, Options, SubmitOptions
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-    from google.cloud import bigquery as bq
 
+    from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.jobs.rounds import End, Round
     from airflow_gemini_batch.jobs.spec import JobSpec
+    from airflow_gemini_batch.requests.in_bigquery.claims import BegunRound
     from airflow_gemini_batch.requests.in_bigquery.from_failures import RetryInput
-    from airflow_gemini_batch.requests.in_bigquery.statements import Failures
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetryOptions(Options):
-    """The parameters of :class:`GeminiBatchRetryFailedOperator` that choose what is resubmitted, and how.
-
-    :param results_table: table in which :class:`GeminiBatchResultsToBigQueryOperator` has landed the jobs
-        (templated)
-    :param job_name: full resource name of the job whose failed requests are resubmitted; default: all jobs in
-        ``results_table`` (templated)
-    :param max_rounds: maximum number of rounds, one batch job each
-    :param model: model for the resubmitted requests; default: the model of the original job (templated)
-    :param output_uri: ``gs://bucket/prefix``, or a ``bq://`` table name; each round appends its own suffix.
-        Default: next to the output of the original job (templated)
-    :param staging_uri: ``gs://bucket/prefix`` for requests, used where the batch job cannot read tables in
-        the dataset; default: the output location of the original job (templated)
-    :param project_id: project that runs and pays for the BigQuery jobs; default: the connection's project,
-        then ``GOOGLE_CLOUD_PROJECT`` (templated)
-    :raises InvalidParameterError: ``max_rounds`` or ``job_name`` cannot work
-    """
-
-    templated = ("results_table", "job_name", "model", "output_uri", "staging_uri", "project_id")
-
-    results_table: str
-    job_name: str | None = None
-    max_rounds: int = 2
-    model: str | None = None
-    output_uri: str | None = None
-    staging_uri: str | None = None
-    project_id: str | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.max_rounds, bool) or not isinstance(self.max_rounds, int) or self.max_rounds < 1:
-            raise InvalidParameterError("max_rounds", self.max_rounds, "give a whole number, 1 or more")
-        if self.job_name:
-            JobName.parse(self.job_name)
-
-
-@dataclass(frozen=True)
-class RetryTask:
-    """All options of a task that resubmits failed requests.
-
-    :raises InvalidParameterError: ``write_mode`` would delete rows that are not resubmitted
-    """
-
-    retry: RetryOptions
-    submit: SubmitOptions
-    landing: LandingOptions
-
-    def __post_init__(self) -> None:
-        if self.landing.write_mode == "truncate":
-            raise InvalidParameterError(
-                "write_mode",
-                self.landing.write_mode,
-                "it would delete the rows that are not resubmitted; leave it out",
-            )
-        self.submit.budget()
+    from airflow_gemini_batch.tasks.retry_options import RetryTask
+    from airflow_gemini_batch.tasks.retry_sources import Sources
+    from airflow_gemini_batch.tasks.retry_state import Plan, RetryState
 
 
 class Series:
@@ -93,88 +38,74 @@ class Series:
     """
 
     def __init__(
-        self, task: RetryTask, context: Context, hook: GeminiBatchHook, rounds: tuple[Round, ...] = ()
+        self,
+        task: RetryTask,
+        context: Context,
+        hook: GeminiBatchHook,
+        rounds: tuple[Round, ...] = (),
+        sources: Sources | None = None,
     ) -> None:
         self.rounds = rounds
         self.hook = hook
         self._task = task
         self._options = task.retry
         self._context = context
-        self._run = run_identity(context)
         self._landing = check_landing(task.landing, hook, task.retry.results_table, task.retry.project_id)
+        self._sources = sources
 
     @cached_property
-    def _bigquery(self) -> bq.Client:
-        return self.hook.bigquery_client(self._landing.project)
+    def _state(self) -> RetryState:
+        # Imported here: a DAG file is parsed without what only a running task needs.
+        from airflow_gemini_batch.tasks.retry_state import RetryState
 
-    @cached_property
-    def _open(self) -> dict[str, int]:
-        """The number of failed requests that may succeed, by the name of their job."""
-        from airflow_gemini_batch.gcp.table_name import dataset_location
-        from airflow_gemini_batch.requests.in_bigquery.from_failures import count_failures
-        from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS
-        from airflow_gemini_batch.results.destination import add_columns
+        run = run_identity(self._context)
+        return RetryState(self._options, self._landing, run, self.hook, self.rounds, self._sources)
 
-        location = dataset_location(self._landing.destination, self._bigquery, "global")
-        for table, columns in (
-            (self._landing.destination, RESULT_COLUMNS),
-            (self._landing.error_table, ERROR_COLUMNS),
-        ):
-            add_columns(table, columns, self._bigquery)
-        found = count_failures(self._failures, self._bigquery, location)
-        if not found and not self.rounds and self._options.job_name:
-            self._check_landed()
-        return found
+    def after(self, *rounds: Round) -> Series:
+        """Return the series with more rounds; it reads the tables again."""
+        return Series(self._task, self._context, self.hook, (*self.rounds, *rounds), self._state.sources)
 
     @property
-    def _failures(self) -> Failures:
-        from airflow_gemini_batch.requests.in_bigquery.statements import Failures
-
-        return Failures(self._landing.destination, self._landing.error_table, self._jobs)
-
-    @property
-    def _jobs(self) -> tuple[str, ...]:
-        """The jobs whose rows count; empty for all."""
-        own = self._options.job_name
-        return (own, *(each.job_name for each in self.rounds)) if own else ()
-
-    @cached_property
-    def source(self) -> BatchJob:
-        """The job whose model and output location are reused."""
-        names = [self._options.job_name] if self._options.job_name else sorted(self._open)
-        jobs = [self.hook.get_job(JobName.parse(name)) for name in names]
-        models = sorted({job.model for job in jobs})
-        if len(models) > 1 and not self._options.model:
-            raise InvalidParameterError(
-                "model",
-                None,
-                f"the failed requests are from jobs with several models, {', '.join(models)}; choose one",
-            )
-        return jobs[-1]
+    def number(self) -> int:
+        """The number of the next round."""
+        return self._state.number
 
     def left(self) -> int:
         """Return how many failed requests may succeed when they are resubmitted."""
-        return sum(self._open.values())
+        return sum(each.requests for each in self._state.open)
+
+    def explain_other_runs(self) -> str:
+        """Say which task runs have claimed open failures; empty if none."""
+        return self._state.explain_other_runs()
+
+    def next_round(self) -> Plan | End:
+        """Return what the next round resubmits, or why there is none."""
+        if not self._state.open and not self.rounds and self._options.job_name:
+            self._check_landed()
+        return self._state.next_round()
 
     def begun(self) -> list[BatchJob]:
         """Return the jobs that earlier tries of this task run have created, one per round."""
         from airflow_gemini_batch.jobs.lookup import find_reusable
 
-        if not (self._options.job_name or self._open):
-            return []
+        places = {each.number: (each.place.project, each.place.location) for each in self._state.history}
         found: list[BatchJob] = []
-        name = self.source.name
-        for number in range(1, self._options.max_rounds + 1):
-            job = find_reusable(self.hook, name.project, name.location, self.identity(self.source, number))
-            if job is None:
+        for number in range(1, max(places, default=self._options.max_rounds) + 1):
+            where = {places[number]} if number in places else self._places_without_claim()
+            identity = self._state.identity(number)
+            jobs = [find_reusable(self.hook, *place, identity) for place in sorted(where)]
+            if not any(jobs) and not places:
                 break
-            found.append(job)
+            found += filter(None, jobs)
         return found
 
-    def identity(self, source: BatchJob, number: int | None = None) -> RunIdentity:
-        """Return the identity of a round: this task run, its number, and the job or table it retries."""
-        scope = self._options.job_name or str(self._landing.destination)
-        return replace(self._run, part=f"retry {number or len(self.rounds) + 1} {scope}")
+    def _places_without_claim(self) -> set[tuple[str, str]]:
+        """Return where older releases, which made no claims, may have created the job of a round."""
+        from airflow_gemini_batch.tasks.retry_sources import parsed
+
+        own = self._options.job_name
+        names = [own] if own else [each.job_name for each in self._state.open]
+        return {(name.project, name.location) for name in map(parsed, names) if name}
 
     def land(self, job: BatchJob, replaced_by: tuple[str, ...] = ()) -> Series:
         """Land a round, and return the series that includes it.
@@ -183,73 +114,111 @@ class Series:
         """
         from airflow_gemini_batch.results.retried import round_of
 
+        begun = self.record(job)
+        failed = begun.failed_jobs if begun else [each.job_name for each in self._state.open]
+        own = [self._options.job_name, *(each.job_name for each in self.rounds)]
+        replaces = {*failed, *(own if self._options.job_name else ())} - {str(job.name), None}
         manifest = land_job(
             self._landing,
             self._context,
             self.hook,
             job,
-            replaces=tuple(name for name in self._jobs or sorted(self._open) if name != str(job.name)),
+            replaces=tuple(sorted(filter(None, replaces))),
             replaced_by=replaced_by,
         )
-        return Series(self._task, self._context, self.hook, (*self.rounds, round_of(manifest)))
+        return self.after(round_of(manifest))
 
-    def build(self) -> RetryInput:
-        """Build the input of the next round."""
+    def record(self, job: BatchJob) -> BegunRound | None:
+        """Note a round's job on its claim, so that other task runs can name it. Return the round."""
+        from airflow_gemini_batch.jobs.identity import Mark
+
+        mark = Mark.read(job)
+        begun = next((each for each in self._state.history if mark and each.round == mark.run), None)
+        if begun and begun.job_name != str(job.name):
+            self._state.claims.record_job(begun.round, str(job.name))
+        return begun
+
+    def build(self, plan: Plan) -> RetryInput | None:
+        """Claim the failures of the next round and build its input; ``None`` if others have claimed them."""
         from airflow_gemini_batch.requests.in_bigquery.from_failures import RetryRequest, build_retry
 
-        output = self._options.output_uri or self.source.output_uri or ""
+        output = plan.claim.output_uri
         request = RetryRequest(
-            run=self.identity(self.source).key,
-            failures=self._failures,
-            job_location=self.source.name.location,
+            claim=plan.claim,
+            failures=self._state.failures,
+            claimed=plan.claimed,
             staging_uri=self._options.staging_uri or (output if output.startswith("gs://") else None),
         )
         storage = self.hook.storage_client(self._landing.project)
-        return build_retry(request, bigquery=self._bigquery, storage=storage)
+        return build_retry(request, bigquery=self._state.bigquery, storage=storage)
 
-    def spec(self, built: RetryInput, source: BatchJob) -> JobSpec:
+    def identity(self) -> RunIdentity:
+        """Return the identity of the next round."""
+        return self._state.identity(self.number)
+
+    def spec(self, plan: Plan, built: RetryInput) -> JobSpec:
         """Describe the job of the next round."""
         from airflow_gemini_batch.jobs.spec import job_spec
 
-        output = self._options.output_uri or source.output_uri or ""
+        output, place, run = plan.claim.output_uri, plan.claim.place, self.identity()
         if output.startswith("bq://") and output.count(".") >= 2:
             # Every job needs an output table of its own.
             output = f"{output}_retry_{built.digest}"
         return job_spec(
-            project=source.name.project,
-            location=source.name.location,
-            model=self._options.model or source.model,
+            project=place.project,
+            location=place.location,
+            model=place.model,
             input_uri=built.uri,
             output_uri=output,
-            display_name=f"{self._run.dag_id}.{self._run.task_id}",
-            labels=_own_labels(source) if self._task.submit.labels is None else self._task.submit.labels,
+            display_name=f"{run.dag_id}.{run.task_id}",
+            labels=plan.labels if self._task.submit.labels is None else self._task.submit.labels,
         )
 
-    def check_input(self, spec: JobSpec) -> dict[str, str]:
+    def before_create(self, spec: JobSpec) -> dict[str, str]:
         """Refuse a round that would fail or may cost more than is left; return labels for its job.
 
         :raises CostLimitError: it may cost more, or its cost is unknown
+        :raises RequestsError: another task run has taken over the claim
         """
         budget = self._task.submit.budget()
         if budget.limit is not None:
             budget = replace(budget, limit=budget.limit - Decimal(str(spent(self.rounds) or 0)))
-        return check_input(self._task.submit, self.hook, spec, budget)
+        labels = check_input(self._task.submit, self.hook, spec, budget)
+        if not self._state.claims.renew(self._state.round):
+            raise RequestsError(
+                "Another task run has taken over the requests of this round, because this one created no "
+                "batch job for an hour. Nothing was submitted; run the task again to resubmit what is left."
+            )
+        return labels
 
-    def end(self, end: End, left: int) -> dict[str, Any]:
-        """Check all rows against the quality gates, and return what the task returns."""
+    def release(self) -> None:
+        """End the claim of the next round, which is not going to be submitted."""
+        self._state.claims.release(self._state.round)
+
+    def end(self, end: End) -> dict[str, Any]:
+        """Check all rows against the quality gates, and return what the task returns.
+
+        :raises QualityGateError: they do not pass yet, and other task runs are resubmitting failures
+        """
         from airflow_gemini_batch.results.retried import RetryManifest, count_standing
 
-        values = self._landing
+        values, state = self._landing, self._state
         manifest = RetryManifest(
             job_name=self._options.job_name or "",
             destination_table=str(values.destination),
             error_table=str(values.error_table),
             rounds=self.rounds,
-            left=left,
+            left=self.left(),
+            in_other_runs=sum(each.requests for each in state.in_other_runs),
             ended=end,
-            counts=count_standing(values.destination, self._jobs, self._bigquery),
+            counts=count_standing(values.destination, state.jobs, state.bigquery),
         )
-        return passed(manifest, values.gates, self._context)
+        try:
+            return passed(manifest, values.gates, self._context)
+        except AirflowFailException as error:
+            if isinstance(error.__cause__, QualityGateError) and manifest.in_other_runs:
+                raise error.__cause__ from None  # A retry may find that the other task runs have succeeded.
+            raise
 
     def _check_landed(self) -> None:
         from airflow_gemini_batch.results.landing import WriteMode
@@ -257,14 +226,9 @@ class Series:
 
         if self._landing.write_mode is WriteMode.MERGE:
             return  # All its rows may have been replaced by better ones.
-        if not count_rows(self._bigquery, self._landing.destination, self._jobs):
+        if not count_rows(self._state.bigquery, self._landing.destination, self._state.jobs):
             raise InvalidParameterError(
                 "job_name",
                 self._options.job_name,
                 f"{self._landing.destination} has no rows of this job: land its results first",
             )
-
-
-def _own_labels(job: BatchJob) -> dict[str, str]:
-    """Return the labels that a user has set on a job."""
-    return {name: value for name, value in job.labels.items() if not name.startswith(LABEL_PREFIXES)}

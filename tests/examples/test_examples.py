@@ -48,12 +48,12 @@ def dags(stack: RunningStack, airflow_db: Path) -> dict[str, Any]:
     from airflow_gemini_batch.local_stack.samples import seed
 
     seed(stack.addresses)
-    bag = _dag_bag()(FOLDER)
+    bag = dag_bag()(FOLDER)
     assert bag.import_errors == {}
     return dict(bag.dags)
 
 
-def _dag_bag() -> Any:
+def dag_bag() -> Any:
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # Airflow 2

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_gemini_batch.operators.gemini_batch import (
+    GeminiBatchResultsToBigQueryOperator,
+    GeminiBatchSubmitOperator,
+)
 from tests.task_instance import TaskInstance
+from tests.tasks.landed import FIRST, ROWS, Context, Landed, request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from google.cloud import bigquery, storage
 
+    from airflow_gemini_batch.emulator.faults.plan import FaultPlan
     from airflow_gemini_batch.emulator.server import Emulator
     from tests.conftest import RunningStack
 
@@ -53,3 +62,56 @@ def submit_args(vertex: Emulator, input_uri: str, bucket: str) -> dict[str, Any]
         "output_uri": f"gs://{bucket}/out",
         "location": "us-central1",
     }
+
+
+@pytest.fixture
+def land(
+    vertex: Emulator,
+    storage_client: storage.Client,
+    bigquery_client: bigquery.Client,
+    context: Context,
+    ti: TaskInstance,
+    bucket: str,
+    dataset: str,
+) -> Callable[..., Landed]:
+    """Submits and lands a job, of ten rows if not told, under a plan, in a dataset of the region or not."""
+
+    def run(
+        plan: FaultPlan = FIRST,
+        *,
+        regional: bool = True,
+        output_uri: str | None = None,
+        requests: Sequence[dict[str, Any]] | None = None,
+    ) -> Landed:
+        from google.cloud import bigquery as bq
+
+        place = dataset
+        if regional:
+            place = f"{dataset}_regional"
+            made = bq.Dataset(place)
+            made.location = "us-central1"
+            bigquery_client.create_dataset(made)
+        requests = requests or [request(n) for n in range(ROWS)]
+        lines = [{"key": f"row-{n}", "request": each} for n, each in enumerate(requests)]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        storage_client.bucket(bucket).blob("in.jsonl").upload_from_string(text)
+        vertex.faults = plan
+        submit = GeminiBatchSubmitOperator(
+            task_id="submit",
+            model="gemini-2.5-flash",
+            input_uri=f"gs://{bucket}/in.jsonl",
+            output_uri=(output_uri and output_uri.format(dataset=place)) or f"gs://{bucket}/out",
+            location="us-central1",
+            wait_for_completion=True,
+            deferrable=False,
+            poll_interval=0.1,
+        )
+        name = submit.execute(context)
+        table = f"{place}.answers"
+        GeminiBatchResultsToBigQueryOperator(task_id="land", job_name=name, destination_table=table).execute(
+            context
+        )
+        ti.task_id = "retry"
+        return Landed(vertex, bigquery_client, context, table, name)
+
+    return run

@@ -157,13 +157,13 @@ def test_the_task_group(settings: dict[str, Any]) -> None:
         gemini_batch(lambda: ["a"], **settings, group_id="other", submit={"labels": {"a": "b"}})
     after = {task_id: dag.get_task(task_id).downstream_task_ids for task_id in dag.task_ids}
     assert after == {
-        "ask.requests": {"ask.submit"},
-        "ask.submit": {"ask.wait", "ask.land"},
-        "ask.wait": {"ask.land"},
-        "ask.land": set(),
-        "other.requests": {"other.submit"},
-        "other.submit": {"other.wait"},
-        "other.wait": set(),
+        "ask.requests": {"ask.job.submit"},
+        "ask.job.submit": {"ask.job.wait", "ask.job.land"},
+        "ask.job.wait": {"ask.job.land"},
+        "ask.job.land": set(),
+        "other.requests": {"other.job.submit"},
+        "other.job.submit": {"other.job.wait"},
+        "other.job.wait": set(),
     }
 
 
@@ -179,8 +179,11 @@ def test_a_task_group_leaves_to_default_args_what_it_is_not_given(settings: dict
     defaults = {"gcp_conn_id": "mine", "usage_view": False}
     with DAG("grouped", schedule=None, default_args=defaults) as dag:
         gemini_batch(lambda: ["a"], **settings, results_table="d.answers")
-    land = dag.get_task("gemini_batch.land").unmap({"job_name": "job"})
+    land = dag.get_task("gemini_batch.job.land")
     assert {name: getattr(land, name) for name in defaults} == defaults
+
+
+DEFAULT_GATES = {"min_success_ratio": 0.0, "max_invalid_ratio": 1.0}
 
 
 def test_gates_of_a_task_group_wait_for_its_retries(settings: dict[str, Any]) -> None:
@@ -205,35 +208,33 @@ def test_gates_of_a_task_group_wait_for_its_retries(settings: dict[str, Any]) ->
             )
 
     def told(task_id: str) -> dict[str, Any]:
-        given = dag.get_task(task_id).partial_kwargs
-        return {name: given[name] for name in land if name in given}
+        values = {name: getattr(dag.get_task(task_id), name) for name in land}
+        return {name: value for name, value in values.items() if value not in (None, DEFAULT_GATES.get(name))}
 
-    assert told("rounds_0.land") == land
+    assert told("rounds_0.job.land") == land
     stored = {"error_table": "d.errors", "media_uri_prefix": "gs://b/images"}
-    assert told("rounds_2.land") == {**stored, "report_uri": "gs://b/r/"}
-    assert told("rounds_2.retry") == {
+    assert told("rounds_2.job.land") == {**stored, "report_uri": "gs://b/r/"}
+    assert told("rounds_2.job.retry") == {
         "min_success_ratio": 0.9,
         "max_invalid_ratio": 0.2,
         **stored,
     }
 
 
-@pytest.mark.parametrize(("landing", "retrying"), [("merge", "merge"), ("truncate", None), (None, None)])
-def test_a_task_group_merges_in_both_tasks(
-    settings: dict[str, Any], landing: str | None, retrying: str | None
-) -> None:
+@pytest.mark.parametrize(
+    ("landing", "retrying"), [("merge", "merge"), ("truncate", "append"), ("append", "append")]
+)
+def test_a_task_group_merges_in_both_tasks(settings: dict[str, Any], landing: str, retrying: str) -> None:
     del settings["poll_interval"]
     with DAG("grouped", schedule=None) as dag:
         gemini_batch(
             lambda: ["a"],
             **settings,
             results_table="d.answers",
-            land={"write_mode": landing} if landing else {},
+            land={"write_mode": landing},
             max_retry_rounds=1,
         )
-    told = [
-        dag.get_task(f"gemini_batch.{name}").partial_kwargs.get("write_mode") for name in ("land", "retry")
-    ]
+    told = [dag.get_task(f"gemini_batch.job.{name}").write_mode for name in ("land", "retry")]
     assert told == [landing, retrying]
 
 
@@ -343,7 +344,7 @@ def test_no_schema_in_a_task_group(
             results_table="d.answers",
             max_retry_rounds=1,
         )
-    landing = [dag.get_task(f"ask.{name}").partial_kwargs["response_schema"] for name in ("land", "retry")]
+    landing = [dag.get_task(f"ask.job.{name}").response_schema for name in ("land", "retry")]
     assert landing == [False, False]
     dag.get_task("ask.requests").execute(context)
     (line,) = sent(storage_client, bucket)

@@ -32,7 +32,7 @@ from airflow_gemini_batch.tasks.options import (
     SubmitOptions,
     WaitOptions,
 )
-from airflow_gemini_batch.tasks.retry_rounds import RetryOptions
+from airflow_gemini_batch.tasks.retry_options import RetryOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

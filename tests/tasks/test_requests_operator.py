@@ -204,6 +204,58 @@ def test_a_table_of_something_else_is_not_replaced(
         build(TWO, destination_table=f"{regional}.customers")
 
 
+ANSWERS_LIKE = "SELECT 'a' AS key, 'succeeded' AS status, JSON '{}' AS request, 'job' AS job_name"
+OUTPUT_LIKE = "SELECT 'a' AS key, JSON '{}' AS request, JSON '{}' AS response, '' AS status"
+RELEASED = "SELECT 'a' AS key, JSON '{}' AS request, 7 AS day"
+
+
+@pytest.mark.parametrize(
+    ("options", "content"),
+    [
+        ("", ANSWERS_LIKE),
+        ("", OUTPUT_LIKE),
+        ("", "SELECT JSON '{}' AS request, 'a' AS key"),
+        ("", "SELECT 'a' AS key, '{}' AS request"),
+        ("OPTIONS (description = 'ours')", RELEASED),
+        ("OPTIONS (labels = [('team', 'x')])", RELEASED),
+    ],
+)
+def test_what_this_task_did_not_make_is_not_replaced(
+    build: Callable[..., Any],
+    bigquery_client: bigquery.Client,
+    regional: str,
+    options: str,
+    content: str,
+) -> None:
+    bigquery_client.query(f"CREATE TABLE `{regional}.theirs` {options} AS {content}").result()
+    with pytest.raises(AirflowFailException, match="not a table of requests that this task made"):
+        build(TWO, destination_table=f"{regional}.theirs")
+    ((kept,),) = bigquery_client.query(f"SELECT key FROM `{regional}.theirs`").result()
+    assert kept == "a"
+
+
+def test_a_table_of_another_task_is_not_replaced(
+    build: Callable[..., Any], bigquery_client: bigquery.Client, regional: str, ti: TaskInstance
+) -> None:
+    bigquery_client.query(f"CREATE TABLE `{regional}.requests` AS {RELEASED}").result()
+    build(TWO)  # An older release has made it.
+    ti.run_id = "tomorrow"
+    build(TWO)
+    ti.task_id, task_id = "other", ti.task_id
+    with pytest.raises(AirflowFailException, match=f"built by task {task_id} of DAG dag"):
+        build(TWO)
+    ti.task_id, ti.dag_id = task_id, "other"
+    with pytest.raises(AirflowFailException, match=f"built by task {task_id} of DAG dag"):
+        build(TWO)
+
+
+def test_requests_do_not_replace_the_results_that_they_are_compared_with(
+    build: Callable[..., Any], regional: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=r"only_new_against=.*: it is destination_table"):
+        build(TWO, only_new_against=f"{regional}.requests")
+
+
 def test_a_query_that_fails(build: Callable[..., Any]) -> None:
     with pytest.raises(RequestsError, match="no requests were built"):
         build("SELECT key, prompt FROM nowhere.nothing")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -13,164 +11,18 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault, RowFault, RowFaultKind
+from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault, RowFaultKind
 from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError, RequestsError
 from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 from airflow_gemini_batch.jobs.rounds import End, Round, ended
-from airflow_gemini_batch.operators.gemini_batch import (
-    GeminiBatchResultsToBigQueryOperator,
-    GeminiBatchSubmitOperator,
-)
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
+from tests.tasks.landed import NOTHING, ROWS, Context, Killed, Landed, expected, request, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from google.cloud import bigquery, storage
+    from collections.abc import Callable
 
     from airflow_gemini_batch.emulator.server import Emulator
     from tests.tasks.conftest import TaskInstance
-
-Context = Any
-ROWS = 10
-NOTHING = FaultPlan()
-
-
-def rows(*faults: tuple[RowFaultKind, tuple[int, ...]]) -> FaultPlan:
-    return FaultPlan(rows=[RowFault(kind=kind, nth=numbers) for kind, numbers in faults])
-
-
-# A fifth of the rows and more, in three ways: one may never succeed.
-FIRST = rows((RowFaultKind.REFUSED, (1,)), (RowFaultKind.EXHAUSTED, (2, 3)), (RowFaultKind.DROPPED, (4,)))
-
-
-@dataclass
-class Killed(Exception):  # noqa: N818
-    """The process of a task is gone."""
-
-
-@dataclass
-class Landed:
-    """A job of ten rows, landed, and the task that asks its failures again."""
-
-    vertex: Emulator
-    bigquery: bigquery.Client
-    context: Context
-    table: str
-    job_name: str
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def make(self, **changes: Any) -> GeminiBatchRetryFailedOperator:
-        settings = {"results_table": self.table, "job_name": self.job_name, **self.settings, **changes}
-        return GeminiBatchRetryFailedOperator(task_id="retry", poll_interval=0.1, **settings)
-
-    def run(self, *plans: FaultPlan, **changes: Any) -> dict[str, Any]:
-        """Run the task, each round under its plan, each step in an operator of its own."""
-        return self.finish(lambda: self.make(**changes).execute(self.context), iter(plans), **changes)
-
-    def finish(self, step: Callable[[], Any], plans: Iterator[FaultPlan], **changes: Any) -> dict[str, Any]:
-        while True:
-            self.vertex.faults = next(plans, NOTHING)
-            try:
-                result: dict[str, Any] = step()
-            except TaskDeferred as deferred:
-                step = self.resumed(deferred, **changes)
-            else:
-                return result
-
-    def resumed(self, deferred: TaskDeferred, **changes: Any) -> Callable[[], Any]:
-        event = asyncio.run(fired(deferred.trigger))
-        kwargs = json.loads(json.dumps(deferred.kwargs or {}))
-        method = deferred.method_name
-        return lambda: getattr(self.make(**changes), method)(self.context, event=event, **kwargs)
-
-    def statuses(self) -> dict[str, str]:
-        """Status by key; a key has one row."""
-        found = list(self.bigquery.query(f"SELECT key, status FROM `{self.table}`").result())
-        assert len({row["key"] for row in found}) == len(found)
-        return {row["key"]: row["status"] for row in found}
-
-    def errors(self) -> dict[str, bool]:
-        """Whether it may be asked again, by key."""
-        found = list(self.bigquery.query(f"SELECT key, retryable FROM `{self.table}_errors`").result())
-        assert len({row["key"] for row in found}) == len(found)
-        return {row["key"]: row["retryable"] for row in found}
-
-    @property
-    def jobs(self) -> list[dict[str, Any]]:
-        """What was paid for, in the order of creation."""
-        return sorted(self.vertex.jobs, key=lambda job: job["createTime"])
-
-
-async def fired(trigger: Any) -> dict[str, Any]:
-    _, kwargs = trigger.serialize()
-    async for event in type(trigger)(**kwargs).run():
-        return event.payload  # type: ignore[no-any-return]
-    raise AssertionError("the trigger ended without an event")
-
-
-@pytest.fixture
-def land(
-    vertex: Emulator,
-    storage_client: storage.Client,
-    bigquery_client: bigquery.Client,
-    context: Context,
-    ti: TaskInstance,
-    bucket: str,
-    dataset: str,
-) -> Callable[..., Landed]:
-    """Submits and lands a job, of ten rows if not told, under a plan, in a dataset of the region or not."""
-
-    def run(
-        plan: FaultPlan = FIRST,
-        *,
-        regional: bool = True,
-        output_uri: str | None = None,
-        requests: Sequence[dict[str, Any]] | None = None,
-    ) -> Landed:
-        from google.cloud import bigquery as bq
-
-        place = dataset
-        if regional:
-            place = f"{dataset}_regional"
-            made = bq.Dataset(place)
-            made.location = "us-central1"
-            bigquery_client.create_dataset(made)
-        requests = requests or [request(n) for n in range(ROWS)]
-        lines = [{"key": f"row-{n}", "request": each} for n, each in enumerate(requests)]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        storage_client.bucket(bucket).blob("in.jsonl").upload_from_string(text)
-        vertex.faults = plan
-        submit = GeminiBatchSubmitOperator(
-            task_id="submit",
-            model="gemini-2.5-flash",
-            input_uri=f"gs://{bucket}/in.jsonl",
-            output_uri=(output_uri and output_uri.format(dataset=place)) or f"gs://{bucket}/out",
-            location="us-central1",
-            wait_for_completion=True,
-            deferrable=False,
-            poll_interval=0.1,
-        )
-        name = submit.execute(context)
-        table = f"{place}.answers"
-        GeminiBatchResultsToBigQueryOperator(task_id="land", job_name=name, destination_table=table).execute(
-            context
-        )
-        ti.task_id = "retry"
-        return Landed(vertex, bigquery_client, context, table, name)
-
-    return run
-
-
-def request(number: int) -> dict[str, Any]:
-    parts = [{"text": f"Hello {number}"}]
-    return {"contents": [{"role": "user", "parts": parts}], "generationConfig": {"maxOutputTokens": 1000}}
-
-
-def expected(**others: str) -> dict[str, str]:
-    return {f"row-{n}": "succeeded" for n in range(ROWS)} | {
-        name.replace("_", "-"): status for name, status in others.items()
-    }
 
 
 @pytest.mark.parametrize("regional", [True, False], ids=["by a table", "by files"])

@@ -1,6 +1,8 @@
 -- One GenerateContentRequest per row, with the key in its labels as well; other columns are passed through.
 {% from "requests/in_bigquery/columns.jinja" import request_from_prompt, request_with_defaults %}
-CREATE OR REPLACE TABLE {{build.destination.quoted}} AS
+CREATE OR REPLACE TABLE {{build.destination.quoted}}
+OPTIONS ({{mark.options}})
+AS
 SELECT
   key,
   JSON_SET(unlabeled, '$.labels.{{key_label}}', label) AS request

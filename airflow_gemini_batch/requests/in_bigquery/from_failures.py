@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import (
@@ -16,14 +15,22 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
 from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
+from airflow_gemini_batch.requests.in_bigquery.claims import (
+    Claims,
+    OpenFailures,
+    claim_statement,
+    open_failures_statement,
+    source_models_statement,
+)
 from airflow_gemini_batch.requests.in_bigquery.jobs import TableJobs
-from airflow_gemini_batch.requests.in_bigquery.statements import count_failures_statement, retry_statement
+from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq
     from google.cloud import storage as gcs
 
     from airflow_gemini_batch.gcp.table_name import TableName
+    from airflow_gemini_batch.requests.in_bigquery.claims import Claim
     from airflow_gemini_batch.requests.in_bigquery.statements import Failures
 
 # A job may queue for 3 days, run for 1 and be landed much later, and landing reads its input.
@@ -35,16 +42,16 @@ _OTHERWISE = (
 
 @dataclass(frozen=True)
 class RetryRequest:
-    """Failed requests to resubmit.
+    """A round to build.
 
-    :param run: identifies the round within the task run; the same round is built only once
-    :param job_location: location of the new job, which only reads tables in the same region
+    :param claim: the failures that it resubmits
+    :param claimed: how many requests the round has claimed before, in an earlier try
     :param staging_uri: ``gs://bucket/prefix`` for JSONL, used if the job cannot read the table
     """
 
-    run: str
+    claim: Claim
     failures: Failures
-    job_location: str
+    claimed: int = 0
     staging_uri: str | None = None
 
 
@@ -64,47 +71,77 @@ class RetryInput:
     digest: str
 
 
-def count_failures(failures: Failures, bigquery: bq.Client, location: str) -> dict[str, int]:
-    """Count retryable failures per job name.
+def find_failures(failures: Failures, bigquery: bq.Client, location: str) -> tuple[OpenFailures, ...]:
+    """Count retryable failures per job, and per round that has claimed them.
 
     :param location: location of the tables' dataset
     :raises InvalidParameterError: one of the tables does not exist
     :raises TableMismatchError: a table lacks a column
     """
     _check_tables(failures, bigquery)
-    jobs = TableJobs(bigquery, location, "")
-    found = jobs.rows(count_failures_statement(failures), _parameters(failures))
-    return {row["job_name"]: row["requests"] for row in found}
+    claims = Claims(failures.results, bigquery, location)
+    statement = open_failures_statement(failures, claims.table if claims.exist() else None)
+    found = TableJobs(bigquery, location, "").rows(statement, _parameters(failures))
+    given = ({name: value for name, value in row.items() if value is not None} for row in found)
+    return tuple(sorted((OpenFailures(**row) for row in given), key=lambda each: (each.job_name, each.round)))
 
 
-def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Client) -> RetryInput:
-    """Build the input. Idempotent within a round: a second call changes nothing.
+def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Client) -> RetryInput | None:
+    """Claim the failures of a round and build its input; ``None`` if other rounds have claimed all.
 
+    Idempotent within a round: a second call changes nothing, while the claim stands.
+
+    :raises TableMismatchError: there is another table with the name of the input
     :raises InvalidParameterError: the job cannot read tables in that location, and ``staging_uri`` is not set
     :raises RequestsError: there are more failures than one job accepts, or a BigQuery job failed
     """
-    results = request.failures.results
-    location = dataset_location(results, bigquery, request.job_location)
+    failures, results = request.failures, request.failures.results
+    location = dataset_location(results, bigquery, request.claim.place.location)
     folder = _folder(request, location)
-    digest = hashlib.sha256(repr((request.run, results, request.failures.errors)).encode()).hexdigest()[:24]
+    digest = hashlib.sha256(repr((request.claim.round, results, failures.errors)).encode()).hexdigest()[:24]
     table = results.sibling(f"{results.table}_retry_{digest}")
-    jobs = TableJobs(bigquery, location, digest)
+    claims = Claims(results, bigquery, location)
+    claims.ensure()
+    jobs, mark = TableJobs(bigquery, location, digest), TableMark.retry(digest)
+    mark.check_replaceable(table, bigquery)
+
+    def holds_claim(job: bq.QueryJob) -> bool:
+        return jobs.is_unchanged(table, mark, job) and 0 < request.claimed == jobs.measure(table)[0]
+
     try:
-        statement = retry_statement(request.failures, table, _DAYS)
-        given = _parameters(request.failures)
-        jobs.run(jobs.step("retry", statement, partial(jobs.is_unchanged, table), given))
+        statement = claim_statement(failures, claims.table, table, mark, _DAYS)
+        given = {**_parameters(failures), **request.claim.parameters}
+        jobs.run(jobs.step("retry", statement, holds_claim, given))
         rows, size = jobs.measure(table)
+        if not rows:
+            return None
         if rows > MAX_ROWS or (folder and size > MAX_BYTES):
+            claims.release(request.claim.round)
             raise RequestsError(
                 f"{rows:,} failed requests with {size:,} bytes exceed the limit of one job ({MAX_ROWS:,} "
                 f"requests, files of {MAX_BYTES:,} bytes). Retry each job alone: map job_name over the jobs."
             )
         uri = f"bq://{table}"
         if folder:
-            (uri,) = jobs.export(table, folder, 1, storage, otherwise=_OTHERWISE)
+            # Objects of another claim of the same round are not used again.
+            built = bigquery.get_table(str(table)).modified
+            content = hashlib.sha256(f"{digest} {built}".encode()).hexdigest()[:24]
+            export = TableJobs(bigquery, location, content).export
+            (uri,) = export(table, folder, 1, storage, otherwise=_OTHERWISE)
     except LandingError as error:
         raise RequestsError(str(error)) from error
     return RetryInput(uri, table, rows, digest)
+
+
+def source_models(
+    results: TableName, jobs: tuple[str, ...], bigquery: bq.Client, location: str
+) -> dict[str, str]:
+    """Return the models of jobs by name, from their responses; jobs without one are left out.
+
+    :param location: location of the table's dataset
+    """
+    found = TableJobs(bigquery, location, "").rows(source_models_statement(results), {"jobs": list(jobs)})
+    return {row["job_name"]: row["model"] for row in found}
 
 
 def _parameters(failures: Failures) -> dict[str, str | list[str]]:
@@ -114,14 +151,15 @@ def _parameters(failures: Failures) -> dict[str, str | list[str]]:
 def _folder(request: RetryRequest, location: str) -> str | None:
     """Return the folder for JSONL, or ``None`` when the job can read the table."""
     results, staging = request.failures.results, request.staging_uri
+    job_location = request.claim.place.location
     try:
-        check_region(f"bq://{results}", location, request.job_location)
+        check_region(f"bq://{results}", location, job_location)
     except InvalidParameterError as error:
         if staging is None:
             raise InvalidParameterError(
                 "staging_uri",
                 None,
-                f"a job in {request.job_location} cannot read tables in dataset {results.dataset_id}, which "
+                f"a job in {job_location} cannot read tables in dataset {results.dataset_id}, which "
                 f"is in {location}: give gs://bucket/prefix to write the requests to Cloud Storage instead",
             ) from error
     else:

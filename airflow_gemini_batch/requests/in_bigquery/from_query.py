@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import (
+    InvalidParameterError,
     LandingError,
     LocationMismatchError,
     RequestsError,
-    TableMismatchError,
 )
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
 from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
@@ -26,6 +26,7 @@ from airflow_gemini_batch.requests.in_bigquery.statements import (
     parameters,
     stage_statement,
 )
+from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq
@@ -43,6 +44,7 @@ class TableRequest:
     """A table of requests to build.
 
     :param run: identifies the task run; the same run builds only once
+    :param dag_id: with ``task_id``, names the task whose runs may replace the table
     :param sql: a query that returns ``key`` and either ``prompt`` or ``request``
     :param answered: a results table; keys that succeeded there are left out
     :param export_uri: ``gs://bucket/prefix`` to export the requests to as JSONL
@@ -51,6 +53,8 @@ class TableRequest:
     """
 
     run: str
+    dag_id: str
+    task_id: str
     sql: str
     destination: TableName
     defaults: Defaults
@@ -76,15 +80,18 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
     """Build the requests. Idempotent within a task run: a second call changes nothing.
 
     :raises InvalidParameterError: a batch job would refuse the rows or columns
-    :raises TableMismatchError: the destination exists and is not a table of requests
+    :raises TableMismatchError: the destination exists, and is not a table of requests that this task built
     :raises RequestsError: a BigQuery job failed
     """
     folder = None if request.export_uri is None else check_folder("export_uri", request.export_uri)
     location = dataset_location(request.destination, bigquery, request.job_location)
     if not folder:
         check_region(f"bq://{request.destination}", location, request.job_location)
-    _check_destination(request.destination, bigquery)
+    if request.answered == request.destination:
+        fix = "it is destination_table, which is replaced: give the table in which results are landed"
+        raise InvalidParameterError("only_new_against", str(request.answered), fix)
     work = _Work(request, bigquery, location)
+    work.check_tables()
     try:
         if not work.is_built() and not work.build(_existing(request.answered, location, bigquery)):
             return BuiltRequests()
@@ -110,7 +117,17 @@ class _Work:
         digest = hashlib.sha256(repr(asked).encode()).hexdigest()[:24]
         self.jobs = TableJobs(bigquery, location, digest)
         self._staging = request.destination.sibling(f"gemini_batch_staging_{digest}_rows")
-        self._is_unchanged = partial(self.jobs.is_unchanged, request.destination)
+        self._mark = TableMark.requests_of(request.dag_id, request.task_id, digest)
+        self._staging_mark = TableMark.staging(digest)
+        self._is_unchanged = partial(self.jobs.is_unchanged, request.destination, self._mark)
+
+    def check_tables(self) -> None:
+        """Check that the tables to create replace nothing but what this task has made.
+
+        :raises TableMismatchError: they would
+        """
+        self._mark.check_replaceable(self._request.destination, self._bigquery)
+        self._staging_mark.check_replaceable(self._staging, self._bigquery)
 
     def is_built(self) -> bool:
         """Whether an earlier attempt of this run built the table and it is unchanged."""
@@ -119,7 +136,7 @@ class _Work:
     def build(self, answered: TableName | None) -> bool:
         """Run the user's query, check its rows and build the table; False when there are no rows."""
         jobs = self.jobs
-        statement = stage_statement(self._request.sql, self._staging, answered)
+        statement = stage_statement(self._request.sql, self._staging, self._staging_mark, answered)
         jobs.run(jobs.step("stage", statement, partial(jobs.exists, self._staging)))
         try:
             build = TableBuild(self._staging, self._request.destination, self._columns(), self._defaults)
@@ -127,7 +144,9 @@ class _Work:
             if not counts["all_rows"]:
                 return False
             check_counts(counts, build, is_exported=bool(self._request.export_uri))
-            jobs.run(jobs.step("build", build_statement(build), self._is_unchanged, parameters(build)))
+            jobs.run(
+                jobs.step("build", build_statement(build, self._mark), self._is_unchanged, parameters(build))
+            )
         finally:
             # The next attempt must see data that was fixed in the meantime.
             self._bigquery.delete_table(str(self._staging), not_found_ok=True)
@@ -138,16 +157,6 @@ class _Work:
         return RequestColumns.of(
             TableColumn(each.name, each.field_type, each.mode == "REPEATED") for each in schema
         )
-
-
-def _check_destination(name: TableName, bigquery: bq.Client) -> None:
-    """Only replace a table of requests."""
-    table = get_table(bigquery, name)
-    if table and not {"key", "request"} <= {field.name for field in table.schema}:
-        problem = (
-            "it has no columns 'key' and 'request', so it is not a table of requests; it is not replaced"
-        )
-        raise TableMismatchError(str(name), [problem])
 
 
 def _existing(answered: TableName | None, location: str, bigquery: bq.Client) -> TableName | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from google.cloud import storage as gcs
 
     from airflow_gemini_batch.gcp.table_name import TableName
+    from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
-    Parameters: TypeAlias = Mapping[str, str | list[str]]
+    Parameters: TypeAlias = Mapping[str, str | int | list[str]]
 
 _LOSS = "no requests were built"
-# A table's modification time and a job's end time come from different clocks.
+# Both times are BigQuery's, but a table's modification and its job's end are not the same moment.
 _SLACK = timedelta(seconds=1)
 
 
@@ -71,14 +73,25 @@ class TableJobs:
         job = self._bigquery.query(statement, job_config=_config(given or {}), location=self._location)
         return [dict(row.items()) for row in job.result()]
 
+    def write(self, statement: str, given: Parameters) -> list[dict[str, Any]]:
+        """Run a statement that changes rows, again if a transaction is in its way; return what it selects.
+
+        :raises LandingError: it failed
+        """
+        step = self.step(f"write-{uuid.uuid4().hex}", statement, lambda _: True, given)
+        (job,) = bigquery_job.run(self._bigquery, self._location, [step])
+        return [dict(row.items()) for row in job.result(job_retry=None)]
+
     def exists(self, name: TableName, _job: bq.QueryJob) -> bool:
         """Whether a table exists."""
         return get_table(self._bigquery, name) is not None
 
-    def is_unchanged(self, name: TableName, job: bq.QueryJob) -> bool:
-        """Whether a table is as a job wrote it: neither deleted nor modified since."""
+    def is_unchanged(self, name: TableName, mark: TableMark, job: bq.QueryJob) -> bool:
+        """Whether a table is as a job wrote it: neither deleted, replaced nor modified since."""
         table = get_table(self._bigquery, name)
-        return bool(table and job.ended and table.modified and table.modified <= job.ended + _SLACK)
+        if not (table and job.ended and table.modified):
+            return False
+        return mark.is_on(table) and table.modified <= job.ended + _SLACK
 
     def measure(self, table: TableName) -> tuple[int, int]:
         """Return the number of requests and their size in bytes as JSONL."""
@@ -123,7 +136,7 @@ def _config(given: Parameters) -> bq.QueryJobConfig:
         query_parameters=[
             bq.ArrayQueryParameter(name, "STRING", value)
             if isinstance(value, list)
-            else bq.ScalarQueryParameter(name, "STRING", value)
+            else bq.ScalarQueryParameter(name, "INT64" if isinstance(value, int) else "STRING", value)
             for name, value in given.items()
         ]
     )

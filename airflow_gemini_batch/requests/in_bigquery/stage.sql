@@ -1,6 +1,6 @@
 -- The rows of the user's query, stored so that all later statements read the same ones.
 CREATE OR REPLACE TABLE {{staging.quoted}}
-OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 DAY))
+OPTIONS ({{mark.options}}, expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 DAY))
 AS
 SELECT *
 FROM (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.building.media import MIME_TYPES
+from airflow_gemini_batch.requests.in_bigquery.table_marks import escaped
 from airflow_gemini_batch.requests.keys import KEY_LABEL, LABEL_PATTERN
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns
+    from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
 _SNAKE_CASE = {
     "systemInstruction": "system_instruction",
@@ -52,13 +54,16 @@ class Failures:
     jobs: tuple[str, ...] = ()
 
 
-def stage_statement(query: str, staging: TableName, answered: TableName | None = None) -> str:
+def stage_statement(
+    query: str, staging: TableName, mark: TableMark, answered: TableName | None = None
+) -> str:
     """Return the statement that stores the rows of the user's query.
 
+    :param mark: of the staging table
     :param answered: a results table; keys that succeeded there are left out
     """
     sql = query.strip().rstrip(";").rstrip()
-    return render("requests/in_bigquery/stage", staging=staging, sql=sql, answered=answered)
+    return render("requests/in_bigquery/stage", staging=staging, mark=mark, sql=sql, answered=answered)
 
 
 def inspect_statement(build: TableBuild) -> str:
@@ -73,11 +78,12 @@ def inspect_statement(build: TableBuild) -> str:
     )
 
 
-def build_statement(build: TableBuild) -> str:
+def build_statement(build: TableBuild, mark: TableMark) -> str:
     """Return the statement that builds the table of requests; its parameters are :func:`parameters`."""
     return render(
         "requests/in_bigquery/build",
         build=build,
+        mark=mark,
         key_label=KEY_LABEL,
         label_pattern=LABEL_PATTERN,
         mime_types=MIME_TYPES,
@@ -96,23 +102,9 @@ def export_statement(destination: TableName, uri: str, shard: int, shards: int) 
     :param uri: ``gs://…`` with one ``*``
     :param shard: index of the share, from 0
     """
-    quoted = uri.replace("\\", "\\\\").replace("'", "\\'")
     return render(
-        "requests/in_bigquery/export", destination=destination, uri=quoted, shard=shard, shards=shards
+        "requests/in_bigquery/export", destination=destination, uri=escaped(uri), shard=shard, shards=shards
     )
-
-
-def count_failures_statement(failures: Failures) -> str:
-    """Return the query that counts failures per job; with ``jobs``, its parameter is the array ``@jobs``."""
-    return render("requests/in_bigquery/count_failures", failures=failures)
-
-
-def retry_statement(failures: Failures, destination: TableName, days: int) -> str:
-    """Return the statement that copies failed requests to a new table; with ``jobs``, it takes ``@jobs``.
-
-    :param days: days until the table expires
-    """
-    return render("requests/in_bigquery/retry", failures=failures, destination=destination, days=days)
 
 
 def parameters(build: TableBuild) -> dict[str, str]:

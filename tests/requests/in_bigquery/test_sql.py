@@ -10,24 +10,33 @@ import pytest
 from airflow_gemini_batch.cost import sample
 from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.building.build import Defaults
-from airflow_gemini_batch.requests.in_bigquery import preflight, statements
+from airflow_gemini_batch.requests.in_bigquery import claims, preflight, statements
 from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
 from airflow_gemini_batch.requests.in_bigquery.statements import (
     Failures,
     TableBuild,
     build_statement,
-    count_failures_statement,
     export_statement,
     inspect_statement,
     measure_statement,
     parameters,
-    retry_statement,
     stage_statement,
 )
+from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
-STAGING, REQUESTS, ANSWERS, FAILED = (
-    TableName("my-project", "my_data", name) for name in ("staging", "requests", "answers", "failed")
+STAGING, REQUESTS, ANSWERS, FAILED, CLAIMS = (
+    TableName("my-project", "my_data", name)
+    for name in ("staging", "requests", "answers", "failed", "claims")
 )
+MARK = TableMark.requests_of("it's a dag", "task", "0123")
+CLAIM = claims.Claim("round", "series", "", 1, "owner", claims.Place("p", "l", "m"), "gs://b/out", ("job",))
+OF_CLAIMS = (
+    claims.rounds_statement,
+    claims.renew_statement,
+    claims.record_job_statement,
+    claims.release_statement,
+)
+LEGACY = {"INTEGER": "INT64"}
 QUERY = "SELECT \"it's {{not}} a placeholder\" AS key, 'x' AS prompt ;  "
 FULL = Defaults(
     system_instruction="it's",
@@ -64,6 +73,7 @@ def test_every_variant_is_valid_googlesql() -> None:
     """One test, because the analyzer starts slowly and needs a gigabyte of memory."""
     pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
     from tests.results.google_sql import GoogleSql, sql_type
+    from tests.results.test_sql import flat
 
     analyzer, text = GoogleSql(), sql_type("STRING")
     for build in variants():
@@ -72,20 +82,37 @@ def test_every_variant_is_valid_googlesql() -> None:
             tables = {str(STAGING): types}
             (inspected,) = analyzer.check(inspect_statement(build), tables, {})
             assert type(inspected).__name__ == "ResolvedQueryStmt"
-            (made,) = analyzer.check(build_statement(build), tables, dict.fromkeys(parameters(build), text))
+            (made,) = analyzer.check(
+                build_statement(build, MARK), tables, dict.fromkeys(parameters(build), text)
+            )
             built = {each.name: each.type.type_kind for each in made.column_definition_list}
             assert list(built)[:2] == ["key", "request"]
             assert (built["key"], built["request"]) == (text.type_kind, sql_type("JSON").type_kind)
+    kinds = {column: sql_type(LEGACY.get(kind, kind)) for column, kind, _ in claims.COLUMNS}
+    parameters_of_claim = {
+        **dict.fromkeys(CLAIM.parameters, text),
+        "number": sql_type("INT64"),
+        "failed_jobs": sql_type("STRING", "REPEATED"),
+        "abandoned": sql_type("STRING", "REPEATED"),
+    }
     for jobs in ((), ("one",)):
         failures = Failures(ANSWERS, FAILED, jobs)
         landed = {"key": text, "job_name": text, "landed_at": sql_type("TIMESTAMP")}
         landed["request_fingerprint"] = sql_type("INT64")
         failed = {**landed, "request": sql_type("JSON"), "retryable": sql_type("BOOL"), "results_table": text}
-        tables = {str(ANSWERS): landed, str(FAILED): failed}
+        tables = {str(ANSWERS): landed, str(FAILED): failed, str(CLAIMS): kinds}
         names = {"jobs": sql_type("STRING", "REPEATED")} if jobs else {}
-        assert analyzer.check(count_failures_statement(failures), tables, names)
-        (made,) = analyzer.check(retry_statement(failures, REQUESTS, 30), tables, names)
+        for known in (None, CLAIMS):
+            assert analyzer.check(claims.open_failures_statement(failures, known), tables, names)
+        claim = flat(claims.claim_statement(failures, CLAIMS, REQUESTS, MARK, 30))
+        *_, made = analyzer.check(claim, tables, {**names, **parameters_of_claim})
         assert [each.name for each in made.column_definition_list] == ["key", "request"]
+    for statement in OF_CLAIMS:
+        given = dict.fromkeys(("round", "job_name", "series", "retried_job"), text)
+        assert analyzer.check(statement(CLAIMS), {str(CLAIMS): kinds}, given)
+    responses = {str(ANSWERS): {"job_name": text, "model_version": text}}
+    models = claims.source_models_statement(ANSWERS)
+    assert analyzer.check(models, responses, {"jobs": sql_type("STRING", "REPEATED")})
     requests = {str(REQUESTS): {"key": text, "request": sql_type("JSON")}}
     answers = {str(ANSWERS): {"key": text, "status": text}}
     assert analyzer.check(measure_statement(REQUESTS), requests, {})
@@ -98,21 +125,23 @@ def test_every_variant_is_valid_googlesql() -> None:
         sampled = sample.table_statement(str(REQUESTS), request)
         assert analyzer.check(sampled, {str(REQUESTS): {"request": sql_type(request)}}, {})
     for answered in (None, ANSWERS):
-        assert analyzer.check(stage_statement(QUERY, STAGING, answered), answers, {})
+        assert analyzer.check(stage_statement(QUERY, STAGING, MARK, answered), answers, {})
 
 
 def test_every_file_is_used() -> None:
     build = variants()[0]
     used = [
-        stage_statement(QUERY, STAGING),
+        stage_statement(QUERY, STAGING, MARK),
         inspect_statement(build),
-        build_statement(build),
+        build_statement(build, MARK),
         measure_statement(REQUESTS),
         export_statement(REQUESTS, "gs://b/x", 0, 1),
         preflight.statement(str(REQUESTS), {"request": "JSON"}),
         sample.table_statement(str(REQUESTS), "JSON"),
-        count_failures_statement(Failures(ANSWERS, FAILED)),
-        retry_statement(Failures(ANSWERS, FAILED), REQUESTS, 30),
+        claims.open_failures_statement(Failures(ANSWERS, FAILED), CLAIMS),
+        claims.claim_statement(Failures(ANSWERS, FAILED), CLAIMS, REQUESTS, MARK, 30),
+        claims.source_models_statement(ANSWERS),
+        *(statement(CLAIMS) for statement in OF_CLAIMS),
     ]
     folders = (Path(module.__file__).parent for module in (statements, sample))
     files = [file for folder in folders for file in folder.glob("*.sql")]
@@ -123,6 +152,6 @@ def test_every_file_is_used() -> None:
 
 def test_values_are_query_parameters() -> None:
     for build in variants():
-        assert "it's" not in build_statement(build)
+        assert "it's" not in build_statement(build, MARK)
         assert "it's" not in inspect_statement(build)
-    assert "it's {{not}} a placeholder" in stage_statement(QUERY, STAGING)
+    assert "it's {{not}} a placeholder" in stage_statement(QUERY, STAGING, MARK)
