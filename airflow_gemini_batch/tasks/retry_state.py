@@ -172,8 +172,7 @@ class RetryState:
         """Return what the next round resubmits, or why there is none."""
         mine = [each for each in self.open if each.round == self.round]
         if mine:
-            begun = next(each for each in self.history if each.round == self.round)
-            return self._plan(begun.place, mine, begun.output_uri)
+            return self._plan(mine[0].place, mine, mine[0].output_uri)
         groups, unknown = self._groups([each for each in self.open if each.round in ("", *self._abandoned)])
         ends = []
         for place, failures in sorted(groups.items(), key=lambda each: (-requests_of(each[1]), each[0])):

@@ -114,8 +114,15 @@ class OpenFailures:
     owner: str = ""
     project: str = ""
     location: str = ""
+    model: str = ""
+    output_uri: str = ""
     round_job_name: str | None = None
     age_seconds: int = 0
+
+    @property
+    def place(self) -> Place:
+        """Where the round's job runs."""
+        return Place(self.project, self.location, self.model)
 
     @property
     def may_be_abandoned(self) -> bool:

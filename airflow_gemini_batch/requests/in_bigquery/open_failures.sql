@@ -6,6 +6,8 @@ SELECT
   ANY_VALUE(claims.owner) AS owner,
   ANY_VALUE(claims.project) AS project,
   ANY_VALUE(claims.location) AS location,
+  ANY_VALUE(claims.model) AS model,
+  ANY_VALUE(claims.output_uri) AS output_uri,
   ANY_VALUE(claims.job_name) AS round_job_name,
   TIMESTAMP_DIFF(CURRENT_TIMESTAMP(), MAX(claims.claimed_at), SECOND) AS age_seconds,
   {% endif %}
