@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def render(template: str, **values: Any) -> str:
     """Return the SQL of a template.
 
-    :param template: path in this package without ``.sql``, such as ``results/land``
+    :param template: path in this package without ``.sql``, such as ``results/landing``
     :raises jinja2.UndefinedError: the template uses a value that was not passed
     """
     return _environment().get_template(f"{template}.sql").render(values)

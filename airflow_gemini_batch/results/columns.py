@@ -30,9 +30,9 @@ _ADDED = (
     Column("map_index", "INT64", description="Of the task that landed the row; -1 if it is not mapped"),
     Column(
         "request_fingerprint",
-        "INT64",
-        description="FARM_FINGERPRINT of the request in the input. A key may stand for several requests: key "
-        "and fingerprint identify one. NULL if the input is unknown",
+        "STRING",
+        description="Of the request in the input: 16 digits of its SHA-256. A key may stand for several "
+        "requests; key and fingerprint identify one. NULL if the input is unknown",
     ),
 )
 _KEY = Column("key", "STRING", description="The key of the request; its SHA-256 if the input has no keys")

@@ -126,12 +126,14 @@ def lock_script(lock: TableName) -> str:
 
 
 def create_table(statement: str, name: TableName, bigquery: Client, location: str) -> None:
-    """Run ``CREATE TABLE IF NOT EXISTS``; several workers may do so at the same time.
+    """Run ``CREATE TABLE IF NOT EXISTS`` for a table that is missing; several workers may do so at once.
 
     :raises LandingError: the table does not exist afterwards
     """
     from google.api_core.exceptions import GoogleAPICallError
 
+    if get_table(bigquery, name):
+        return
     try:
         bigquery.query(statement, location=location).result()
     except GoogleAPICallError as error:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
     from airflow_gemini_batch.results.media import MediaFolder
+    from airflow_gemini_batch.results.outputs import JobTable, Objects
 
 log = logging.getLogger(__name__)
 
@@ -114,12 +115,7 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     given = find_input(request.job, storage, bigquery)
     location = dataset_location(request.destination, bigquery, request.job.name.location)
     check_locations(request.destination, location, output, bigquery, storage)
-    # Landings that differ have staging tables of their own: each drops them when it is done.
-    settings = (request.destination, request.error_table, request.write_mode, request.key_field)
-    columns_from = (request.response_schema, request.infer_schema)
-    stored = (request.include_request, request.include_response, request.media, request.prices)
-    digest = _digest(str(request.job.name), output, given, settings, columns_from, stored, request.replaces)
-    sources = Sources.of(output, given, request.destination, digest)
+    sources = _sources(request, output, given)
     results, columns = _results_table(request, sources, location, bigquery)
     errors = ensure_table(request.error_table, ERROR_COLUMNS, bigquery)
     # A table that was dropped and created again is another table: rows landed in the old one are not in it.
@@ -144,6 +140,21 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     if request.usage_view:
         ensure_usage_view(request.destination, bigquery)
     return result
+
+
+def _sources(
+    request: LandingRequest, output: Objects | JobTable, given: Objects | JobTable | None
+) -> Sources:
+    """Name the staging tables. Landings that differ have their own, which each drops when it is done."""
+    digest = _digest(
+        str(request.job.name),
+        output,
+        given,
+        (request.destination, request.error_table, request.write_mode, request.key_field, request.replaces),
+        (request.response_schema, request.infer_schema, request.prices),
+        (request.include_request, request.include_response, request.media),
+    )
+    return Sources.of(output, given, request.destination, digest)
 
 
 def _results_table(

@@ -53,7 +53,7 @@ FROM (
     CAST(NULL AS STRING),
     'missing',
     CAST(NULL AS TIMESTAMP),
-    CAST(NULL AS INT64),
+    CAST(NULL AS STRING),
     CAST(NULL AS STRING)
   FROM UNNEST(GENERATE_ARRAY(1, IFNULL(@asked_rows, 0) - (SELECT COUNT(*) FROM requests))) AS number
 {% endif %}

@@ -135,10 +135,13 @@ SELECT
   IFNULL(JSON_VALUE(key, '$'), JSON_VALUE({{ input_request }}, '$.labels.{{ key_label }}')) AS name,
   IF(STARTS_WITH(key, '"'), SAFE_CAST(JSON_VALUE(key, '$') AS NUMERIC), NULL) AS number,
 {% if landing.requests is none %}
-  CAST(NULL AS INT64) AS fingerprint,
+  CAST(NULL AS STRING) AS fingerprint,
 {% else %}
-  FARM_FINGERPRINT(
-    NULLIF(TO_JSON_STRING(SAFE.PARSE_JSON({{ input_request }}, wide_number_mode => 'round')), 'null')
+  LEFT(
+    TO_HEX(
+      SHA256(NULLIF(TO_JSON_STRING(SAFE.PARSE_JSON({{ input_request }}, wide_number_mode => 'round')), 'null'))
+    ),
+    16
   ) AS fingerprint,
 {% endif %}
   source

@@ -37,6 +37,11 @@ def jobs(lander: Lander, kind: str) -> list[str]:
     return [each.job_id for each in reversed(found)]
 
 
+def is_landing(named: dict[str, Any]) -> bool:
+    """Whether a query is the script that lands, not one that prepares it."""
+    return str(named.get("job_id")).startswith("gemini-batch-land-")
+
+
 def test_landing_again_reuses_the_first_landing(lander: Lander) -> None:
     put(lander, "a", "b")
     first = lander.land()
@@ -96,7 +101,8 @@ def test_one_job_landed_by_two_workers_at_once(lander: Lander, monkeypatch: pyte
 
     def start_and_signal(*arguments: Any, **named: Any) -> Any:
         job = query(*arguments, **named)
-        started.set()
+        if is_landing(named):
+            started.set()
         return job
 
     monkeypatch.setattr(lander.bigquery, "query", start_and_signal)
@@ -113,8 +119,12 @@ def test_a_worker_killed_after_the_loads(lander: Lander, monkeypatch: pytest.Mon
     """The next try finds the staging tables filled and does not load them again."""
     put(lander, "a")
 
-    def die(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+    query = lander.bigquery.query
+
+    def die(*arguments: Any, **named: Any) -> Any:
+        if is_landing(named):
+            raise KeyboardInterrupt
+        return query(*arguments, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(lander.bigquery, "query", die)
@@ -135,9 +145,11 @@ def test_a_worker_killed_while_the_script_runs(lander: Lander, monkeypatch: pyte
     put(lander, "a", "b")
     query = lander.bigquery.query
 
-    def start_and_die(*arguments: Any, **named: Any) -> None:
-        query(*arguments, **named)
-        raise KeyboardInterrupt
+    def start_and_die(*arguments: Any, **named: Any) -> Any:
+        job = query(*arguments, **named)
+        if is_landing(named):
+            raise KeyboardInterrupt
+        return job
 
     with monkeypatch.context() as patch:
         patch.setattr(lander.bigquery, "query", start_and_die)

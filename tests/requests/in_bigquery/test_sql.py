@@ -98,7 +98,7 @@ def test_every_variant_is_valid_googlesql() -> None:
     for jobs in ((), ("one",)):
         failures = Failures(ANSWERS, FAILED, jobs)
         landed = {"key": text, "job_name": text, "landed_at": sql_type("TIMESTAMP")}
-        landed["request_fingerprint"] = sql_type("INT64")
+        landed["request_fingerprint"] = text
         failed = {**landed, "request": sql_type("JSON"), "retryable": sql_type("BOOL"), "results_table": text}
         tables = {str(ANSWERS): landed, str(FAILED): failed, str(CLAIMS): kinds}
         names = {"jobs": sql_type("STRING", "REPEATED")} if jobs else {}
