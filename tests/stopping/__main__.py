@@ -15,7 +15,7 @@ from .airflow import MAJOR, VERSION, Airflow
 from .cells import CELLS, Cell, Event, Fate
 
 # Long enough for every event, and for the try after it to attach to a job that still runs.
-_JOB_SECONDS = 150
+_JOB_SECONDS = 200
 _PATIENCE = 480.0
 _BEGIN, _END = f"<!-- airflow {MAJOR}: begin -->", f"<!-- airflow {MAJOR}: end -->"
 
@@ -83,11 +83,13 @@ def main() -> int:
     """Observe all cells, write the table if asked, and compare; exit code 0 if all are as expected."""
     parser = argparse.ArgumentParser(prog="python -m tests.stopping", description=__doc__)
     parser.add_argument("--write", type=Path, help="the page to write the table of this Airflow to")
-    parser.add_argument("--only", default="*", help="observe the cells whose DAG matches, such as 'clear_*'")
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], help="observe the cells whose DAG matches one of these"
+    )
     parser.add_argument("--lanes", type=int, default=5, help="number of concurrent cells (default: 5)")
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="gemini-batch-stopping-"))
-    chosen = [cell for cell in CELLS if fnmatch(cell.dag_id, arguments.only)]
+    chosen = [cell for cell in CELLS if any(fnmatch(cell.dag_id, pattern) for pattern in arguments.only)]
     print(f"Airflow {VERSION}, {len(chosen)} cells; logs in {directory}", flush=True)
     with Airflow(directory, pace=f"seconds:{_JOB_SECONDS}") as airflow:
         observers = {cell: Observer(airflow, cell) for cell in chosen}

@@ -13,9 +13,9 @@ from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperato
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.stopping.cells import CELLS, Event
 
-# A busy machine needs half a minute until a task has its job, and a minute until the task of a run starts.
-SOON = timedelta(seconds=60)
-LATER = timedelta(seconds=120)
+# A busy machine needs a minute until a task has its job, and another until the task of a run starts.
+SOON = timedelta(seconds=90)
+LATER = timedelta(seconds=150)
 TIMEOUTS = (Event.EXECUTION_TIMEOUT, Event.LAST_EXECUTION_TIMEOUT, Event.CANCEL_ON_TIMEOUT)
 
 for cell in CELLS:
