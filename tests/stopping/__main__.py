@@ -14,8 +14,8 @@ from pathlib import Path
 from .airflow import MAJOR, VERSION, Airflow
 from .cells import CELLS, Cell, Event, Fate
 
-# Long enough for every event, and for the try after it to attach to a job that still runs.
-_JOB_SECONDS = 200
+# Of each state, PENDING and RUNNING. Long enough for every event, and for the next try to attach to the job.
+_JOB_SECONDS = 90
 _PATIENCE = 480.0
 _BEGIN, _END = f"<!-- airflow {MAJOR}: begin -->", f"<!-- airflow {MAJOR}: end -->"
 
@@ -36,6 +36,10 @@ class Observer:
         while self.fate is Fate.UNDECIDED and time.monotonic() < deadline:
             self._look()
             time.sleep(0.5)
+        last = self.seen[-1]
+        if self.fate is Fate.UNDECIDED and last.startswith(("failed", "skipped", "success")):
+            # The task has been over for minutes, and its job goes on.
+            self.fate = Fate.KEPT if last.endswith("jobs RUNNING") else Fate.UNDECIDED
 
     def _look(self) -> None:
         (state, try_number), jobs = (
