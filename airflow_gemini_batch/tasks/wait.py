@@ -172,7 +172,7 @@ def job_of_event(hook: GeminiBatchHook, options: WaitOptions, event: Mapping[str
     """Read the job that a trigger's event is about.
 
     :raises WaitTimeoutError: the deadline passed first
-    :raises PollingError: the trigger could not read the job
+    :raises PollingError: the trigger could not read the job, or it cannot be read now
     """
     if not event or "job_name" not in event:
         raise GeminiBatchError(f"The trigger sent an event without a job name: {event!r}")
@@ -181,7 +181,12 @@ def job_of_event(hook: GeminiBatchHook, options: WaitOptions, event: Mapping[str
     if event["outcome"] == WaitOutcome.ERROR.value:
         # Events of earlier releases do not say whether a retry helps.
         raise PollingError(event["job_name"], event["message"], is_transient=event.get("retry_helps", True))
-    return wait_here(hook, replace(options, wait_timeout=_END_PATIENCE), JobName.parse(event["job_name"]))
+    patient = replace(options, wait_timeout=_END_PATIENCE, cancel_on_timeout=False)
+    try:
+        return wait_here(hook, patient, JobName.parse(event["job_name"]))
+    except WaitTimeoutError as error:
+        reason = f"A trigger has seen the batch job end, but it could not be read for {_END_PATIENCE}."
+        raise PollingError(event["job_name"], reason, is_transient=True) from error
 
 
 def wait_here(hook: GeminiBatchHook, options: WaitOptions, name: JobName) -> BatchJob:

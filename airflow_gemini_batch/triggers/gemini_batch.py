@@ -95,7 +95,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
         if not self.cancel_on_kill:
             reason = "cancel_on_kill is False"
         elif not is_over(state := await sync_to_async(task_state)(self.task_instance)):
-            reason = f"the task runs again ({state or 'cleared'})"
+            reason = f"its task is {state or 'cleared'}, so it may run again"
         else:
             await self._hook().cancel_job(JobName.parse(self.job_name))
             self.log.warning(

@@ -8,14 +8,15 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 
 from .airflow import MAJOR, VERSION, Airflow
 from .cells import CELLS, Cell, Event, Fate
 
-# Long enough for every event, and for the try after it to attach to a job that still runs.
-_JOB_SECONDS = 100
-_PATIENCE = 300.0
+# Of each state, PENDING and RUNNING. Long enough for every event, and for the next try to attach to the job.
+_JOB_SECONDS = 90
+_PATIENCE = 480.0
 _BEGIN, _END = f"<!-- airflow {MAJOR}: begin -->", f"<!-- airflow {MAJOR}: end -->"
 
 
@@ -35,6 +36,10 @@ class Observer:
         while self.fate is Fate.UNDECIDED and time.monotonic() < deadline:
             self._look()
             time.sleep(0.5)
+        last = self.seen[-1]
+        if self.fate is Fate.UNDECIDED and last.startswith(("failed", "skipped", "success")):
+            # The task has been over for minutes, and its job goes on.
+            self.fate = Fate.KEPT if last.endswith("jobs RUNNING") else Fate.UNDECIDED
 
     def _look(self) -> None:
         (state, try_number), jobs = (
@@ -54,6 +59,8 @@ class Observer:
             "RUNNING",
             "CANCELLING",
         }
+        if state in ("success", "failed", "skipped") and states == ["CANCELLING"]:
+            self.fate = Fate.CANCELLED
         if is_over and states:
             self.fate = _fate(self._cell, states, state == "success", self._tries)
 
@@ -80,21 +87,22 @@ def main() -> int:
     """Observe all cells, write the table if asked, and compare; exit code 0 if all are as expected."""
     parser = argparse.ArgumentParser(prog="python -m tests.stopping", description=__doc__)
     parser.add_argument("--write", type=Path, help="the page to write the table of this Airflow to")
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], help="observe the cells whose DAG matches one of these"
+    )
     parser.add_argument("--lanes", type=int, default=5, help="number of concurrent cells (default: 5)")
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="gemini-batch-stopping-"))
-    print(f"Airflow {VERSION}, {len(CELLS)} cells; logs in {directory}", flush=True)
+    chosen = [cell for cell in CELLS if any(fnmatch(cell.dag_id, pattern) for pattern in arguments.only)]
+    print(f"Airflow {VERSION}, {len(chosen)} cells; logs in {directory}", flush=True)
     with Airflow(directory, pace=f"seconds:{_JOB_SECONDS}") as airflow:
-        observers = {cell: Observer(airflow, cell) for cell in CELLS}
+        observers = {cell: Observer(airflow, cell) for cell in chosen}
         with ThreadPoolExecutor(arguments.lanes) as pool:
             wrong = sum(not is_good for is_good in pool.map(_observe, observers.items()))
-    lines = _table({cell: each.fate for cell, each in observers.items()})
-    print("\n".join(lines))
+    fates = {cell: str(observer.fate) for cell, observer in observers.items()}
+    print("\n".join(_table(fates)))
     if arguments.write:
-        page = arguments.write.read_text()
-        text = "\n".join([_BEGIN, f"Airflow {VERSION}:", "", *lines, _END])
-        table = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
-        arguments.write.write_text(table.sub(lambda _: text, page))
+        _write(arguments.write, fates)
     return 1 if wrong else 0
 
 
@@ -108,17 +116,28 @@ def _observe(of_cell: tuple[Cell, Observer]) -> bool:
     return is_good
 
 
-def _table(fates: dict[Cell, Fate]) -> list[str]:
+def _table(fates: dict[Cell, str]) -> list[str]:
     lines = ["| what happens | task waits on a worker | task waits in the triggerer |", "| --- | --- | --- |"]
     for event in Event:
-        worker, triggerer = (
-            next(
-                fate for cell, fate in fates.items() if cell.event is event and cell.deferrable is deferrable
-            )
-            for deferrable in (False, True)
-        )
-        lines.append(f"| {event.value} | {worker} | {triggerer} |")
+        worker, triggerer = (cell for cell in CELLS if cell.event is event)
+        columns = (fates.get(cell, str(Fate.UNDECIDED)) for cell in (worker, triggerer))
+        lines.append(f"| {event.value} | {' | '.join(columns)} |")
     return lines
+
+
+def _write(file: Path, fates: dict[Cell, str]) -> None:
+    """Write the table; cells that were not observed this time keep what the page says."""
+    table = re.compile(f"{re.escape(_BEGIN)}(.*){re.escape(_END)}", re.DOTALL)
+    page = file.read_text()
+    rows = [
+        line.strip("| ").split(" | ") for line in table.search(page)[1].splitlines() if line.startswith("| ")
+    ]
+    written = {row[0]: row[1:] for row in rows}
+    before = {
+        cell: written[cell.event.value][cell.deferrable] for cell in CELLS if cell.event.value in written
+    }
+    text = "\n".join([_BEGIN, f"Airflow {VERSION}:", "", *_table({**before, **fates}), _END])
+    file.write_text(table.sub(lambda _: text, page))
 
 
 if __name__ == "__main__":

@@ -196,3 +196,12 @@ def test_a_deferral_ends_an_hour_after_its_deadline(
         GeminiBatchSubmitOperator(**args, wait_for_completion=True, wait_timeout=600).execute(context)
     assert caught.value.timeout is not None
     assert 4190 < caught.value.timeout.total_seconds() <= 4200
+
+
+def test_a_job_that_has_ended_is_read_until_the_service_answers(
+    vertex: Emulator, job_name: str, context: Context
+) -> None:
+    sensor = GeminiBatchJobSensor(task_id="wait", job_name=job_name, poll_interval=0.05)
+    vertex.faults = faults(Route.GET, status=503, nth=tuple(range(1, 8)))
+    event = {"job_name": job_name, "outcome": "ended", "state": "JOB_STATE_SUCCEEDED", "message": ""}
+    assert sensor.execute_complete(context, event)["state"] == "JOB_STATE_SUCCEEDED"
