@@ -116,6 +116,11 @@ class Emulator:
         return tuple(job.look() for job in reversed(self._jobs.newest_first()))
 
     @property
+    def completed_rows(self) -> dict[str, int]:
+        """The completed rows of each job by its name, which are charged, even if its resource has no counts."""
+        return {str(job.name): job.completed_rows for job in self._jobs.newest_first()}
+
+    @property
     def requests(self) -> tuple[RecordedRequest, ...]:
         """The handled requests, oldest first."""
         return tuple(self._recorded)

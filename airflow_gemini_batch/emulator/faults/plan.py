@@ -27,6 +27,8 @@ from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
+# Codes of jobs that fail: import, permission, bucket, system; see `protocol.errors.of_state`.
+FAILED_CODES = (3, 7, 9, 13)
 STATUSES = (400, 401, 403, 404, 408, 409, 412, 429, 499, 500, 501, 502, 503, 504)
 
 
@@ -189,16 +191,20 @@ class JobFault(When):
     """A job passes through other states or ends differently; ``nth`` counts the created jobs.
 
     :param ends: the final state; None for the usual one
+    :param code: code of the error of a job that ends as FAILED: 3, 7, 9 or 13
     :param after_rows: number of rows processed before the job ends; None for all
     :param exports: whether the processed rows are written
+    :param counts: whether the job has ``completionStats``
     :param path: the states before the final one; empty for PENDING, RUNNING
     :param shards: number of objects that the output is split into; 0 for a single ``predictions.jsonl``
     :param incremental: whether to also write ``incremental_predictions.jsonl`` with half of the rows
     """
 
     ends: _NamedState | None = None
+    code: int = 13
     after_rows: int | None = None
     exports: bool = True
+    counts: bool = True
     path: tuple[_NamedState, ...] = ()
     output: OutputFault = OutputFault.NONE
     shards: int = 0
@@ -209,6 +215,8 @@ class JobFault(When):
         object.__setattr__(self, "path", tuple(self.path))
         if self.ends and not self.ends.is_terminal:
             raise InvalidParameterError("ends", self.ends.name, "give a terminal state")
+        if self.code not in FAILED_CODES:
+            raise InvalidParameterError("code", self.code, f"give one of {', '.join(map(str, FAILED_CODES))}")
         if ended := [state.name for state in self.path if state.is_terminal]:
             raise InvalidParameterError("path", ended, "give states that are not terminal")
         for name in ("after_rows", "shards"):

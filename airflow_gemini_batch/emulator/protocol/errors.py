@@ -14,6 +14,7 @@ _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
 CANCELLED = 1
 INVALID_ARGUMENT = 3
+PERMISSION_DENIED = 7
 FAILED_PRECONDITION = 9
 INTERNAL = 13
 
@@ -204,10 +205,24 @@ def quota_exceeded(metric: str) -> CallError:
     )
 
 
-def of_state(state: JobState) -> JobFailedError | None:
-    """Return the generic error of a job that ends in a state; EXPIRED has none."""
+_FAILURES = {
+    INVALID_ARGUMENT: "Failed to import data. Please check 'Prepare input' section of the batch predictions "
+    "documentation.",
+    PERMISSION_DENIED: "Service account service-1@gcp-sa-aiplatform.iam.gserviceaccount.com doesn't have "
+    'sufficient permission "storage.objects.create" on the output bucket.',
+    FAILED_PRECONDITION: "Failed to get GCS bucket location for the output bucket. "
+    "Please check that the bucket exists and permissions are set correctly.",
+    INTERNAL: "System error. Please try this operation again.",
+}
+
+
+def of_state(state: JobState, code: int = INTERNAL) -> JobFailedError | None:
+    """Return the error of a job that ends in a state; EXPIRED has none.
+
+    :param code: of a job that ends as FAILED: 3, 7, 9 or 13
+    """
     if state is JobState.FAILED:
-        return JobFailedError(INTERNAL, "System error. Please try this operation again.")
+        return JobFailedError(code, _FAILURES[code])
     return JobFailedError(CANCELLED, "CANCELED") if state is JobState.CANCELLED else None
 
 

@@ -39,12 +39,14 @@ class Outcome:
     """The result of a job.
 
     :param output_info: ``outputInfo`` of the resource
+    :param shows_stats: whether the resource has ``completionStats``
     """
 
     state: JobState
     error: errors.JobFailedError | None = None
     stats: CompletionStats | None = None
     output_info: Mapping[str, str] | None = None
+    shows_stats: bool = True
 
 
 def rfc3339(time_: datetime) -> str:
@@ -105,6 +107,12 @@ class Job:
             if self._walk.pace.is_deterministic and self._path_is_over():
                 self._changed.wait_for(self._is_settled, PATIENCE_SECONDS)
             return self._resource()
+
+    @property
+    def completed_rows(self) -> int:
+        """The rows that the job has completed and that are charged, whatever its resource shows."""
+        stats = self._outcome.stats if self._outcome else None
+        return (stats.successful or 0) if stats else 0
 
     def count_read(self) -> None:
         """Count a read of the job."""
@@ -213,7 +221,7 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if outcome.error:
         fields["error"] = {"code": outcome.error.code, "message": outcome.error.message}
-    if outcome.stats:
+    if outcome.stats and outcome.shows_stats:
         # The service writes counts as strings, and omits those that are zero.
         counts = {
             "successfulCount": outcome.stats.successful,

@@ -195,12 +195,13 @@ class _Work:
         elif fault := self._job.plan.fault:
             rows = rows if fault.after_rows is None else min(rows, fault.after_rows)
             state = fault.ends or state
-            error = errors.of_state(state)
+            error = errors.of_state(state, fault.code)
         stats = self._spool.stats(rows)
+        shows_stats = (self._job.plan.fault or _NO_FAULT).counts
         try:
-            return Outcome(state, error, stats, self._export(rows))
+            return Outcome(state, error, stats, self._export(rows), shows_stats)
         except errors.JobFailedError as failed:
-            return Outcome(JobState.FAILED, failed, stats)
+            return Outcome(JobState.FAILED, failed, stats, shows_stats=shows_stats)
 
     def _export(self, rows: int) -> dict[str, str] | None:
         """Write the first rows, unless a fault of the job prevents it; return ``outputInfo``."""

@@ -69,6 +69,8 @@ job_faults = st.builds(
     path=st.lists(st.sampled_from([state for state in JobState if not state.is_terminal])).map(tuple),
     output=st.sampled_from(OutputFault),
     exports=st.booleans(),
+    counts=st.booleans(),
+    code=st.sampled_from([3, 7, 9, 13]),
     shards=st.integers(0, 4),
     incremental=st.booleans(),
     **whens,

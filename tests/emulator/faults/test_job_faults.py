@@ -65,6 +65,32 @@ def test_output_info_can_be_missing_or_wrong(
     assert ("outputInfo" in job, len(found)) == (says, objects)
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (3, "Failed to import data."),
+        (7, "storage.objects.create"),
+        (9, "Failed to get GCS bucket location"),
+        (13, "System error."),
+    ],
+)
+def test_a_job_fails_with_each_code(
+    storage_client: storage.Client, bucket: str, code: int, says: str
+) -> None:
+    job, _ = written(storage_client, bucket, jobs=[JobFault(ends=JobState.FAILED, code=code, after_rows=0)])
+    assert job["error"]["code"] == code
+    assert says in job["error"]["message"]
+
+
+def test_counts_can_be_missing(storage_client: storage.Client, bucket: str) -> None:
+    source = put(storage_client, f"gs://{bucket}/in.jsonl", lines(4))
+    fault = JobFault(ends=JobState.EXPIRED, after_rows=2, counts=False)
+    with Emulator(faults=FaultPlan(jobs=[fault])) as emulator:
+        job = run(emulator, source, f"gs://{bucket}/out")
+        assert "completionStats" not in job
+        assert emulator.completed_rows == {job["name"]: 2}
+
+
 def test_shards_and_an_incremental_file(storage_client: storage.Client, bucket: str) -> None:
     _, found = written(storage_client, bucket, 5, jobs=[JobFault(shards=2, incremental=True)])
     assert {name: keys(rows) for name, rows in found.items()} == {
