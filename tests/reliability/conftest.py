@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.measure import ASKED_BY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.emulator.server import Emulator
 
-ROW = '{"key": "%03d", "request": {"contents": [{"role": "user", "parts": [{"text": "Hello %d"}]}]}}\n'
+ROW = '{"key": "%03d", "request": {"contents": [{"role": "user", "parts": [{"text": "%s %d"}]}]}}\n'
 
 
 def _shorten_waits(patch: pytest.MonkeyPatch) -> None:
@@ -36,8 +38,10 @@ def short_waits() -> Iterator[None]:
         yield
 
 
-def put_input(client: storage.Client, bucket: str, rows: int, name: str = "in.jsonl") -> str:
-    client.bucket(bucket).blob(name).upload_from_string("".join(ROW % (n, n) for n in range(rows)))
+def put_input(
+    client: storage.Client, bucket: str, rows: int, name: str = "in.jsonl", text: str = "Hello"
+) -> str:
+    client.bucket(bucket).blob(name).upload_from_string("".join(ROW % (n, text, n) for n in range(rows)))
     return f"gs://{bucket}/{name}"
 
 
@@ -49,4 +53,5 @@ def submit_args(vertex: Emulator, storage_client: storage.Client, bucket: str) -
         "input_uri": put_input(storage_client, bucket, 3),
         "output_uri": f"gs://{bucket}/out",
         "location": "us-central1",
+        "labels": {ASKED_BY: "submit"},
     }
