@@ -74,14 +74,12 @@ def overpaid(bill: Iterable[Charge], asked: Mapping[str, int]) -> list[str]:
         paid = sum(charge.rows for charge in found)
         if paid > asked.get(run, 0):
             rows = " + ".join(str(charge) for charge in found if charge.rows)
-            wrong.append(
-                f"{paid} rows charged for {asked.get(run, 0)} that {run or 'nobody'} asked for: {rows}"
-            )
+            wrong.append(f"{paid} rows charged for {asked.get(run, 0)} of {run or 'nobody'}: {rows}")
     return wrong
 
 
 def made_again(before: Iterable[Charge], after: Iterable[Charge], cancelled: Iterable[str]) -> list[str]:
-    """Return the new jobs of task runs that had a job which a person has cancelled, and that nobody asked for.
+    """Return the jobs that were created although a person had cancelled the task run's job.
 
     :param before: the bill when the person cancelled
     :param after: the bill later, without new requests of a user in between

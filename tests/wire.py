@@ -1,4 +1,4 @@
-"""The calls that the Google clients of this process make, one by one: refuse one, pause at one, die after one.
+"""The calls of Google's clients in this process, one by one: refuse one, pause before one, die after one.
 
 The clients' transports (``requests`` and ``httpx``) are watched, not the package under test.
 """

@@ -122,8 +122,8 @@ _calls = st.tuples(
     st.one_of(st.just([]), st.just([]), st.just([]), st.lists(_tokens, max_size=1)),
 ).map(lambda found: [fault for faults in found for fault in faults])
 
-# How jobs end, and what the service then says. A job that ends badly and shows neither counts nor output cannot be
-# told from one that did nothing, so that pair is not drawn.
+# How jobs end, and what the service then says. A job that ends badly and shows neither counts nor output
+# cannot be told from one that did nothing, so that pair is not drawn.
 _path = st.lists(st.sampled_from([s for s in JobState if not s.is_terminal]), max_size=4).map(tuple)
 _bad_ends = st.one_of(
     st.builds(
@@ -235,11 +235,10 @@ class Story:
     pace: int = 1
 
     def __post_init__(self) -> None:
-        # A list that omits the job of another try, right before a create, is the same as a list without that job.
+        # A list that omits the job of another try, right before a create, is like one without that job.
         if Event.TWICE in (self.first, *self.events):
-            calls = [
-                f for f in self.faults.calls if f.kind not in (CallFaultKind.LAG, CallFaultKind.TRUNCATE)
-            ]
+            omits = (CallFaultKind.LAG, CallFaultKind.TRUNCATE)
+            calls = [fault for fault in self.faults.calls if fault.kind not in omits]
             object.__setattr__(self, "faults", replace(self.faults, calls=calls))
 
 

@@ -205,6 +205,15 @@ def cancel_by_hand(emulator: Emulator, looks: int = 0) -> list[str]:
     return sent
 
 
+def cancel_requests(emulator: Emulator, seen: int = 0) -> list[str]:
+    """Return the name of the job of each request to cancel one.
+
+    :param seen: number of requests, of all kinds, to leave out
+    """
+    paths = [request.path for request in emulator.requests[seen:]]
+    return [path.split("/", 2)[2].removesuffix(":cancel") for path in paths if path.endswith(":cancel")]
+
+
 def active(emulator: Emulator) -> list[str]:
     """Return the names of the jobs that are going to process rows."""
     ending = (JobState.CANCELLING, *(state for state in JobState if state.is_terminal))

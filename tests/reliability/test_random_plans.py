@@ -25,6 +25,7 @@ from .tasks import (
     accepted,
     bill,
     cancel_by_hand,
+    cancel_requests,
     labels,
     run_two_tries,
     settle,
@@ -179,12 +180,7 @@ class Run:
         except TaskFailedError:
             return False
         finally:
-            requests = self.vertex.requests[seen:]
-            sent = [
-                r.path.split("/", 2)[2].removesuffix(":cancel")
-                for r in requests
-                if r.path.endswith(":cancel")
-            ]
+            sent = cancel_requests(self.vertex, seen)
             self.cancelled[installation] += (Counter(sent) - Counter(self.by_hand)).elements()
 
     def wrong(self) -> list[str]:
@@ -199,7 +195,7 @@ class Run:
         ]
 
     def stuck(self) -> bool:
-        """Whether a task that has cost nothing does not succeed without faults, however often it is cleared."""
+        """Whether a task that has cost nothing cannot succeed without faults, however often it is cleared."""
         for _ in range(len(self.vertex.jobs) + 2):
             self.tasks["prod"].clear()
             if self.run("prod"):
