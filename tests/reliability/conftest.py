@@ -7,10 +7,12 @@ import pytest
 
 from tests.measure import ASKED_BY
 
+from .landed import Tables
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from google.cloud import storage
+    from google.cloud import bigquery, storage
 
     from airflow_gemini_batch.emulator.server import Emulator
 
@@ -43,6 +45,23 @@ def put_input(
 ) -> str:
     client.bucket(bucket).blob(name).upload_from_string("".join(ROW % (n, text, n) for n in range(rows)))
     return f"gs://{bucket}/{name}"
+
+
+@pytest.fixture
+def tables(
+    vertex: Emulator,
+    storage_client: storage.Client,
+    bigquery_client: bigquery.Client,
+    bucket: str,
+    dataset: str,
+) -> Tables:
+    """The local stack, with a dataset in the region of the jobs."""
+    from google.cloud import bigquery as bq
+
+    regional = bq.Dataset(f"{dataset}_regional")
+    regional.location = "us-central1"
+    bigquery_client.create_dataset(regional)
+    return Tables(vertex, storage_client, bigquery_client, bucket, f"{dataset}_regional")
 
 
 @pytest.fixture

@@ -178,8 +178,8 @@ _good_ends = st.builds(
     shards=st.sampled_from([0, 0, 2, 3]),
     incremental=st.booleans(),
 )
-_jobs = _bad_ends | _good_ends
-_rows = st.builds(RowFault, kind=st.sampled_from(RowFaultKind), nth=_numbers(8))
+job_faults = _bad_ends | _good_ends
+row_faults = st.builds(RowFault, kind=st.sampled_from(RowFaultKind), nth=_numbers(8))
 
 
 def fault_plans(*, rows: bool = False) -> SearchStrategy[FaultPlan]:
@@ -187,8 +187,8 @@ def fault_plans(*, rows: bool = False) -> SearchStrategy[FaultPlan]:
     return st.builds(
         FaultPlan,
         calls=_calls,
-        rows=st.lists(_rows, max_size=4) if rows else st.just([]),
-        jobs=st.lists(_jobs, max_size=2) | st.lists(_bad_ends, min_size=1, max_size=2),
+        rows=st.lists(row_faults, max_size=4) if rows else st.just([]),
+        jobs=st.lists(job_faults, max_size=2) | st.lists(_bad_ends, min_size=1, max_size=2),
         seed=st.integers(0, 2**16),
     )
 
