@@ -59,21 +59,24 @@ class Tables:
     ) -> str:
         """Run a job under a plan to its end; return its name."""
         self.vertex.faults = plan
+        name: str = self.submit_task(self.put(requests), asked_by, **more).run(tries=1)
+        self.vertex.faults = NO_FAULTS
+        return name
+
+    def submit_task(self, input_uri: str, asked_by: str = "submit", pace: str = "", **more: Any) -> Task:
+        """Return the task that submits a job and waits for it."""
         arguments: dict[str, Any] = {
-            "task_id": "submit",
             "model": "gemini-2.5-flash",
-            "input_uri": self.put(requests),
+            "input_uri": input_uri,
             "output_uri": f"gs://{self.bucket}/out",
             "location": "us-central1",
-            "labels": labels(asked_by),
+            "labels": labels(asked_by, pace=pace),
             "wait_for_completion": True,
             "poll_interval": 0.01,
             **more,
         }
-        run = TaskInstance(run_id=uuid.uuid4().hex)
-        name: str = Task(lambda: GeminiBatchSubmitOperator(**arguments), run).run(tries=1)
-        self.vertex.faults = NO_FAULTS
-        return name
+        ti = TaskInstance(run_id=uuid.uuid4().hex)
+        return Task(lambda: GeminiBatchSubmitOperator(task_id="submit", **arguments), ti)
 
     def land(self, job: str, table: str, *, task_id: str = "land", run_id: str = "run", **more: Any) -> Task:
         """Return the task that lands a job."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,10 +117,8 @@ def _landed(land: Task, state: dict[str, Any], client: storage.Client) -> dict[s
 
 def _run_and_clear(task: Task) -> None:
     for _ in range(2):
-        try:
+        with contextlib.suppress(TaskFailedError):
             task.run()
-        except TaskFailedError:
-            pass
         task.clear()
 
 
