@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROW = '{"key": "%03d", "request": {"contents": [{"role": "user", "parts": [{"text": "%s %d"}]}]}}\n'
 
 
-def _shorten_waits(patch: pytest.MonkeyPatch) -> None:
+def shorten_waits(patch: pytest.MonkeyPatch) -> None:
     from cryptography.hazmat.primitives import serialization
 
     from airflow_gemini_batch.hooks import gemini_batch
@@ -36,7 +36,7 @@ def _shorten_waits(patch: pytest.MonkeyPatch) -> None:
 def short_waits() -> Iterator[None]:
     """Waits of minutes take milliseconds; the number of look-ups stays the same."""
     with pytest.MonkeyPatch.context() as patch:
-        _shorten_waits(patch)
+        shorten_waits(patch)
         yield
 
 

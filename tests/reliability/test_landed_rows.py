@@ -191,7 +191,8 @@ def _shift_clock(patch: pytest.MonkeyPatch, by: timedelta) -> None:
 def test_requests_do_not_replace_landed_results(tables: Tables, suffix: str) -> None:
     table = tables.table()
     tables.land(tables.submit(REQUESTS, plan=failing(1, 2)), table).run()
-    before = keys(tables.bigquery.query_and_wait(f"SELECT key FROM `{table}{suffix}`"))
+    landed = f"SELECT key FROM `{table}{suffix}`"
+    before = keys(tables.bigquery.query_and_wait(landed))
     build = Task(
         lambda: BigQueryToGeminiBatchRequestsOperator(
             task_id="build",
@@ -253,7 +254,7 @@ def test_a_table_whose_metadata_changes_is_not_asked_again(tables: Tables) -> No
 
 
 def test_two_jobs_with_one_output_table(tables: Tables) -> None:
-    """Two runs of a task name the same table: no answer of one is lost to the other, or the job is refused."""
+    """Two runs of a task name the same table: no answer is lost, or the second job is refused."""
     output, results = tables.table("output"), tables.table()
     expected: list[str] = []
     jobs = []
