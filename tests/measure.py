@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-ASKED_BY = "asked-by"
+ASKED_BY = "asked_by"
 """Label of a job: the task run that asked for it."""
-INSTALLATION = "asked-in"
+INSTALLATION = "asked_in"
 """Label of a job: the Airflow installation of that task run."""
 
 

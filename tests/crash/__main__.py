@@ -63,17 +63,19 @@ def main() -> int:
 
 def _summary(lines: list[str]) -> str:
     cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines[2:]]
-    jobs, rows, retries = (sum(int(cell[column]) for cell in cells) for column in (4, 5, 6))
+    jobs, charged, rows, retries = (sum(int(cell[column]) for cell in cells) for column in (4, 5, 6, 7))
     failed = sum(cell[3] != "success" for cell in cells)
     return (
-        f"{len(cells)} cells, {failed} failed: {len(cells)} jobs expected and {jobs} created, "
-        f"{len(cells) * ROWS} rows expected and {rows} in the tables, {retries} retries."
+        f"{len(cells)} cells, {failed} failed: {len(cells) * ROWS} rows asked, {charged} charged and {rows} "
+        f"in the tables, {jobs} jobs, {retries} retries."
     )
 
 
 def _merged(file: Path, lines: list[str]) -> list[str]:
     """The table in the page, with the rows of the cells that were run now replaced."""
     written = [line for line in _TABLE.search(file.read_text())[1].splitlines() if line.startswith("|")]
+    if written[0] != lines[0]:
+        raise SystemExit(f"{file} has the table of an older matrix: run all cells to replace it")
     defined = {
         (cell.boundary.step, f"{cell.when.value} {cell.boundary.name}", cell.failure.value)
         for cell in cells().values()
