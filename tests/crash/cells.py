@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .wire import Exchange
 
 # Land a job that ends at once; wait in the sensor; wait in the submit task; build the requests, too; build
-# them in BigQuery, and merge; land a job that expires after four rows, and ask the others again; truncate, and
-# store images; let a listener take longer after a task's success than Airflow allows.
+# them in BigQuery, and merge; land a job that expires after four rows, and ask the others again; truncate,
+# and store images; let a listener take longer after a task's success than Airflow allows.
 SHORT, SENSOR, WAITING, BUILDING, QUERY, BAD_END, IMAGES, LISTENER = DAG_IDS = (
     "crash_short",
     "crash_sensor",
@@ -106,6 +106,7 @@ _JOBS, _JOB = r"batchPredictionJobs$", r"batchPredictionJobs/\d+$"
 _STATE, _RUN = r"/task-instances/[^/]+/state$", r"/task-instances/[^/]+/run$"
 _BQ_JOB, _BQ_JOBS, _BQ_TABLES = r"/jobs/gemini-batch-land-", r"/jobs\?", r"/tables\?"
 
+_LANDING = r'(?s)(?=.*"query")(?=.*gemini-batch-land)'
 _UPLOAD = r"^/upload/|^/resumable|upload_id="
 
 UPLOAD = {
@@ -241,8 +242,7 @@ QUERY_BUILD = {
         BIGQUERY,
         "POST",
         _BQ_JOBS,
-        r'(?s)(?=.*"query")(?=.*gemini-batch-land)',
-        nth=1,
+        _LANDING,
         dag_id=QUERY,
     ),
 }

@@ -1,4 +1,4 @@
-"""One way to lose or double a row, or to ask it twice, at a time: each request of a landed job has one row."""
+"""One way to lose, double or repay a row at a time: each request of a landed job has one row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A listener that takes longer than Airflow's ``task_success_overtime``: Airflow then ends the task's process."""
+"""A listener that takes longer than ``task_success_overtime``: Airflow then ends the process of the task."""
 
 from __future__ import annotations
 
