@@ -23,7 +23,9 @@ def main() -> int:
     """Run the chosen cells; exit code 0 if all of them passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument(
-        "--only", default="*", help="run the cells whose id matches this pattern, such as 'create/*'"
+        "--only",
+        default="*",
+        help="run the cells whose id matches one of these patterns, such as 'create/*,overtime/*'",
     )
     parser.add_argument("--lanes", type=int, default=4, help="number of concurrent runs (default: 4)")
     parser.add_argument(
@@ -36,7 +38,10 @@ def main() -> int:
         "--write", type=Path, help="the page to write the table to; with --only, replaces only their rows"
     )
     arguments = parser.parse_args()
-    chosen = {key: cell for key, cell in cells().items() if fnmatch(key, arguments.only)}
+    patterns = arguments.only.split(",")
+    chosen = {
+        key: cell for key, cell in cells().items() if any(fnmatch(key, pattern) for pattern in patterns)
+    }
     directory = Path(tempfile.mkdtemp(prefix="gemini-batch-crash-"))
     print(f"{len(chosen)} cells; logs in {directory}", flush=True)
     started = time.monotonic()

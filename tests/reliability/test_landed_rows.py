@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import sys
 import threading
@@ -179,6 +180,7 @@ def _shift_clock(patch: pytest.MonkeyPatch, by: timedelta) -> None:
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) + by
 
+    importlib.import_module("airflow_gemini_batch.results.landing")
     for name, module in list(sys.modules.items()):
         ours = name.startswith("airflow_gemini_batch.") and ".emulator" not in name
         if ours and getattr(module, "datetime", None) is datetime:
