@@ -6,6 +6,7 @@ The clients' transports (``requests`` and ``httpx``) are watched, not the packag
 from __future__ import annotations
 
 import json
+import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _PAUSE_SECONDS = 60.0
-# The emulator's jobs use the same clients in threads of this process.
-_NOT_OURS = "batch-job-"
+# The emulator's jobs use the same clients in threads of this process, and the client of Cloud Storage looks at
+# the bucket in a thread of its own, for its telemetry, at any time.
+_NOT_OURS = re.compile(r"batch-job-|.*\(_fetch_background\)")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Call:
     @property
     def reads_input(self) -> bool:
         """Whether it looks at objects or tables."""
-        return self.method == "GET" and ("/storage/v1/b/" in self.url or "/tables/" in self.url)
+        return self.method == "GET" and bool(re.search(r"/storage/v1/b/[^/?]+/o\b|/tables/", self.url))
 
 
 class Watcher(Protocol):
@@ -66,7 +68,7 @@ def watched(watcher: Watcher) -> Iterator[None]:
         patched.append((client, original))
 
         def send(self: Any, request: Any, **options: Any) -> Any:
-            if threading.current_thread().name.startswith(_NOT_OURS):
+            if _NOT_OURS.match(threading.current_thread().name):
                 return original(self, request, **options)
             call = Call(request.method, unquote(str(request.url)))
             if error := watcher.before(call):

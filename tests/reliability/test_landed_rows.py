@@ -258,14 +258,16 @@ def test_two_jobs_with_one_output_table(tables: Tables) -> None:
     output, results = tables.table("output"), tables.table()
     expected: list[str] = []
     jobs = []
-    for name in ("first", "second"):
+    asked = {"first": 0, "second": 0}
+    for name in asked:
         requests = [(f"{name}-{key}", f"ask {key}") for key in KEYS[:4]]
         task = tables.submit_task(tables.put(requests), name, output_uri=f"bq://{output}")
         with contextlib.suppress(TaskFailedError):
             jobs.append(task.run(tries=1))
             expected += [key for key, _ in requests]
+            asked[name] = 4
     for job in jobs:
         tables.land(job, results).run()
     answered = [row["key"] for row in tables.rows(results) if row["status"] == "succeeded"]
     assert wrong_rows(answered, expected) == []
-    assert wrong_bill(tables, first=4, second=4) == []
+    assert wrong_bill(tables, **asked) == []
