@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _PAUSE_SECONDS = 60.0
-# The emulator's jobs use the same clients in threads of this process, and the client of Cloud Storage looks at
+# The jobs of the emulator use the same clients in threads of this process. The client of Cloud Storage looks at
 # the bucket in a thread of its own, for its telemetry, at any time.
 _NOT_OURS = re.compile(r"batch-job-|.*\(_fetch_background\)")
 
