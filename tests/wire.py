@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _PAUSE_SECONDS = 60.0
-# The jobs of the emulator use the same clients in threads of this process. The client of Cloud Storage looks at
-# the bucket in a thread of its own, for its telemetry, at any time.
+# The jobs of the emulator use the same clients in threads of this process. The client of Cloud Storage looks
+# at the bucket in a thread of its own, for its telemetry, at any time.
 _NOT_OURS = re.compile(r"batch-job-|.*\(_fetch_background\)")
 
 
@@ -49,8 +50,8 @@ class Call:
 class Watcher(Protocol):
     """Sees each call, on the thread that makes it."""
 
-    def before(self, call: Call) -> tuple[int, str] | None:
-        """Return HTTP status and reason of an error to answer with, or ``None`` to send the call."""
+    def before(self, call: Call) -> tuple[int, bytes] | None:
+        """Return HTTP status and content to answer with, or ``None`` to send the call."""
         ...
 
     def after(self, call: Call) -> None:
@@ -63,7 +64,7 @@ def watched(watcher: Watcher) -> Iterator[None]:
     """Show the calls of all clients to the watcher."""
     patched: list[tuple[Any, Any]] = []
 
-    def patch(client: Any, refused: Callable[[Any, int, str], Any]) -> None:
+    def patch(client: Any, answered: Callable[[Any, int, bytes], Any]) -> None:
         original = client.send
         patched.append((client, original))
 
@@ -71,18 +72,18 @@ def watched(watcher: Watcher) -> Iterator[None]:
             if _NOT_OURS.match(threading.current_thread().name):
                 return original(self, request, **options)
             call = Call(request.method, unquote(str(request.url)))
-            if error := watcher.before(call):
-                return refused(request, *error)
+            if made_up := watcher.before(call):
+                return answered(request, *made_up)
             answer = original(self, request, **options)
             watcher.after(call)
             return answer
 
         client.send = send
 
-    patch(requests.Session, _refused)
-    patch(httpx.Client, _refused_httpx)
+    patch(requests.Session, _response)
+    patch(httpx.Client, _httpx_response)
     for client in _other_transports():
-        patch(client, _refused_httpx)
+        patch(client, _httpx_response)
     try:
         yield
     finally:
@@ -98,17 +99,19 @@ def _other_transports() -> list[Any]:
     return [httpx2.Client]
 
 
-def _refused(request: Any, status: int, reason: str) -> requests.Response:
+def _response(request: Any, status: int, content: bytes) -> requests.Response:
     response = requests.Response()
     response.status_code = status
-    response._content = _error(status, reason)
+    response._content = content
     response.headers["Content-Type"] = "application/json"
     response.request, response.url = request, request.url
     return response
 
 
-def _refused_httpx(request: Any, status: int, reason: str) -> httpx.Response:
-    return httpx.Response(status, content=_error(status, reason), request=request)
+def _httpx_response(request: Any, status: int, content: bytes) -> Any:
+    # google-genai 3 uses a copy of httpx under another name.
+    transport: Any = httpx if isinstance(request, httpx.Request) else sys.modules["httpx2"]
+    return transport.Response(status, content=content, request=request)
 
 
 def _error(status: int, reason: str) -> bytes:
@@ -148,19 +151,23 @@ class KillAfter:
 
 @dataclass
 class Refuse:
-    """Refuses the first call that matches, once."""
+    """Refuses the first call that matches, once.
+
+    :param content: of the answer; default: an error with the reason
+    """
 
     matches: Callable[[Call], bool]
     status: int = 403
     reason: str = "forbidden"
+    content: bytes | None = None
     refused: int = 0
 
-    def before(self, call: Call) -> tuple[int, str] | None:
-        """Return the error for the first call that matches."""
+    def before(self, call: Call) -> tuple[int, bytes] | None:
+        """Return the answer to the first call that matches."""
         if self.refused or not self.matches(call):
             return None
         self.refused += 1
-        return self.status, self.reason
+        return self.status, _error(self.status, self.reason) if self.content is None else self.content
 
     def after(self, call: Call) -> None:
         """Do nothing."""
