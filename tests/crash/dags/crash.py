@@ -27,10 +27,10 @@ ARGUMENTS = {"retries": 6, "retry_delay": timedelta(0)}
 TABLE = "crash.{{ run_id }}"
 
 
-def submit(labels=None, input_uri=f"{FOLDER}/requests.jsonl", **arguments):
+def submit(labels=None, input_uri=f"{FOLDER}/requests.jsonl", model="gemini-2.5-flash", **arguments):
     return GeminiBatchSubmitOperator(
         task_id="submit",
-        model="gemini-2.5-flash",
+        model=model,
         input_uri=input_uri,
         output_uri=f"{FOLDER}/output",
         location="us-central1",
