@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .cells import Boundary, Cell, Failure, When
+from .cells import SUBMIT, Boundary, Cell, Failure, When
 from .processes import children_of, family_of, kill, parent_of
 from .runs import Run, Verdict
 from .wire import ResponseLost
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CELL_SECONDS = 600.0
 LATE_SECONDS = 40.0
 """How long a create call stalls in the service: 30 to 45 seconds were seen."""
+_LOOK_UP = SUBMIT["look-up"]
 
 
 @dataclass
@@ -36,6 +37,7 @@ class FailureInjector:
     _matched: int = 0
     _target: Exchange | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _looked: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, exchange: Exchange) -> None:
         """Called for each request, before and after the server processes it.
@@ -43,6 +45,8 @@ class FailureInjector:
         :raises ResponseLost: the client must not get the response
         """
         boundary = self.cell.boundary
+        if self.has_fired and _LOOK_UP.matches(exchange):
+            self._looked.set()
         with self._lock:
             if self.has_fired or not boundary.matches(exchange):
                 return
@@ -61,7 +65,10 @@ class FailureInjector:
         if self.cell.failure is Failure.OVERTIME:
             return  # A listener of the DAG does the rest.
         if self.cell.failure.is_late:
-            time.sleep(LATE_SECONDS)
+            # Not before the next try looks, which may start late on a busy machine.
+            killed = time.monotonic()
+            self._looked.wait(LATE_SECONDS * 5)
+            time.sleep(max(killed + LATE_SECONDS - time.monotonic(), LATE_SECONDS / 2))
             return
         raise ResponseLost
 

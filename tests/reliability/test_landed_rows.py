@@ -266,6 +266,7 @@ def test_two_jobs_with_one_output_table(tables: Tables) -> None:
             jobs.append(task.run(tries=1))
             expected += [key for key, _ in requests]
             asked[name] = 4
+    assert jobs
     for job in jobs:
         tables.land(job, results).run()
     answered = [row["key"] for row in tables.rows(results) if row["status"] == "succeeded"]

@@ -54,7 +54,7 @@ landings = st.builds(
 )
 
 
-@pytest.mark.parametrize(("seed", "count"), seeds("RELIABILITY_LANDINGS", default=4, each=4))
+@pytest.mark.parametrize(("seed", "count"), seeds("RELIABILITY_LANDINGS", default=2, each=2))
 def test_every_input_row_is_landed_and_paid_once(
     vertex: Emulator, submit_args: dict[str, Any], tables: Tables, seed: int, count: int
 ) -> None:

@@ -219,7 +219,7 @@ def _looks(call: Call) -> bool:
     return call.lists_jobs or call.reads_input
 
 
-@pytest.mark.parametrize(("seed", "count"), seeds("RELIABILITY_PLANS", default=40, each=20))
+@pytest.mark.parametrize(("seed", "count"), seeds("RELIABILITY_PLANS", default=30, each=15))
 def test_no_plan_pays_twice_or_ends_in_an_unexplained_error(
     vertex: Emulator,
     submit_args: dict[str, Any],
