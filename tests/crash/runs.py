@@ -126,7 +126,7 @@ class Run:
             wrong.append(f"{charged} rows charged, {succeeded} of them in the table")
         if state == "success":
             wrong += self._wrong_counts(succeeded)
-        retries = sum(task["try_number"] - 1 for task in tasks)
+        retries = sum(max(task["try_number"] - 1, 0) for task in tasks)
         return Verdict(state, len(jobs), charged, len(rows), retries, tuple(wrong))
 
     @property
