@@ -20,7 +20,14 @@ from .tasks import Task, TaskFailedError, active, bill, cancel_requests, labels,
 from .test_random_plans import sensor_task, submit_task
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_gemini_batch.emulator.server import Emulator
+
+try:
+    from airflow.sdk.exceptions import AirflowRescheduleException
+except ImportError:
+    from airflow.exceptions import AirflowRescheduleException
 
 # The sensor's first read is the first call; the trigger makes the calls from the second one on.
 _LATER = tuple(range(2, 9))
@@ -119,11 +126,10 @@ class ReschedulingTask(TaskInstance):
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_sensor_that_is_rescheduled_ends_after_a_few_lasting_errors(
-    vertex: Emulator, submit_args: dict[str, Any], status: int
+    vertex: Emulator, submit_args: dict[str, Any], airflow_db: Path, status: int
 ) -> None:
     """Each look is a new object in a new process."""
     from airflow.providers.common.compat.sdk import AirflowFailException
-    from airflow.sdk.exceptions import AirflowRescheduleException
 
     name = submit_task(submit_args).run(tries=1)
     vertex.faults = FaultPlan(calls=[CallFault(route=Route.GET, kind=CallFaultKind.STATUS, status=status)])
