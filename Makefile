@@ -54,9 +54,9 @@ browser:  ## render the report in a headless Chromium; skipped if there is none
 	@$(PYTHON3) .ci/browser.py || [ $$? = 3 ]
 	@if [ -x .tools/browser/run ]; then $(BIN)/python -m pytest tests/results/report -m browser; fi
 
-reliability:  ## random faults: 2,000 plans between operators and service, 100 to landing, 20,000 lines
+reliability:  ## random faults: 2,000 plans between operators and service, 200 to landing and retries, 20,000 lines
 	$(SETUP) airflow3 bigquery
-	RELIABILITY_PLANS=2000 RELIABILITY_LANDINGS=100 RELIABILITY_LINES=20000 \
+	RELIABILITY_PLANS=2000 RELIABILITY_LANDINGS=200 RELIABILITY_LINES=20000 \
 		$(BIN)/python -m pytest -n $(WORKERS) tests/reliability
 
 stop-test:  ## stop tasks that wait, in every way, in real Airflow 3 and 2.11; write the tables to docs/stopping.md
@@ -78,9 +78,10 @@ security:  ## bandit, licences of the dependencies, and pip-audit, which needs t
 
 crash-test:  ## kill processes at every point; write the matrix to docs/reliability.md
 	$(SETUP) airflow3 bigquery
+	EVERY_CALL=1 $(BIN)/python -m pytest -n $(WORKERS) tests/crash/test_every_call.py
 	$(BIN)/python -m tests.crash --write docs/reliability.md
 
-load-test:  ## run 300 jobs at the same time while calls fail
+load-test:  ## run 300 jobs at the same time while calls fail and jobs end badly
 	$(SETUP) load bigquery
 	.venv-load/bin/python -m tests.crash.load
 

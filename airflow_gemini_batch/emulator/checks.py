@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.batch_job import JobState
+from airflow_gemini_batch.emulator.faults.plan import JobFault
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.protocol.errors import Violation
 from airflow_gemini_batch.emulator.running.job_clock import Pace
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = "batch_prediction_job"
 PACE_LABEL = "emulator-pace"
+ENDS_LABEL = "emulator-ends"
 
 KNOWN_MODELS = frozenset(
     {
@@ -85,6 +88,24 @@ def pace_of(body: Mapping[str, Any], default: Pace) -> Pace:
         return Pace.parse(label, f"labels.{PACE_LABEL}")
     except InvalidParameterError as error:
         raise errors.bad_fields([Violation(f"{ROOT}.labels", str(error))]) from None
+
+
+def end_of(body: Mapping[str, Any]) -> JobFault | None:
+    """Return how the job ends by its label ``emulator-ends``; ``None`` without that label.
+
+    :raises CallError: 400 when the label is not a terminal state and, optionally, a number of rows
+    """
+    label = (body.get("labels") or {}).get(ENDS_LABEL)
+    if label is None:
+        return None
+    name, _, rows = label.partition("-")
+    state = JobState.__members__.get(name.upper())
+    if state is None or not state.is_terminal or not (rows or "0").isdecimal():
+        problem = (
+            f"labels.{ENDS_LABEL}={label!r}: give a terminal state and a number of rows, as in expired-5"
+        )
+        raise errors.bad_fields([Violation(f"{ROOT}.labels", problem)])
+    return JobFault(ends=state, after_rows=int(rows) if rows else None, exports=rows != "0")
 
 
 def _check_side(side: str, config: Mapping[str, Any]) -> list[Violation]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from airflow_gemini_batch.emulator.answers.prompt import prompt_tokens
-from airflow_gemini_batch.emulator.checks import KNOWN_MODELS, ROOT, check_job, check_model, pace_of
+from airflow_gemini_batch.emulator.checks import KNOWN_MODELS, ROOT, check_job, check_model, end_of, pace_of
 from airflow_gemini_batch.emulator.faults.calls import REFUSED_TOKEN, JobPlan
 from airflow_gemini_batch.emulator.faults.plan import Route
 from airflow_gemini_batch.emulator.list_filter import FilterError, compile_filter
@@ -158,8 +158,9 @@ class Routes:
         request = discovery.writable(schema, body)
         check_job(request, parent, self._settings.models)
         pace = pace_of(request, self._settings.pace)
+        ends = end_of(request)
         self._count_create(parent)
-        job = self._jobs.create(parent, request, pace, self._next_job())
+        job = self._jobs.create(parent, request, pace, replace(self._next_job(), own=ends))
         self._start(job)
         return job.as_created()
 

@@ -120,7 +120,7 @@ class Emulator:
 
     @property
     def completed_rows(self) -> dict[str, int]:
-        """Completed rows of each job by its name; they are charged, even if its resource has no counts."""
+        """Completed rows, which are charged, by the name of the job; also if its resource has no counts."""
         return {str(job.name): job.completed_rows for job in self._jobs.newest_first()}
 
     @property

@@ -23,7 +23,9 @@ def main() -> int:
     """Run the chosen cells; exit code 0 if all of them passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument(
-        "--only", default="*", help="run the cells whose id matches this pattern, such as 'create/*'"
+        "--only",
+        default="*",
+        help="run the cells whose id matches one of these patterns, such as 'create/*,overtime/*'",
     )
     parser.add_argument("--lanes", type=int, default=4, help="number of concurrent runs (default: 4)")
     parser.add_argument(
@@ -36,7 +38,10 @@ def main() -> int:
         "--write", type=Path, help="the page to write the table to; with --only, replaces only their rows"
     )
     arguments = parser.parse_args()
-    chosen = {key: cell for key, cell in cells().items() if fnmatch(key, arguments.only)}
+    patterns = arguments.only.split(",")
+    chosen = {
+        key: cell for key, cell in cells().items() if any(fnmatch(key, pattern) for pattern in patterns)
+    }
     directory = Path(tempfile.mkdtemp(prefix="gemini-batch-crash-"))
     print(f"{len(chosen)} cells; logs in {directory}", flush=True)
     started = time.monotonic()
@@ -63,17 +68,19 @@ def main() -> int:
 
 def _summary(lines: list[str]) -> str:
     cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines[2:]]
-    jobs, rows, retries = (sum(int(cell[column]) for cell in cells) for column in (4, 5, 6))
+    jobs, charged, rows, retries = (sum(int(cell[column]) for cell in cells) for column in (4, 5, 6, 7))
     failed = sum(cell[3] != "success" for cell in cells)
     return (
-        f"{len(cells)} cells, {failed} failed: {len(cells)} jobs expected and {jobs} created, "
-        f"{len(cells) * ROWS} rows expected and {rows} in the tables, {retries} retries."
+        f"{len(cells)} cells, {failed} failed: {len(cells) * ROWS} rows asked, {charged} charged and {rows} "
+        f"in the tables, {jobs} jobs, {retries} retries."
     )
 
 
 def _merged(file: Path, lines: list[str]) -> list[str]:
     """The table in the page, with the rows of the cells that were run now replaced."""
     written = [line for line in _TABLE.search(file.read_text())[1].splitlines() if line.startswith("|")]
+    if written[0] != lines[0]:
+        raise SystemExit(f"{file} has the table of an older matrix: run all cells to replace it")
     defined = {
         (cell.boundary.step, f"{cell.when.value} {cell.boundary.name}", cell.failure.value)
         for cell in cells().values()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 START_SECONDS = 300.0
 _READS = 5
 DAGS = Path(__file__).parent / "dags"
+PLUGINS = Path(__file__).parent / "plugins"
 _SDKS = (
     "google.genai.types",
     "google.cloud.bigquery",
@@ -148,6 +149,8 @@ class Airflow:
         )
         self._settings = {
             **airflow_home.create(self.directory / "airflow", DAGS),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
+            "AIRFLOW__CORE__TASK_SUCCESS_OVERTIME": "5",
             **airflow_home.server_settings(port),
             **proxied.environment(),
             **self._short_timeouts(),

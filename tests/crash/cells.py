@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 
     from .wire import Exchange
 
-# Land a job that ends at once; wait in the sensor; wait in the submit task; build the requests, too.
-SHORT, SENSOR, WAITING, BUILDING = DAG_IDS = (
+# Land a job that ends at once; wait in the sensor; wait in the submit task; build the requests, too; build
+# them in BigQuery, and merge; land a job that expires after four rows, and ask the others again; truncate,
+# and store images; let a listener take longer after a task's success than Airflow allows.
+SHORT, SENSOR, WAITING, BUILDING, QUERY, BAD_END, IMAGES, LISTENER = DAG_IDS = (
     "crash_short",
     "crash_sensor",
     "crash_waiting",
     "crash_building",
+    "crash_query",
+    "crash_bad_end",
+    "crash_images",
+    "crash_listener",
 )
 
 
@@ -31,6 +37,14 @@ class Failure(Enum):
     WORKER = "the worker and its task are killed"
     TRIGGERER = "the triggerer is killed"
     LOST = "the response is lost"
+    STALLED = "the task process is killed, and the server acts 40 seconds later"
+    STALLED_WORKER = "the worker and its task are killed, and the server acts 40 seconds later"
+    OVERTIME = "Airflow ends the process of the successful task"
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the server processes the request some time after its client is gone."""
+        return self in (Failure.STALLED, Failure.STALLED_WORKER)
 
 
 class When(Enum):
@@ -92,6 +106,7 @@ _JOBS, _JOB = r"batchPredictionJobs$", r"batchPredictionJobs/\d+$"
 _STATE, _RUN = r"/task-instances/[^/]+/state$", r"/task-instances/[^/]+/run$"
 _BQ_JOB, _BQ_JOBS, _BQ_TABLES = r"/jobs/gemini-batch-land-", r"/jobs\?", r"/tables\?"
 
+_LANDING = r'(?s)(?=.*"query")(?=.*gemini-batch-land)'
 _UPLOAD = r"^/upload/|^/resumable|upload_id="
 
 UPLOAD = {
@@ -215,6 +230,61 @@ LAND = {
     "done": Boundary("land", "the report of task success", AIRFLOW, "PATCH", _STATE, '"success"', nth=2),
 }
 
+QUERY_BUILD = {
+    "query": Boundary("query", "the start of a query", BIGQUERY, "POST", _BQ_JOBS, '"query"', dag_id=QUERY),
+    "queried": Boundary(
+        "query", "the read of its job", BIGQUERY, "GET", r"/jobs/gemini-batch-", dag_id=QUERY
+    ),
+    "create-queried": Boundary("query", "the create request", VERTEX, "POST", _JOBS, dag_id=QUERY),
+    "merge": Boundary(
+        "merge",
+        "the transaction script",
+        BIGQUERY,
+        "POST",
+        _BQ_JOBS,
+        _LANDING,
+        dag_id=QUERY,
+    ),
+}
+RETRY = {
+    "reread-bad": Boundary(
+        "bad end", "the read of the ended job", VERTEX, "GET", _JOB, by=_TASK, dag_id=BAD_END
+    ),
+    "land-bad": Boundary(
+        "bad end", "the transaction script", BIGQUERY, "POST", _BQ_JOBS, '"query"', dag_id=BAD_END
+    ),
+    "create-retry": Boundary("retry", "the create request", VERTEX, "POST", _JOBS, nth=2, dag_id=BAD_END),
+    "defer-retry": Boundary(
+        "retry", "the deferral", AIRFLOW, "PATCH", _STATE, '"deferred"', nth=2, dag_id=BAD_END
+    ),
+    "retried": Boundary(
+        "retry", "the write of its result to XCom", AIRFLOW, "POST", "/retry/return_value", dag_id=BAD_END
+    ),
+}
+MEDIA = {
+    "truncate": Boundary(
+        "truncate and images",
+        "the transaction script",
+        BIGQUERY,
+        "POST",
+        _BQ_JOBS,
+        '"query"',
+        nth=2,
+        dag_id=IMAGES,
+    ),
+    "landed-images": Boundary(
+        "truncate and images",
+        "the write of the manifest to XCom",
+        AIRFLOW,
+        "POST",
+        "/land/return_value",
+        dag_id=IMAGES,
+    ),
+}
+OVERTIME = Boundary(
+    "submit", "the report of task success", AIRFLOW, "PATCH", _STATE, '"success"', dag_id=LISTENER
+)
+
 _BOTH = (When.BEFORE, When.AFTER)
 _REPRESENTATIVE = (
     "create/AFTER/TASK",
@@ -244,8 +314,11 @@ def _cells() -> Iterator[tuple[str, Cell]]:
         whens: Iterable[When] = (When.AFTER,) if boundary.response else _BOTH
         for when in whens:
             yield key, Cell(boundary, when, Failure.TRIGGERER)
-    for key, boundary in LAND.items():
+    for key, boundary in {**LAND, **QUERY_BUILD, **RETRY, **MEDIA}.items():
         yield from _at(key, boundary)
+    for failure in (Failure.STALLED, Failure.STALLED_WORKER):
+        yield "create", Cell(SUBMIT["create"], When.BEFORE, failure)
+    yield "overtime", Cell(OVERTIME, When.AFTER, Failure.OVERTIME)
 
 
 def _at(key: str, boundary: Boundary) -> Iterator[tuple[str, Cell]]:

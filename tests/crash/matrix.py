@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .cells import Boundary, Cell, Failure, When
+from .cells import SUBMIT, Boundary, Cell, Failure, When
 from .processes import children_of, family_of, kill, parent_of
 from .runs import Run, Verdict
 from .wire import ResponseLost
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .wire import Exchange
 
 CELL_SECONDS = 600.0
+LATE_SECONDS = 40.0
+"""How long a create call stalls in the service: 30 to 45 seconds were seen."""
+_LOOK_UP = SUBMIT["look-up"]
 
 
 @dataclass
@@ -34,6 +37,7 @@ class FailureInjector:
     _matched: int = 0
     _target: Exchange | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _looked: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, exchange: Exchange) -> None:
         """Called for each request, before and after the server processes it.
@@ -41,6 +45,8 @@ class FailureInjector:
         :raises ResponseLost: the client must not get the response
         """
         boundary = self.cell.boundary
+        if self.has_fired and _LOOK_UP.matches(exchange):
+            self._looked.set()
         with self._lock:
             if self.has_fired or not boundary.matches(exchange):
                 return
@@ -56,16 +62,24 @@ class FailureInjector:
                     return
             self.has_fired = True
         self._inject(exchange)
+        if self.cell.failure is Failure.OVERTIME:
+            return  # A listener of the DAG does the rest.
+        if self.cell.failure.is_late:
+            # Not before the next try looks, which may start late on a busy machine.
+            killed = time.monotonic()
+            self._looked.wait(LATE_SECONDS * 5)
+            time.sleep(max(killed + LATE_SECONDS - time.monotonic(), LATE_SECONDS / 2))
+            return
         raise ResponseLost
 
     def _inject(self, exchange: Exchange) -> None:
         pid = exchange.client.pid
         if self.cell.failure is Failure.TRIGGERER:
             self.airflow.kill_triggerer()
-        elif self.cell.failure is Failure.TASK:
+        elif self.cell.failure in (Failure.TASK, Failure.STALLED):
             tasks = children_of(pid) if exchange.client.is_worker else [pid]
             kill([each for task in tasks for each in family_of(task)])
-        elif self.cell.failure is Failure.WORKER:
+        elif self.cell.failure in (Failure.WORKER, Failure.STALLED_WORKER):
             kill(family_of(pid if exchange.client.is_worker else parent_of(pid)))
 
 
@@ -116,7 +130,7 @@ def run_cells(
 
 def in_order(chosen: Mapping[str, Cell]) -> list[str]:
     """Order cells by risk: first those where the server acted and the client does not know."""
-    failures = (Failure.LOST, Failure.TASK, Failure.TRIGGERER, Failure.WORKER)
+    failures = list(Failure)
     ranked = sorted(
         chosen, key=lambda key: (chosen[key].when is When.BEFORE, failures.index(chosen[key].failure))
     )
@@ -143,12 +157,12 @@ def run_cell(airflow: Airflow, key: str, cell: Cell, seconds: float) -> Result:
 
 def table(results: list[Result]) -> Iterator[str]:
     """The matrix as lines of a Markdown table."""
-    yield "| step | when | failure | run | jobs | rows | retries |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield "| step | when | failure | run | jobs | charged | rows | retries |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for result in results:
         cell, verdict = result.cell, result.verdict
         outcome = verdict.state if result.is_good else f"**{'; '.join(verdict.wrong)}**"
         yield (
             f"| {cell.boundary.step} | {cell.when.value} {cell.boundary.name} | {cell.failure.value} "
-            f"| {outcome} | {verdict.jobs} | {verdict.rows} | {verdict.retries} |"
+            f"| {outcome} | {verdict.jobs} | {verdict.charged} | {verdict.rows} | {verdict.retries} |"
         )

@@ -5,17 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.measure import ASKED_BY
+
+from .landed import Tables
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from google.cloud import storage
+    from google.cloud import bigquery, storage
 
     from airflow_gemini_batch.emulator.server import Emulator
 
-ROW = '{"key": "%03d", "request": {"contents": [{"role": "user", "parts": [{"text": "Hello %d"}]}]}}\n'
+ROW = '{"key": "%03d", "request": {"contents": [{"role": "user", "parts": [{"text": "%s %d"}]}]}}\n'
 
 
-def _shorten_waits(patch: pytest.MonkeyPatch) -> None:
+def shorten_waits(patch: pytest.MonkeyPatch) -> None:
     from cryptography.hazmat.primitives import serialization
 
     from airflow_gemini_batch.hooks import gemini_batch
@@ -32,13 +36,32 @@ def _shorten_waits(patch: pytest.MonkeyPatch) -> None:
 def short_waits() -> Iterator[None]:
     """Waits of minutes take milliseconds; the number of look-ups stays the same."""
     with pytest.MonkeyPatch.context() as patch:
-        _shorten_waits(patch)
+        shorten_waits(patch)
         yield
 
 
-def put_input(client: storage.Client, bucket: str, rows: int, name: str = "in.jsonl") -> str:
-    client.bucket(bucket).blob(name).upload_from_string("".join(ROW % (n, n) for n in range(rows)))
+def put_input(
+    client: storage.Client, bucket: str, rows: int, name: str = "in.jsonl", text: str = "Hello"
+) -> str:
+    client.bucket(bucket).blob(name).upload_from_string("".join(ROW % (n, text, n) for n in range(rows)))
     return f"gs://{bucket}/{name}"
+
+
+@pytest.fixture
+def tables(
+    vertex: Emulator,
+    storage_client: storage.Client,
+    bigquery_client: bigquery.Client,
+    bucket: str,
+    dataset: str,
+) -> Tables:
+    """The local stack, with a dataset in the region of the jobs."""
+    from google.cloud import bigquery as bq
+
+    regional = bq.Dataset(f"{dataset}_regional")
+    regional.location = "us-central1"
+    bigquery_client.create_dataset(regional)
+    return Tables(vertex, storage_client, bigquery_client, bucket, f"{dataset}_regional")
 
 
 @pytest.fixture
@@ -49,4 +72,5 @@ def submit_args(vertex: Emulator, storage_client: storage.Client, bucket: str) -
         "input_uri": put_input(storage_client, bucket, 3),
         "output_uri": f"gs://{bucket}/out",
         "location": "us-central1",
+        "labels": {ASKED_BY: "submit"},
     }

@@ -1,8 +1,10 @@
-"""Random fault plans from seeds: the same seed gives the same plans."""
+"""Random plans from seeds, of faults and of what people do: the same seed gives the same plans."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -50,6 +52,7 @@ def for_all(plans: SearchStrategy[Any], check: Callable[[Any], None], number: in
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
+    print(f"seed {number}, {count} plans")
     seed(number)(quiet(given(plans)(check_one)))()
 
 
@@ -119,18 +122,64 @@ _calls = st.tuples(
     st.one_of(st.just([]), st.just([]), st.just([]), st.lists(_tokens, max_size=1)),
 ).map(lambda found: [fault for faults in found for fault in faults])
 
-_jobs = st.builds(
+# How jobs end, and what the service then says. A job that ends badly and shows neither counts nor output
+# cannot be told from one that did nothing, so that pair is not drawn.
+_path = st.lists(st.sampled_from([s for s in JobState if not s.is_terminal]), max_size=4).map(tuple)
+_bad_ends = st.one_of(
+    st.builds(
+        JobFault,
+        nth=_numbers(3),
+        ends=st.sampled_from(
+            [JobState.EXPIRED, JobState.CANCELLED, JobState.FAILED, JobState.PARTIALLY_SUCCEEDED]
+        ),
+        code=st.sampled_from([7, 9, 13]),
+        after_rows=st.integers(0, 9),
+        path=_path,
+        exports=st.just(True),
+        counts=st.sampled_from([True, True, False]),
+    ),
+    st.builds(
+        JobFault,
+        nth=_numbers(3),
+        ends=st.sampled_from([JobState.EXPIRED, JobState.CANCELLED, JobState.FAILED]),
+        code=st.sampled_from([7, 9, 13]),
+        after_rows=st.integers(0, 9),
+        path=_path,
+        exports=st.booleans(),
+        output=st.sampled_from([OutputFault.NO_INFO, OutputFault.EMPTY]),
+    ),
+    # Before its first row: in the queue, or at the import.
+    st.builds(
+        JobFault,
+        nth=_numbers(3),
+        ends=st.sampled_from([JobState.EXPIRED, JobState.CANCELLED]),
+        after_rows=st.just(0),
+        path=st.just((JobState.QUEUED,)),
+        exports=st.just(False),
+        counts=st.booleans(),
+    ),
+    st.builds(
+        JobFault,
+        nth=_numbers(3),
+        ends=st.just(JobState.FAILED),
+        code=st.sampled_from([3, 7, 9, 13]),
+        after_rows=st.just(0),
+        exports=st.just(False),
+        counts=st.booleans(),
+    ),
+)
+_good_ends = st.builds(
     JobFault,
     nth=_numbers(3),
-    ends=st.sampled_from([None, None, *(state for state in JobState if state.is_terminal)]),
-    after_rows=st.sampled_from([None, 0, 1, 2, 5]),
-    exports=st.sampled_from([True, True, False]),
-    path=st.lists(st.sampled_from([s for s in JobState if not s.is_terminal]), max_size=4).map(tuple),
+    ends=st.sampled_from([None, JobState.SUCCEEDED]),
+    path=_path,
     output=st.sampled_from([OutputFault.NONE, OutputFault.NONE, *OutputFault]),
+    counts=st.sampled_from([True, True, False]),
     shards=st.sampled_from([0, 0, 2, 3]),
     incremental=st.booleans(),
 )
-_rows = st.builds(RowFault, kind=st.sampled_from(RowFaultKind), nth=_numbers(8))
+job_faults = _bad_ends | _good_ends
+row_faults = st.builds(RowFault, kind=st.sampled_from(RowFaultKind), nth=_numbers(8))
 
 
 def fault_plans(*, rows: bool = False) -> SearchStrategy[FaultPlan]:
@@ -138,7 +187,75 @@ def fault_plans(*, rows: bool = False) -> SearchStrategy[FaultPlan]:
     return st.builds(
         FaultPlan,
         calls=_calls,
-        rows=st.lists(_rows, max_size=4) if rows else st.just([]),
-        jobs=st.lists(_jobs, max_size=2),
+        rows=st.lists(row_faults, max_size=4) if rows else st.just([]),
+        jobs=st.lists(job_faults, max_size=2) | st.lists(_bad_ends, min_size=1, max_size=2),
         seed=st.integers(0, 2**16),
+    )
+
+
+class Event(StrEnum):
+    """What happens before a task is cleared and runs again."""
+
+    NOTHING = "nothing"
+    CANCELLED = "a person cancels the job in the console"
+    TOUCHED = "the metadata of the input changes"
+    MOVED = "the input gets another storage class"
+    REWRITTEN = "the input is replaced by one of the same size, which asks for its rows"
+    REFUSED = "one look at the input is refused"
+    TWICE = "two tries run at once"
+    NEIGHBOUR = "another installation runs the same task"
+    NEW_TOKEN = "the user sets a new force_new token, which asks for all rows again"
+
+
+@dataclass(frozen=True)
+class Story:
+    """A task run: with these faults it runs once, and again after each event.
+
+    :param first: what happens during the first run
+    :param rows: of the input
+    :param waits: whether the task waits for its job
+    :param token: ``force_new``, if it is set from the start
+    :param remembers: whether Airflow has a ``task_state_store``
+    :param looks: how often the person who cancels a job looks at it before; with every look it gets on
+    :param pause: number of the look before which the first of two tries pauses
+    :param reason: why a look is refused
+    """
+
+    faults: FaultPlan
+    events: tuple[Event, ...] = ()
+    first: Event = Event.NOTHING
+    rows: int = 5
+    waits: bool = False
+    on_incomplete: str = "fail"
+    token: str | None = None
+    remembers: bool = False
+    looks: int = 0
+    pause: int = 1
+    reason: str = "forbidden"
+    pace: int = 1
+
+    def __post_init__(self) -> None:
+        # A list that omits the job of another try, right before a create, is like one without that job.
+        if Event.TWICE in (self.first, *self.events):
+            omits = (CallFaultKind.LAG, CallFaultKind.TRUNCATE)
+            calls = [fault for fault in self.faults.calls if fault.kind not in omits]
+            object.__setattr__(self, "faults", replace(self.faults, calls=calls))
+
+
+def stories() -> SearchStrategy[Story]:
+    """Stories of one task run, and of the same task run in another installation."""
+    return st.builds(
+        Story,
+        faults=fault_plans(),
+        first=st.sampled_from([Event.NOTHING, Event.CANCELLED, Event.REFUSED, Event.TWICE]),
+        events=st.lists(st.sampled_from(Event), max_size=3).map(tuple),
+        rows=st.integers(2, 10),
+        waits=st.booleans(),
+        on_incomplete=st.sampled_from(["fail", "continue"]),
+        token=st.sampled_from([None, None, None, "first"]),
+        remembers=st.booleans(),
+        looks=st.integers(0, 5),
+        pause=st.integers(1, 4),
+        reason=st.sampled_from(["forbidden", "quotaExceeded"]),
+        pace=st.integers(1, 3),
     )

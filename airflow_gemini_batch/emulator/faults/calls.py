@@ -39,15 +39,17 @@ class JobPlan:
     """The part of a fault plan that applies to one job.
 
     :param number: the job's number from 1 among the jobs created since the plan was set
+    :param own: the fault that the job asks for itself, instead of one in the plan
     """
 
     plan: FaultPlan = NO_FAULTS
     number: int = 0
+    own: JobFault | None = None
 
     @property
     def fault(self) -> JobFault | None:
         """The fault of the job as a whole, if any."""
-        return self.plan.of_job(self.number)
+        return self.own or self.plan.of_job(self.number)
 
     def of_row(self, row: int) -> tuple[RowFaultKind, ...]:
         """Return the faults of an input row, by its number from 1."""

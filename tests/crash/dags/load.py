@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import datetime, timedelta
 
 from airflow.providers.common.compat.sdk import DAG
@@ -12,6 +13,8 @@ from airflow_gemini_batch.operators.gemini_batch import (
 )
 
 FOLDER = "gs://crash/{{ run_id }}"
+has_parameter = "on_incomplete" in inspect.signature(GeminiBatchSubmitOperator).parameters
+continuing = {"on_incomplete": "continue"} if has_parameter else {}
 
 with DAG(
     "load",
@@ -30,6 +33,8 @@ with DAG(
         location="us-central1",
         wait_for_completion=True,
         poll_interval=20,
+        labels={"asked_by": "{{ run_id }}"},
+        **continuing,
     )
     GeminiBatchResultsToBigQueryOperator(
         task_id="land",

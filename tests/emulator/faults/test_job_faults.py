@@ -82,6 +82,24 @@ def test_a_job_fails_with_each_code(
     assert says in job["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("label", "state", "stats"),
+    [
+        ("expired-3", "EXPIRED", {"successfulCount": "3", "incompleteCount": "1"}),
+        ("failed-0", "FAILED", {"incompleteCount": "4"}),
+        ("cancelled", "CANCELLED", {"successfulCount": "4"}),
+    ],
+)
+def test_a_job_can_ask_for_its_end(
+    storage_client: storage.Client, bucket: str, label: str, state: str, stats: dict[str, str]
+) -> None:
+    source = put(storage_client, f"gs://{bucket}/in.jsonl", lines(4))
+    with Emulator() as emulator:
+        job = run(emulator, source, f"gs://{bucket}/out", labels={"emulator-ends": label})
+    assert (job["state"], job["completionStats"]) == (f"JOB_STATE_{state}", stats)
+    assert ("outputInfo" in job) == (label != "failed-0")
+
+
 def test_counts_can_be_missing(storage_client: storage.Client, bucket: str) -> None:
     source = put(storage_client, f"gs://{bucket}/in.jsonl", lines(4))
     fault = JobFault(ends=JobState.EXPIRED, after_rows=2, counts=False)

@@ -1,0 +1,244 @@
+"""One way to pay twice at a time: what a task run costs is what it asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_gemini_batch.batch_job import JobState
+from airflow_gemini_batch.emulator.faults.plan import (
+    CallFault,
+    CallFaultKind,
+    FaultPlan,
+    JobFault,
+    OutputFault,
+    Route,
+)
+from airflow_gemini_batch.jobs import submission
+from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
+from tests.measure import made_again, meddled, overpaid
+from tests.task_instance import TaskInstance
+from tests.wire import PauseBefore, Refuse, watched
+
+from .conftest import put_input
+from .tasks import (
+    Task,
+    TaskFailedError,
+    active,
+    bill,
+    cancel_by_hand,
+    cancel_requests,
+    labels,
+    run_two_tries,
+    settle,
+)
+
+if TYPE_CHECKING:
+    from google.cloud import storage
+
+    from airflow_gemini_batch.emulator.server import Emulator
+    from tests.wire import Call
+
+ROWS = 10
+WAITS = {name: getattr(submission, name) for name in dir(submission) if name.endswith("_WAITS")}
+"""As they are outside of tests, in seconds."""
+
+
+@pytest.fixture
+def args(submit_args: dict[str, Any], storage_client: storage.Client, bucket: str) -> dict[str, Any]:
+    """A task that asks for ten rows."""
+    uri = put_input(storage_client, bucket, ROWS)
+    return {**submit_args, "input_uri": uri, "preflight": False, "poll_interval": 0.005}
+
+
+def task_of(args: dict[str, Any], asked_by: str = "submit", **more: Any) -> Task:
+    pace = more.pop("pace", "")
+    installation = more.pop("installation", "")
+    ti = more.pop("ti", None) or TaskInstance(run_id=uuid.uuid4().hex)
+    given = {**args, "labels": labels(asked_by, installation, pace), **more}
+    return Task(lambda: GeminiBatchSubmitOperator(**given), ti, installation=installation)
+
+
+def run_and_clear(task: Task, times: int = 2) -> None:
+    """Run the task with Airflow's retries; clear it, and run it again."""
+    for _ in range(times):
+        with contextlib.suppress(TaskFailedError):
+            task.run(tries=3)
+        task.clear()
+
+
+def wrong(vertex: Emulator, **asked: int) -> list[str]:
+    settle(vertex)
+    return overpaid(bill(vertex), asked or {"submit": ROWS})
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        JobFault(ends=JobState.EXPIRED, after_rows=9),
+        JobFault(ends=JobState.EXPIRED, after_rows=9, counts=False),
+        JobFault(ends=JobState.EXPIRED, after_rows=9, output=OutputFault.NO_INFO),
+        JobFault(ends=JobState.FAILED, code=7, after_rows=4, exports=False),
+        JobFault(ends=JobState.FAILED, code=13, after_rows=9),
+        JobFault(ends=JobState.CANCELLED, after_rows=1),
+    ],
+    ids=["expired", "no counts", "no output", "no permission to write", "system error", "cancelled"],
+)
+def test_a_job_that_ends_badly_after_some_rows_is_not_made_again(
+    vertex: Emulator, args: dict[str, Any], fault: JobFault, waits: bool
+) -> None:
+    vertex.faults = FaultPlan(jobs=[fault])
+    run_and_clear(task_of(args, wait_for_completion=waits))
+    assert wrong(vertex) == []
+
+
+@pytest.mark.parametrize("code", [3, 7, 9, 13])
+def test_a_job_that_fails_before_its_first_row_is_made_again(
+    vertex: Emulator, args: dict[str, Any], code: int
+) -> None:
+    fault = JobFault(ends=JobState.FAILED, code=code, after_rows=0, exports=False, nth=(1,))
+    vertex.faults = FaultPlan(jobs=[fault])
+    task = task_of(args)
+    task.run()
+    task.clear()
+    task.run()
+    settle(vertex)
+    assert [charge.rows for charge in bill(vertex)] == [0, ROWS]
+
+
+@pytest.mark.parametrize("looks", [0, 3, 5])
+def test_a_job_that_a_person_cancels_is_not_made_again(
+    vertex: Emulator, args: dict[str, Any], looks: int
+) -> None:
+    """With Airflow's retries, and after a second clear; with and without completed rows."""
+    before: list[Any] = []
+    task = task_of(args, wait_for_completion=True, pace="reads-3")
+    cancelled: list[str] = []
+
+    def cancel() -> None:
+        cancelled.extend(cancel_by_hand(vertex, looks))
+        before.extend(bill(vertex))
+
+    task.while_deferred = cancel
+    run_and_clear(task)
+    assert wrong(vertex) == []
+    assert cancelled
+    assert made_again(before, bill(vertex), cancelled) == []
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_retry_with_the_same_token_is_not_a_new_request(
+    vertex: Emulator, args: dict[str, Any], waits: bool
+) -> None:
+    task = task_of(args, wait_for_completion=waits)
+    task.run()
+    again = task_of(args, wait_for_completion=waits, force_new="second", ti=task.ti)
+    run_and_clear(again, 3)
+    assert wrong(vertex, submit=2 * ROWS) == []
+
+
+def test_another_installation_leaves_a_job_alone(
+    vertex: Emulator, args: dict[str, Any], storage_client: storage.Client, bucket: str
+) -> None:
+    """The same DAG file in development and production: the same names, another input."""
+    other = put_input(storage_client, bucket, ROWS, "dev.jsonl", "Other")
+    ti = TaskInstance(run_id="scheduled__2026-11-25T00:00:00+00:00")
+    prod = task_of(args, "prod", installation="prod", pace="reads-9", ti=ti)
+    dev = task_of(
+        {**args, "input_uri": other},
+        "dev",
+        installation="dev",
+        pace="reads-9",
+        ti=TaskInstance(run_id=ti.run_id),
+    )
+    name = prod.run()
+    seen = len(vertex.requests)
+    dev.run()
+    assert meddled(bill(vertex), {"dev": cancel_requests(vertex, seen)}, "cancelled") == []
+    assert name in active(vertex)
+
+
+def test_another_installation_does_not_take_a_job(vertex: Emulator, args: dict[str, Any]) -> None:
+    """The same DAG file in development and production: the same names and the same input."""
+    tasks = {
+        name: task_of(args, name, installation=name, ti=TaskInstance(run_id="manual__1"))
+        for name in ("prod", "dev")
+    }
+    used = {name: [task.run(), task.run()] for name, task in tasks.items()}
+    assert meddled(bill(vertex), used, "taken") == []
+    assert wrong(vertex, prod=ROWS, dev=ROWS) == []
+
+
+@pytest.mark.parametrize("order", ["cab", "dabc", "bc", "ba"])
+@pytest.mark.parametrize("pace", ["", "reads-9"], ids=["ended", "running"])
+def test_mapped_tasks_whose_list_changes_order(
+    vertex: Emulator, args: dict[str, Any], storage_client: storage.Client, bucket: str, order: str, pace: str
+) -> None:
+    """Cleared, the tasks of a, b and c find them in another order, or beside another one."""
+    uris = {name: put_input(storage_client, bucket, ROWS, f"{name}.jsonl", name) for name in "abcd"}
+    for attempt, names in enumerate(["abc", order], 1):
+        for index, name in enumerate(names):
+            ti = TaskInstance(map_index=index, try_number=attempt)
+            task_of({**args, "input_uri": uris[name]}, name, ti=ti, pace=pace).run()
+    assert wrong(vertex, **dict.fromkeys("abcd", ROWS)) == []
+    assert cancel_requests(vertex) == []
+
+
+def looks(call: Call) -> bool:
+    """Whether a call looks for jobs or at the input. Between the last one and the create, nobody can look."""
+    return call.lists_jobs or call.reads_input
+
+
+@pytest.mark.parametrize("nth", range(1, 7))
+def test_two_tries_at_once(vertex: Emulator, args: dict[str, Any], nth: int) -> None:
+    """The first try pauses before one of its looks, and goes on when the second one is done."""
+    task = task_of({**args, "preflight": True})
+    run_two_tries(task, looks, nth)
+    assert wrong(vertex) == []
+
+
+@pytest.mark.parametrize("seconds", [30, 45])
+def test_a_create_that_stalls_while_its_process_is_killed(
+    vertex: Emulator, args: dict[str, Any], monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """Airflow retries at once; the service creates the job later. A second takes 50 ms here."""
+    for name, waits in WAITS.items():
+        monkeypatch.setattr(submission, name, tuple(wait / 20 for wait in waits))
+    vertex.faults = FaultPlan(
+        calls=[CallFault(route=Route.CREATE, kind=CallFaultKind.STALL, nth=(1,), seconds=seconds / 20)]
+    )
+    task = task_of(args)
+    first = task_of(args, ti=TaskInstance(run_id=task.ti.run_id))
+    sent = PauseBefore(lambda call: call.method == "POST" and call.url.endswith("/batchPredictionJobs"), 1)
+    sent.go_on()
+    killed = sent.thread = threading.Thread(target=lambda: first.run(tries=1))
+    with watched(sent):
+        killed.start()
+        assert sent.reached.wait(30)
+        task.ti.try_number = 2
+        task.run()
+        killed.join(30)
+    assert wrong(vertex) == []
+
+
+@pytest.mark.parametrize("status", [(403, "forbidden"), (403, "quotaExceeded"), (429, "rateLimitExceeded")])
+@pytest.mark.parametrize("pace", ["", "reads-9"], ids=["ended", "running"])
+def test_a_refused_look_at_the_input_says_nothing_about_it(
+    vertex: Emulator, args: dict[str, Any], pace: str, status: tuple[int, str]
+) -> None:
+    task = task_of(args, pace=pace)
+    task.run()
+    task.clear()
+    refuse = Refuse(lambda call: call.reads_input, *status)
+    with watched(refuse), contextlib.suppress(TaskFailedError):
+        task.run()
+    assert refuse.refused
+    task.clear()
+    task.run()
+    assert cancel_requests(vertex) == []
+    assert wrong(vertex) == []
