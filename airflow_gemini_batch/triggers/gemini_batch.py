@@ -92,6 +92,11 @@ class GeminiBatchJobTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Called since Airflow 3.3 if a user clears the task or marks its state, not on restarts."""
+        # Airflow cancels the trigger again every second until it has ended, this method included.
+        self._stopping = asyncio.ensure_future(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         if not self.cancel_on_kill:
             reason = "cancel_on_kill is False"
         elif not is_over(state := await sync_to_async(task_state)(self.task_instance)):

@@ -414,3 +414,31 @@ def test_a_late_job_of_a_sensor_that_pokes(
     with pytest.raises(AirflowSensorTimeout):
         sensor.execute(context)
     assert is_cancelled(vertex) is cancel
+
+
+def test_a_trigger_that_is_cancelled_again_still_cancels_its_job(
+    vertex: Emulator, slow: dict[str, Any], context: Context
+) -> None:
+    class SlowTask(TaskInstance):
+        released = threading.Event()
+
+        def current_state(self) -> str:
+            self.released.wait(10)
+            return "failed"
+
+    trigger = GeminiBatchJobTrigger(
+        str(GeminiBatchSubmitOperator(**slow).execute(context)), 0.05, cancel_on_kill=True
+    )
+    trigger.task_instance = SlowTask()  # type: ignore[assignment]
+
+    async def kill() -> None:
+        task = asyncio.create_task(trigger.on_kill())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        SlowTask.released.set()
+        await asyncio.wait_for(trigger._stopping, 10)
+
+    asyncio.run(kill())
+    assert is_cancelled(vertex)
