@@ -6,6 +6,7 @@ truncate and images. ``EVERY_CALL=1`` tries all calls, as ``make crash-test`` do
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from dataclasses import dataclass
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.server import Emulator
     from tests.wire import Call
 
-_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 KEYS = [f"k{number}" for number in range(6)]
 
 
@@ -200,8 +200,9 @@ def _add_images(tables: Tables, job: str) -> None:
     directory = resource["outputInfo"]["gcsOutputDirectory"].removeprefix(f"gs://{tables.bucket}/")
     blob = tables.storage.bucket(tables.bucket).blob(f"{directory}/predictions.jsonl")
     lines = [json.loads(line) for line in blob.download_as_text().splitlines() if line]
-    for line in lines:
-        image = {"inlineData": {"mimeType": "image/png", "data": _PNG}}
+    for number, line in enumerate(lines):
+        data = base64.b64encode(b"\x89PNG" + bytes([number]) * 40).decode()
+        image = {"inlineData": {"mimeType": "image/png", "data": data}}
         line["response"]["candidates"][0]["content"]["parts"].append(image)
     blob.upload_from_string("\n".join(map(json.dumps, lines)))
 
