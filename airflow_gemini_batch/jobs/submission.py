@@ -123,15 +123,13 @@ class _Submitter:
             decision = decide(found, self.request, self.policy)
         if decision.action not in (Action.CREATE, Action.REPLACE):
             return self._existing(decision)
-        started = self.clock()
         self._check_output()
         labels = (before_create() if before_create else None) or {}
-        if not self.policy.is_first_try or self.clock() - started > _STALLED:
-            # Another try of this run may have created a job in the meantime.
-            found = self._find()
-            decision = decide(found, self.request, self.policy)
-            if decision.action not in (Action.CREATE, Action.REPLACE):
-                return self._existing(decision)
+        # Another try of this run may have created a job in the meantime.
+        found = self._find()
+        decision = decide(found, self.request, self.policy)
+        if decision.action not in (Action.CREATE, Action.REPLACE):
+            return self._existing(decision)
         for job in decision.to_cancel:
             log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
             self.jobs.cancel_job(job.name)

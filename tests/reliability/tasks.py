@@ -104,6 +104,10 @@ class Task:
 
     def clear(self) -> None:
         """Prepare the task to run again, as a user who clears it does."""
+        self.ti.clear()
+
+    def retry(self) -> None:
+        """Prepare the task to run again, as Airflow does after a failure."""
         self.ti.try_number += 1
 
     @contextlib.contextmanager

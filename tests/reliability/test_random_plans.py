@@ -148,9 +148,15 @@ class Run:
             case Event.NEIGHBOUR if "dev" not in self.tasks:
                 self.tasks["dev"] = self.task("dev")
                 self.ask("dev")
-        for installation in self.tasks:
-            self.tasks[installation].clear()
+        for installation, task in self.tasks.items():
+            if event is Event.CANCELLED:
+                task.retry()
+            else:
+                task.clear()
             self.run(installation, event)
+        # Whoever clears a task whose job was cancelled before its first row wants it again.
+        self.count_remade()
+        self.unwanted = []
 
     def cancel_by_hand(self) -> None:
         sent = cancel_by_hand(self.vertex, self.story.looks)

@@ -303,6 +303,7 @@ def test_a_lost_cancel_request_is_repeated_by_the_next_try(
     old = task.run(tries=1)
     changed = {**submit_args, "model": "gemini-2.5-pro", "labels": {"emulator-pace": "reads-1000"}}
     vertex.faults = fault(Route.CANCEL, CallFaultKind.RESET, nth=(1,))
+    task.clear()
     new = Task(lambda: GeminiBatchSubmitOperator(**changed), task.ti).run()
     states = {job["name"]: job["state"] for job in vertex.jobs}
     assert states[old] == "JOB_STATE_CANCELLING"

@@ -86,7 +86,7 @@ def test_the_error_of_a_job_that_ended_early_says_whether_output_was_written(
     with pytest.raises(TaskFailedError) as caught:
         sensor_task(submit.run(tries=1), submit).run(tries=1)
     assert isinstance(caught.value.__cause__, JobEndedError)
-    assert "No output was written" in str(caught.value.__cause__)
+    assert "does not say where they are stored" in str(caught.value.__cause__)
 
 
 class StoppedTask(TaskInstance):

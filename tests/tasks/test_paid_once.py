@@ -149,23 +149,13 @@ class TestBadEnds:
         self, vertex: Emulator, wait_args: dict[str, Any]
     ) -> None:
         vertex.faults = FaultPlan(jobs=[JobFault(nth=(1,), ends=JobState.CANCELLED, after_rows=0)])
-        operator = GeminiBatchSubmitOperator(**wait_args, retries=2)
-        ti = ClearedTask(operator, max_tries=2)
-        assert isinstance(tries(lambda: operator, ti, 1), AirflowFailException)
-        ti.try_number = 2
-        with pytest.raises(AirflowFailException, match="cancelled"):
-            operator.execute({"ti": ti})
-        ti.max_tries, ti.try_number = 2 + 2, 3
-        assert operator.execute({"ti": ti}) == vertex.jobs[1]["name"]
-
-
-class ClearedTask(TaskInstance):
-    """A task instance that knows how many tries Airflow allows."""
-
-    def __init__(self, task: GeminiBatchSubmitOperator, max_tries: int) -> None:
-        super().__init__()
-        self.task = task
-        self.max_tries = max_tries
+        ti = TaskInstance()
+        for _ in range(2):
+            with pytest.raises(AirflowFailException, match="cancelled"):
+                GeminiBatchSubmitOperator(**wait_args).execute({"ti": ti})
+            ti.try_number += 1
+        ti.clear()
+        assert GeminiBatchSubmitOperator(**wait_args).execute({"ti": ti}) == vertex.jobs[1]["name"]
 
 
 class TestInstallations:
