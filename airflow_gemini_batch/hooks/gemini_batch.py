@@ -22,6 +22,7 @@ from airflow_gemini_batch.exceptions import (
     UnreadableResponseError,
 )
 from airflow_gemini_batch.gcp.discovery import snake_case
+from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.hooks.errors import from_sdk, reading_credentials
 from airflow_gemini_batch.hooks.sdk import (
     batch_job_source,
@@ -216,7 +217,8 @@ class GeminiBatchHook(GoogleBaseHook):
         :raises ServiceUnreachableError: no access token is available at the moment
         """
         with _credentials_checked(spec):
-            return checksum(spec, self.bigquery_client(spec.project))
+            name = TableName.parse(spec.input_uris[0], parameter="input_uri")
+            return checksum(name, self.bigquery_client(spec.project))
 
     def _read(
         self, project: str, location: str, path: str, query: Mapping[str, Any], tries: int = _READ_TRIES

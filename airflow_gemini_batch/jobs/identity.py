@@ -16,7 +16,7 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.jobs.spec import MAX_DISPLAY_NAME, MAX_LABELS, MAX_OWN_LABELS, JobSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from airflow_gemini_batch.batch_job import BatchJob
 
@@ -96,7 +96,7 @@ class Mark:
         """Return the mark of the job for this run and request."""
         asked = [spec.project, spec.location, spec.model, sorted(spec.input_uris), spec.output_uri]
         content = spec.input.content
-        return cls(run.key, _hash(asked, 12), None if content is None else _hash(sorted(content), 12))
+        return cls(run.key, _hash(asked, 12), None if content is None else content_key(content))
 
     @classmethod
     def legacy(cls, run: RunIdentity, spec: JobSpec) -> Mark:
@@ -155,6 +155,11 @@ def title(spec: JobSpec) -> str:
 def output_key(spec: JobSpec) -> str:
     """Hash of the output table, 24 hex digits."""
     return _hash([spec.output_uri], 24)
+
+
+def content_key(content: Collection[str]) -> str:
+    """Hash of what identifies the content of an input, 12 hex digits."""
+    return _hash(sorted(content), 12)
 
 
 def estimate_label(labels: Mapping[str, str]) -> str | None:

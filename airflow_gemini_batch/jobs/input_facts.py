@@ -13,12 +13,17 @@ from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.jobs.spec import InputFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from google.cloud import bigquery as bq
     from google.cloud import storage as gcs
+    from google.cloud.storage import Blob
 
     from airflow_gemini_batch.jobs.spec import JobSpec
 
 log = logging.getLogger(__name__)
+
+OBJECT_FIELDS = "name,size,crc32c"
 
 # A checksum reads the whole table. At $6.25 per TB, this much costs six cents.
 _MAX_CHECKSUM_BYTES = 10 * 1024**3
@@ -42,19 +47,18 @@ def inspect_input(spec: JobSpec, *, storage: gcs.Client, bigquery: bq.Client) ->
         return InputFacts()
 
 
-def checksum(spec: JobSpec, bigquery: bq.Client) -> tuple[str, ...] | None:
-    """Query a checksum of the rows of the input table, whatever their order.
+def checksum(name: TableName, bigquery: bq.Client) -> tuple[str, ...] | None:
+    """Query a checksum of the rows of an input table, whatever their order.
 
     ``None`` if the table is too large for that, or BigQuery refuses the query.
     """
     from google.api_core.exceptions import BadRequest, Forbidden
 
-    name = str(TableName.parse(spec.input_uris[0], parameter="input_uri"))
     try:
-        table = bigquery.get_table(name)
+        table = bigquery.get_table(str(name))
         if (table.num_bytes or 0) > _MAX_CHECKSUM_BYTES:
             return None
-        statement = render("jobs/checksum", table=name)
+        statement = render("jobs/checksum", table=str(name))
         (row,) = bigquery.query(statement, location=table.location).result()
     except (BadRequest, Forbidden) as error:
         # For example no permission to run queries, or a view whose query fails.
@@ -63,11 +67,18 @@ def checksum(spec: JobSpec, bigquery: bq.Client) -> tuple[str, ...] | None:
     return (f"{row['all_rows']} {row['checksum']}",)
 
 
+def content_of(blobs: Iterable[Blob]) -> tuple[str, ...]:
+    """Return what identifies the content of objects, whatever their metadata and storage class.
+
+    :param blobs: need the fields ``OBJECT_FIELDS``
+    """
+    return tuple(f"{blob.name} {blob.size} {blob.crc32c}" for blob in blobs)
+
+
 def _objects(spec: JobSpec, storage: gcs.Client) -> InputFacts:
     content: list[str] = []
     for uri in spec.input_uris:
-        found = matching(uri, storage, "bucket,name,size,crc32c")
-        of_uri = [f"{blob.name} {blob.size} {blob.crc32c}" for blob in found]
+        of_uri = content_of(matching(uri, storage, f"bucket,{OBJECT_FIELDS}"))
         if not of_uri:
             raise InvalidParameterError("input_uri", uri, "no object matches; check the name")
         content += of_uri

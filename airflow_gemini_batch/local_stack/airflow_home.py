@@ -32,6 +32,7 @@ def create(home: Path, dags: Path) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__GEMINI_BATCH__INSTALLATION": "local",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 

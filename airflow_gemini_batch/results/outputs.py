@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.exceptions import OutputNotFoundError
 from airflow_gemini_batch.gcp.gcs_uri import matching, split_uri
 from airflow_gemini_batch.gcp.table_name import TableName, get_table
+from airflow_gemini_batch.jobs.identity import Mark, content_key
+from airflow_gemini_batch.jobs.input_facts import OBJECT_FIELDS, checksum, content_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 # `predictions.jsonl`, shards such as `predictions.jsonl-00000-of-00002`, `incremental_predictions.jsonl`.
 _PREDICTIONS = re.compile(r"(?:.*/)?(?:incremental_)?predictions[^/]*")
-_FIELDS = "bucket,name,generation,timeCreated"
+_FIELDS = f"bucket,generation,timeCreated,{OBJECT_FIELDS}"
 # The times of a job and of its input come from different services.
 _SLACK = timedelta(seconds=1)
 
@@ -92,18 +94,28 @@ def find_output(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects 
 def find_input(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects | JobTable | None:
     """Find the job's input; ``None`` if it no longer exists, or has changed since the job was created.
 
-    An object changes when it gets a new generation; new metadata and another storage class set by a lifecycle
-    rule leave its content as it is. A table says only when it was last modified, for whatever reason.
+    What was written later may still have the same content, such as an object that was moved to another
+    storage class, or a table whose description was changed: the job's mark tells.
     """
     if not job.input_uris:
         return None
+    mark = Mark.read(job)
+    known = mark.content if mark else None
     if job.input_uris[0].startswith("bq://"):
-        table = _table(TableName.parse(job.input_uris[0], parameter="input_uri"), bigquery)
-        return None if table is None or _is_later(table.modified, job) else table
+        name = TableName.parse(job.input_uris[0], parameter="input_uri")
+        table = _table(name, bigquery)
+        is_same = table and (
+            not _is_later(table.modified, job) or (known and _key(checksum(name, bigquery)) == known)
+        )
+        return table if is_same else None
     blobs = [blob for uri in job.input_uris for blob in matching(uri, storage, _FIELDS)]
-    if not blobs or any(_is_later(blob.time_created, job) for blob in blobs):
-        return None
-    return _objects(blobs)
+    is_later = any(_is_later(blob.time_created, job) for blob in blobs)
+    is_same = _key(content_of(blobs)) == known if known else not is_later
+    return _objects(blobs) if blobs and is_same else None
+
+
+def _key(content: tuple[str, ...] | None) -> str | None:
+    return content_key(content) if content else None
 
 
 def asked_rows(job: BatchJob) -> int | None:

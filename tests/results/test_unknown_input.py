@@ -9,6 +9,9 @@ import pytest
 
 from airflow_gemini_batch.batch_job import CompletionStats
 from airflow_gemini_batch.exceptions import QualityGateError
+from airflow_gemini_batch.gcp.table_name import TableName
+from airflow_gemini_batch.jobs.identity import Mark, content_key
+from airflow_gemini_batch.jobs.input_facts import checksum, content_of
 from airflow_gemini_batch.results.gates import Gates
 from airflow_gemini_batch.results.outputs import find_input
 from airflow_gemini_batch.results.row_status import RowStatus
@@ -36,6 +39,34 @@ def test_an_object_with_new_metadata_is_the_same_input(lander: Lander) -> None:
     blob.patch()
     job = lander.job(create_time=created, start_time=created)
     assert find_input(job, lander.storage, lander.bigquery) is not None
+
+
+def named_for(content: tuple[str, ...] | None) -> str:
+    """The display name of a job whose input had this content."""
+    assert content
+    return f"dag.submit {Mark('0' * 24, '0' * 12, content_key(content)).text}"
+
+
+def test_an_object_in_another_storage_class_is_the_same_input(lander: Lander) -> None:
+    blob = stored(lander)
+    job = lander.job(create_time=blob.time_created - HOUR, display_name=named_for(content_of([blob])))
+    blob.update_storage_class("NEARLINE")
+    assert find_input(job, lander.storage, lander.bigquery) is not None
+    blob.upload_from_string(blob.download_as_text().replace("first", "other"))
+    assert find_input(job, lander.storage, lander.bigquery) is None
+
+
+def test_a_table_with_a_new_description_is_the_same_input(lander: Lander) -> None:
+    kinds, name = {"key": "STRING", "request": "JSON"}, "described"
+    uri = lander.put_table(name, kinds, [{"key": "a", "request": request("first")}])
+    table = lander.bigquery.get_table(uri.removeprefix("bq://"))
+    content = checksum(TableName.parse(uri), lander.bigquery)
+    job = lander.job(input_uris=(uri,), create_time=table.modified - HOUR, display_name=named_for(content))
+    table.description = "requests of May"
+    lander.bigquery.update_table(table, ["description"])
+    assert find_input(job, lander.storage, lander.bigquery) is not None
+    lander.bigquery.query_and_wait(f"UPDATE `{TableName.parse(uri)}` SET key = 'b' WHERE TRUE")
+    assert find_input(job, lander.storage, lander.bigquery) is None
 
 
 def test_an_object_written_after_the_job_was_created_is_another_input(lander: Lander) -> None:
