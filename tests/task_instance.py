@@ -18,7 +18,6 @@ class TaskInstance:
     dag_id: str = "dag"
     map_index: int = -1
     try_number: int = 1
-    retries: int = 0
     max_tries: int = 0
     xcom: dict[str, Any] = field(default_factory=dict)
 
@@ -28,14 +27,10 @@ class TaskInstance:
     def get_first_reschedule_date(self, context: Any) -> None:
         """Airflow 3 asks it of a sensor that reschedules itself."""
 
-    @property
-    def task(self) -> SimpleNamespace:
-        """The operator, which says how many retries each run has."""
-        return SimpleNamespace(retries=self.retries)
-
     def clear(self) -> None:
         """Get all retries again, as when a user clears the task."""
-        self.max_tries = self.try_number + self.retries
+        self.task = SimpleNamespace(retries=0)
+        self.max_tries = self.try_number
         self.try_number += 1
 
     @property

@@ -93,7 +93,8 @@ def load(uri: str, dataset: str, bigquery_client: bigquery.Client) -> None:
     bigquery_client.load_table_from_uri(uri, f"{dataset}.t", job_config=config).result()
 
 
-def test_a_database_that_has_failed_is_explained_and_not_retried(tmp_path: Path) -> None:
+def test_a_database_that_has_failed_is_opened_again(tmp_path: Path) -> None:
+    """The request that meets the fault can be repeated, and what was committed is still there."""
     from google.api_core.exceptions import from_http_status
     from google.cloud.bigquery.retry import DEFAULT_RETRY
 
@@ -102,23 +103,33 @@ def test_a_database_that_has_failed_is_explained_and_not_retried(tmp_path: Path)
 
     script = textwrap.dedent(
         """
-        import asyncio, duckdb, sys
+        import asyncio, pathlib, sys
         sys.path.insert(0, sys.argv[1])
-        import launcher
+        data = pathlib.Path(sys.argv[2])
+        import launcher, recovery
+        launcher._link_extensions(data.parent / "home")
         launcher._adapt()
-        app = sys.modules["local_bigquery.app"]
-        error = duckdb.FatalException("FATAL Error: database has been invalidated because of a fatal error")
-        answer = asyncio.run(app.handle_error(None, error))
-        print(answer.status_code, answer.body.decode())
+        launcher.files.adapt(data)
+        recovery.adapt()
+        from local_bigquery.engine import database
+        from local_bigquery.settings import settings
+        settings.data_dir, settings.default_project_id = data, "project"
+        database.execute("CREATE SCHEMA project.shop")
+        database.execute("CREATE TABLE project.shop.items AS SELECT 7 AS n")
+        database.connection().close()
+        try:
+            database.fetch("SELECT n FROM project.shop.items")
+        except Exception as error:
+            answer = asyncio.run(sys.modules["local_bigquery.app"].handle_error(None, error))
+        print(database.fetch("SELECT n FROM project.shop.items"), answer.status_code, answer.body.decode())
         """
     )
     folder = Path(stack_module.__file__).parent / "bigquery"
-    command = [str(find_bigquery_python()), "-c", script, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    status, _, body = done.stdout.partition(" ")
+    command = [str(find_bigquery_python()), "-c", script, str(folder), str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows, status, body = done.stdout.split(" ", 2)
+    assert rows == "[(7,)]"
+    assert "opened again" in done.stderr
     (error,) = json.loads(body)["error"]["errors"]
-    assert "start the stack again" in error["message"]
-    assert "invalidated" in error["message"]
-    assert "invalidated" in done.stderr
-    refused = from_http_status(int(status), error["message"], errors=[error])
-    assert not DEFAULT_RETRY._predicate(refused)
+    assert DEFAULT_RETRY._predicate(from_http_status(int(status), error["message"], errors=[error]))

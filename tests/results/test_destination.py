@@ -73,7 +73,7 @@ def test_tables_are_created_partitioned_and_clustered(lander: Lander) -> None:
         assert table.time_partitioning.type_ == "DAY"
         assert table.clustering_fields == ["job_name", "key"]
     results = lander.bigquery.get_table(str(lander.destination))
-    assert [field.name for field in results.schema][-2:] == ["landed_at", "tags"]
+    assert [field.name for field in results.schema][-2:] == ["request_fingerprint", "tags"]
     assert lander.tables() == {"results", "results_errors", "results_usage"}  # no staging table is left
 
 

@@ -133,11 +133,13 @@ def test_a_deadline_that_passed_while_no_triggerer_ran_does_not_hide_the_end(job
 
 
 def test_a_job_that_is_not_there_is_explained(vertex: Emulator, context: Context) -> None:
-    with pytest.raises(AirflowFailException, match="The job was deleted, or it belongs to another"):
+    with pytest.raises(TaskDeferred):
         sensor(MISSING).execute(context)
     (event,) = fire(GeminiBatchJobTrigger(MISSING, 0.01))
     assert event["outcome"] == "error"
     assert event["job_name"] == MISSING
+    with pytest.raises(AirflowFailException, match="The job was deleted, or it belongs to another"):
+        sensor(MISSING).execute_complete(context, event)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ requests.
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import os
 import random
@@ -25,6 +24,7 @@ import conflicts
 import duckdb_options
 import files
 import lines
+import recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,28 +68,7 @@ def _adapt() -> None:
     lock = threading.RLock()
     tables.create, tables.get = _one_at_a_time(lock, tables.create), _one_at_a_time(lock, tables.get)
     runner.SUBMIT_WAIT_MS = _INSERT_WAIT_MS
-    runner.from_exception = _explained(runner.from_exception)
-    # Not `from local_bigquery import app`, which is the application.
-    application: Any = importlib.import_module("local_bigquery.app")
-    application.from_exception = runner.from_exception
     database.execute, results.materialise = _retried(database.execute), _retried(results.materialise)
-
-
-def _explained(translate: Callable[[Exception], Any]) -> Callable[[Exception], Any]:
-    """Say what to do about a database that DuckDB has closed, with a reason that clients do not retry."""
-    import duckdb
-    from local_bigquery.errors import BigQueryError
-
-    def explain(error: Exception) -> Any:
-        if not isinstance(error, duckdb.FatalException) and "database has been invalidated" not in str(error):
-            return translate(error)
-        print(f"The database has failed: {error}", file=sys.stderr, flush=True)
-        text = (
-            "The database of the BigQuery emulator has failed, and every request will: start the stack again."
-        )
-        return BigQueryError("stopped", f"{text} DuckDB says: {error}")
-
-    return explain
 
 
 def _one_at_a_time(lock: threading.RLock, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,6 +142,7 @@ def main() -> None:
     conflicts.adapt()
     duckdb_options.adapt()
     files.adapt(arguments.data_dir)
+    recovery.adapt()
 
     import uvicorn
     from local_bigquery.app import app
