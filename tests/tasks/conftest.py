@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 REQUEST = '{"key": "row-%d", "request": {"contents": [{"role": "user", "parts": [{"text": "Hello %d"}]}]}}\n'
 
 
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for a job as often as usual, but without waiting a minute for one that may not be listed yet."""
+    from airflow_gemini_batch.jobs import submission
+
+    for name in ("LOOKUP_WAITS", "RETRY_WAITS"):
+        monkeypatch.setattr(submission, name, (0.01,) * len(getattr(submission, name)))
+
+
 @pytest.fixture
 def ti() -> TaskInstance:
     return TaskInstance()

@@ -46,12 +46,6 @@ BAD_ENDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOOKUP_WAITS", "RETRY_WAITS"):
-        monkeypatch.setattr(submission, name, (0.01,) * len(getattr(submission, name)))
-
-
 @pytest.fixture
 def wait_args(submit_args: dict[str, Any]) -> dict[str, Any]:
     """Submit and wait on the worker."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+import time
 from typing import Any
 
 _REASON = "backendError"
+_RELEASE_SECONDS = 60.0
 
 
 def adapt() -> None:
@@ -44,6 +46,7 @@ def is_fatal(error: Exception) -> bool:
         isinstance(error, duckdb.FatalException)
         or "database has been invalidated" in text
         or "Connection already closed" in text
+        or "Unique file handle conflict" in text
     )
 
 
@@ -56,11 +59,29 @@ def reopen(error: Exception) -> None:
         database.fetch("SELECT count(*) FROM emulator.jobs")
     except duckdb.Error:
         print(f"The database has failed and is opened again: {error}", file=sys.stderr, flush=True)
-        closed = database._connect()
-        database._connect.cache_clear()
-        database._attached.clear()
-        closed.close()
-        database.connection()
+        if database._connect.cache_info().currsize:
+            closed = database._connect()
+            database._connect.cache_clear()
+            database._attached.clear()
+            closed.close()
+        _open_when_released()
+
+
+def _open_when_released() -> None:
+    """Open the database as soon as all other requests have met the fault, too, and have let go of it."""
+    import duckdb
+    from local_bigquery.engine import database
+
+    until = time.monotonic() + _RELEASE_SECONDS
+    while True:
+        try:
+            database.connection()
+        except duckdb.BinderException:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _unavailable(error: Exception) -> Any:
