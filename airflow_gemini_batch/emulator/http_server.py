@@ -9,11 +9,11 @@ import socket
 import struct
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from airflow_gemini_batch.emulator.loopback import LoopbackUrl, RefusedError
+from airflow_gemini_batch.emulator.loopback import LoopbackHTTPServer, RefusedError
 from airflow_gemini_batch.emulator.routes import Call
 
 if TYPE_CHECKING:
@@ -26,14 +26,11 @@ log = logging.getLogger(__name__)
 _PIECES = 20
 
 
-class LoopbackServer(ThreadingHTTPServer):
-    """Serves on 127.0.0.1, with one thread per connection.
+class LoopbackServer(LoopbackHTTPServer):
+    """Serves the emulator's API.
 
     :param handle: turns a call into its reply; called from many threads at once
     """
-
-    daemon_threads = True
-    request_queue_size = 128
 
     def __init__(self, port: int, handle: Callable[[Call], Reply]) -> None:
         self.handle = handle
@@ -41,15 +38,6 @@ class LoopbackServer(ThreadingHTTPServer):
         self._reset: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
-
-    def server_bind(self) -> None:
-        """Bind without a name lookup."""
-        # HTTPServer looks up the host name, which takes seconds without a network.
-        socket.socket.setsockopt(self.socket, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
-        self.url = LoopbackUrl(self.server_port)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Register a new connection."""

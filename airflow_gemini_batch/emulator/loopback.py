@@ -10,7 +10,9 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import socket
 from dataclasses import dataclass, field
+from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,3 +73,19 @@ class LoopbackUrl:
                 "or that the environment variables have."
             )
         return rest if rest.startswith("/") else f"/{rest}"
+
+
+class LoopbackHTTPServer(ThreadingHTTPServer):
+    """Serves on 127.0.0.1 at a :class:`LoopbackUrl`, with one thread per connection."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def server_bind(self) -> None:
+        """Bind without a name lookup."""
+        # HTTPServer looks up the host name, which takes seconds without a network.
+        socket.socket.setsockopt(self.socket, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+        self.url = LoopbackUrl(self.server_port)

@@ -19,13 +19,13 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from airflow_gemini_batch.emulator.loopback import LoopbackUrl, RefusedError
+from airflow_gemini_batch.emulator.loopback import LoopbackHTTPServer, RefusedError
 from airflow_gemini_batch.local_stack.stack import free_port
 
 if TYPE_CHECKING:
@@ -37,17 +37,7 @@ _CHUNK = 1 << 20
 _HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "host", "expect"))
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def server_bind(self) -> None:
-        """Bind without looking up the name of this machine, which takes seconds without a network."""
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
-        self.url = LoopbackUrl(self.server_port)
-
+class _Server(LoopbackHTTPServer):
     def connect_to(self, port: int, trust: ssl.SSLContext) -> None:
         """Forward requests to ``port``."""
         self.upstream, self.trust = port, trust
