@@ -6,6 +6,7 @@ that of a failed job, so every attempt appends its number: ``STEM-1``, ``STEM-2`
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from dataclasses import dataclass
@@ -53,6 +54,11 @@ class Step(Generic[Job]):
     start: Callable[[str], Job]
     is_usable: Callable[[Job], bool]
     loss: str = "nothing was landed"
+
+
+def digest(*parts: object) -> str:
+    """Hash of what decides the work of a job, 24 hex digits, for its ID and the names of its tables."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
 class _StillRunningError(Exception):

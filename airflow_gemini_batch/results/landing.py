@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.cost.prices import BatchPrices
 from airflow_gemini_batch.exceptions import InvalidParameterError, TableMismatchError
+from airflow_gemini_batch.gcp.bigquery_job import digest
 from airflow_gemini_batch.gcp.table_name import dataset_location
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
@@ -146,7 +146,7 @@ def _sources(
     request: LandingRequest, output: Objects | JobTable, given: Objects | JobTable | None
 ) -> Sources:
     """Name the staging tables. Landings that differ have their own, which each drops when it is done."""
-    digest = _digest(
+    of_sources = digest(
         str(request.job.name),
         output,
         given,
@@ -154,7 +154,7 @@ def _sources(
         (request.response_schema, request.infer_schema, request.prices),
         (request.include_request, request.include_response, request.media),
     )
-    return Sources.of(output, given, request.destination, digest)
+    return Sources.of(output, given, request.destination, of_sources)
 
 
 def _results_table(
@@ -167,7 +167,7 @@ def _results_table(
         source, is_output = sources.requests or sources.responses, sources.requests is None
         script = schemas_script(source, MAX_SPELLINGS, is_output=is_output)
         load = partial(stage, bigquery, location, sources.staged)
-        stem = f"gemini-batch-schemas-{_digest(sources.digest, script)}"
+        stem = f"gemini-batch-schemas-{digest(sources.digest, script)}"
         inferred = infer_schema(script, stem, load, location, bigquery)
     columns = result_columns(schema or inferred)
     try:
@@ -213,8 +213,8 @@ def _plan(
         request.replaces,
         request.replaced_by,
         sources.staged,
-        series=_digest(str(job.name), request.destination),
-        digest=_digest(
+        series=digest(str(job.name), request.destination),
+        digest=digest(
             sources.digest,
             columns,
             tables_created,
@@ -224,7 +224,3 @@ def _plan(
             None if sources.requests else asked_rows(job),
         ),
     )
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from airflow_gemini_batch.exceptions import (
     RequestsError,
     TableMismatchError,
 )
+from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
 from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
@@ -98,7 +98,7 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
     failures, results = request.failures, request.failures.results
     location = dataset_location(results, bigquery, request.claim.place.location)
     folder = _folder(request, location)
-    digest = hashlib.sha256(repr((request.claim.round, results, failures.errors)).encode()).hexdigest()[:24]
+    digest = bigquery_job.digest(request.claim.round, results, failures.errors)
     table = results.sibling(f"{results.table}_retry_{digest}")
     claims = Claims(results, bigquery, location)
     claims.ensure()
@@ -125,7 +125,7 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
         if folder:
             # Objects of another claim of the same round are not used again.
             built = bigquery.get_table(str(table)).modified
-            content = hashlib.sha256(f"{digest} {built}".encode()).hexdigest()[:24]
+            content = bigquery_job.digest(digest, built)
             export = TableJobs(bigquery, location, content).export
             (uri,) = export(table, folder, 1, storage, otherwise=_OTHERWISE)
     except LandingError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from airflow_gemini_batch.exceptions import (
     LocationMismatchError,
     RequestsError,
 )
+from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
 from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
@@ -113,8 +113,9 @@ class _Work:
         self._request = request
         self._bigquery = bigquery
         self._defaults = request.defaults.members()
-        asked = (request.run, request.sql, request.destination, self._defaults, request.answered)
-        digest = hashlib.sha256(repr(asked).encode()).hexdigest()[:24]
+        digest = bigquery_job.digest(
+            request.run, request.sql, request.destination, self._defaults, request.answered
+        )
         self.jobs = TableJobs(bigquery, location, digest)
         self._staging = request.destination.sibling(f"gemini_batch_staging_{digest}_rows")
         self._mark = TableMark.requests_of(request.dag_id, request.task_id, digest)
