@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import LandingError, LocationMismatchError, TableMismatchError
@@ -80,7 +79,6 @@ def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -
 
     :raises TableMismatchError: its columns are incompatible; then nothing was changed
     """
-    from google.api_core.exceptions import PreconditionFailed
     from google.cloud.bigquery import Table, TimePartitioning
 
     for _ in range(_ATTEMPTS):
@@ -90,29 +88,41 @@ def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -
             wanted.time_partitioning = TimePartitioning(field=PARTITION_COLUMN)
             wanted.clustering_fields = list(CLUSTER_COLUMNS)
             table = bigquery.create_table(wanted, exists_ok=True)
-        schema = widened(columns, table.schema)
-        if found := differences(columns, schema):
+        if found := differences(columns, widened(columns, table.schema)):
             raise TableMismatchError(str(name), found)
-        if schema == table.schema:
-            return table
-        table.schema = schema
-        try:
-            return bigquery.update_table(table, ["schema"])
-        except PreconditionFailed:
-            continue  # Another landing changed it at the same time.
-    raise TableMismatchError(str(name), [f"it changed {_ATTEMPTS} times while columns were being added"])
+        if complete := _widen(table, columns, bigquery):
+            return complete
+    raise _unsettled(name)
 
 
 def add_columns(name: TableName, columns: Sequence[Column], bigquery: Client) -> None:
-    """Add the columns that a table of an earlier version lacks, if the table exists."""
+    """Add the columns that a table of an earlier version lacks, if the table exists.
+
+    :raises TableMismatchError: others change the table all the time
+    """
+    for _ in range(_ATTEMPTS):
+        table = get_table(bigquery, name)
+        if table is None or _widen(table, columns, bigquery):
+            return
+    raise _unsettled(name)
+
+
+def _widen(table: Table, columns: Sequence[Column], bigquery: Client) -> Table | None:
+    """Add missing columns; ``None`` if another task has changed the table at the same time."""
     from google.api_core.exceptions import PreconditionFailed
 
-    table = get_table(bigquery, name)
-    if table is None or (schema := widened(columns, table.schema)) == table.schema:
-        return
+    schema = widened(columns, table.schema)
+    if schema == table.schema:
+        return table
     table.schema = schema
-    with suppress(PreconditionFailed):  # Another task adds them at the same time.
-        bigquery.update_table(table, ["schema"])
+    try:
+        return bigquery.update_table(table, ["schema"])
+    except PreconditionFailed:
+        return None
+
+
+def _unsettled(name: TableName) -> TableMismatchError:
+    return TableMismatchError(str(name), [f"it changed {_ATTEMPTS} times while columns were being added"])
 
 
 def lock_of(results: TableName) -> TableName:
