@@ -148,3 +148,14 @@ def dataset(bigquery_client: bigquery.Client) -> str:
     name = f"{bigquery_client.project}.test_{uuid.uuid4().hex[:12]}"
     bigquery_client.create_dataset(name)
     return name
+
+
+@pytest.fixture
+def regional(bigquery_client: bigquery.Client, dataset: str) -> str:
+    """A dataset in the job's region."""
+    from google.cloud import bigquery as bq
+
+    made = bq.Dataset(f"{dataset}_regional")
+    made.location = "us-central1"
+    bigquery_client.create_dataset(made)
+    return f"{dataset}_regional"

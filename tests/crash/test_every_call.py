@@ -21,6 +21,7 @@ from tests.measure import overpaid, wrong_rows
 from tests.reliability.landed import Tables
 from tests.reliability.tasks import Task, bill, settle
 from tests.task_instance import TaskInstance
+from tests.waits import shorten_waits
 from tests.wire import KillAfter, Killed, watched
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ KEYS = [f"k{number}" for number in range(6)]
 
 @pytest.fixture(scope="module", autouse=True)
 def short_waits() -> Iterator[None]:
-    from tests.reliability.conftest import shorten_waits
-
     with pytest.MonkeyPatch.context() as patch:
         shorten_waits(patch)
         yield
@@ -49,14 +48,9 @@ def tables(
     storage_client: storage.Client,
     bigquery_client: bigquery.Client,
     bucket: str,
-    dataset: str,
+    regional: str,
 ) -> Tables:
-    from google.cloud import bigquery as bq
-
-    regional = bq.Dataset(f"{dataset}_regional")
-    regional.location = "us-central1"
-    bigquery_client.create_dataset(regional)
-    return Tables(vertex, storage_client, bigquery_client, bucket, f"{dataset}_regional")
+    return Tables(vertex, storage_client, bigquery_client, bucket, regional)
 
 
 @dataclass
@@ -81,7 +75,7 @@ def run_killed(task: Task, nth: int | None) -> KillAfter:
     except Killed:
         # A new process has clients of its own.
         hook_module._clients.clear()
-        task.clear()
+        task.retry()
         task.run()
     return killer
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.measure import ASKED_BY
+from tests.waits import shorten_waits
 
 from .landed import Tables
 
@@ -17,19 +17,6 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.server import Emulator
 
 ROW = '{"key": "%03d", "request": {"contents": [{"role": "user", "parts": [{"text": "%s %d"}]}]}}\n'
-
-
-def shorten_waits(patch: pytest.MonkeyPatch) -> None:
-    from cryptography.hazmat.primitives import serialization
-
-    from airflow_gemini_batch.hooks import gemini_batch
-    from airflow_gemini_batch.jobs import submission
-
-    for waits in ("LOOKUP_WAITS", "RETRY_WAITS"):
-        patch.setattr(submission, waits, (0.001,) * len(getattr(submission, waits)))
-    # In Airflow each task is a process that parses its key once; here all tasks share one process.
-    patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
-    patch.setattr(gemini_batch, "_READ_WAIT", 0.001)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,15 +40,10 @@ def tables(
     storage_client: storage.Client,
     bigquery_client: bigquery.Client,
     bucket: str,
-    dataset: str,
+    regional: str,
 ) -> Tables:
     """The local stack, with a dataset in the region of the jobs."""
-    from google.cloud import bigquery as bq
-
-    regional = bq.Dataset(f"{dataset}_regional")
-    regional.location = "us-central1"
-    bigquery_client.create_dataset(regional)
-    return Tables(vertex, storage_client, bigquery_client, bucket, f"{dataset}_regional")
+    return Tables(vertex, storage_client, bigquery_client, bucket, regional)
 
 
 @pytest.fixture

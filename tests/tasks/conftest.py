@@ -11,6 +11,7 @@ from airflow_gemini_batch.operators.gemini_batch import (
 )
 from tests.task_instance import TaskInstance
 from tests.tasks.landed import FIRST, ROWS, Context, Landed, request
+from tests.waits import shorten_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,11 +27,7 @@ REQUEST = '{"key": "row-%d", "request": {"contents": [{"role": "user", "parts": 
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for a job as often as usual, but without waiting a minute for one that may not be listed yet."""
-    from airflow_gemini_batch.jobs import submission
-
-    for name in ("LOOKUP_WAITS", "RETRY_WAITS"):
-        monkeypatch.setattr(submission, name, (0.01,) * len(getattr(submission, name)))
+    shorten_lookups(monkeypatch)
 
 
 @pytest.fixture
@@ -41,17 +38,6 @@ def ti() -> TaskInstance:
 @pytest.fixture
 def context(ti: TaskInstance) -> dict[str, Any]:
     return {"ti": ti}
-
-
-@pytest.fixture
-def regional(bigquery_client: bigquery.Client, dataset: str) -> str:
-    """A dataset in the job's region."""
-    from google.cloud import bigquery as bq
-
-    made = bq.Dataset(f"{dataset}_regional")
-    made.location = "us-central1"
-    bigquery_client.create_dataset(made)
-    return f"{dataset}_regional"
 
 
 @pytest.fixture

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def shorten_lookups(patch: pytest.MonkeyPatch) -> None:
+    """Look for a job as often as usual, but without waiting a minute for one that may not be listed yet."""
+    from airflow_gemini_batch.jobs import submission
+
+    for waits in ("LOOKUP_WAITS", "RETRY_WAITS"):
+        patch.setattr(submission, waits, (0.001,) * len(getattr(submission, waits)))
+
+
+def shorten_waits(patch: pytest.MonkeyPatch) -> None:
+    """Make waits of minutes take milliseconds; the number of look-ups and reads stays the same."""
+    from cryptography.hazmat.primitives import serialization
+
+    from airflow_gemini_batch.hooks import gemini_batch
+
+    shorten_lookups(patch)
+    # In Airflow each task is a process that parses its key once; here all tasks share one process.
+    patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
+    patch.setattr(gemini_batch, "_READ_WAIT", 0.001)
