@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import textwrap
 from pathlib import Path
@@ -93,43 +92,42 @@ def load(uri: str, dataset: str, bigquery_client: bigquery.Client) -> None:
     bigquery_client.load_table_from_uri(uri, f"{dataset}.t", job_config=config).result()
 
 
-def test_a_database_that_has_failed_is_opened_again(tmp_path: Path) -> None:
-    """The request that meets the fault can be repeated, and what was committed is still there."""
-    from google.api_core.exceptions import from_http_status
-    from google.cloud.bigquery.retry import DEFAULT_RETRY
-
+def test_many_writers_at_once_do_not_close_the_database(tmp_path: Path) -> None:
+    """DuckDB 1.4 alone closes it within three seconds of this."""
     from airflow_gemini_batch.local_stack import stack as stack_module
     from airflow_gemini_batch.local_stack.bigquery_python import find_bigquery_python
 
     script = textwrap.dedent(
         """
-        import asyncio, pathlib, sys
+        import pathlib, sys
+        from concurrent.futures import ThreadPoolExecutor
         sys.path.insert(0, sys.argv[1])
         data = pathlib.Path(sys.argv[2])
-        import launcher, recovery
+        import launcher, writes
         launcher._link_extensions(data.parent / "home")
         launcher._adapt()
         launcher.files.adapt(data)
-        recovery.adapt()
+        writes.adapt()
         from local_bigquery.engine import database
         from local_bigquery.settings import settings
         settings.data_dir, settings.default_project_id = data, "project"
         database.execute("CREATE SCHEMA project.shop")
-        database.execute("CREATE TABLE project.shop.items AS SELECT 7 AS n")
-        database.connection().close()
-        try:
-            database.fetch("SELECT n FROM project.shop.items")
-        except Exception as error:
-            answer = asyncio.run(sys.modules["local_bigquery.app"].handle_error(None, error))
-        print(database.fetch("SELECT n FROM project.shop.items"), answer.status_code, answer.body.decode())
+
+        def work(worker):
+            database.execute(f"CREATE TABLE project.shop.t{worker} (n BIGINT)")
+            for number in range(40):
+                for state in ("PENDING", "RUNNING", "DONE"):
+                    job = ["project", f"{worker}-{number}", "parent" if number % 2 else None, state, 1, "{}"]
+                    database.execute("INSERT OR REPLACE INTO emulator.jobs VALUES (?, ?, ?, ?, ?, ?)", job)
+            database.execute(f"INSERT INTO project.shop.t{worker} VALUES (7)")
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+        print(database.fetch("SELECT count(*) FROM emulator.jobs"), database.projects())
         """
     )
     folder = Path(stack_module.__file__).parent / "bigquery"
     command = [str(find_bigquery_python()), "-c", script, str(folder), str(tmp_path / "data")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    rows, status, body = done.stdout.split(" ", 2)
-    assert rows == "[(7,)]"
-    assert "opened again" in done.stderr
-    (error,) = json.loads(body)["error"]["errors"]
-    assert DEFAULT_RETRY._predicate(from_http_status(int(status), error["message"], errors=[error]))
+    assert done.stdout == "[(320,)] ['project']\n"

@@ -22,8 +22,6 @@ def adapt() -> None:
         connection = connect()
         # By default DuckDB copies its log into the database file after every 16 MB, during the landing.
         connection.execute("SET checkpoint_threshold = '2GB'")
-        # A database that has failed must leave its files to the one that is opened after it.
-        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
         return connection
 
     def attach_with_small_groups(connection: Any, project: str) -> None:

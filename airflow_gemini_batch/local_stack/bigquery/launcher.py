@@ -10,11 +10,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import random
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +22,12 @@ import conflicts
 import duckdb_options
 import files
 import lines
-import recovery
+import writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LOOPBACK = Path(__file__).resolve().parents[2] / "emulator" / "loopback.py"
-_WRITE_TRIES = 20
 # Like BigQuery, wait briefly after an insert: a short job is returned as DONE, which saves clients a poll.
 _INSERT_WAIT_MS = 100
 
@@ -55,7 +52,7 @@ def _adapt() -> None:
     """
     import duckdb
     from local_bigquery.catalog import tables
-    from local_bigquery.engine import database, results
+    from local_bigquery.engine import database
     from local_bigquery.jobs import runner
 
     # Geography needs DuckDB's extension "spatial", which can only be downloaded.
@@ -68,7 +65,6 @@ def _adapt() -> None:
     lock = threading.RLock()
     tables.create, tables.get = _one_at_a_time(lock, tables.create), _one_at_a_time(lock, tables.get)
     runner.SUBMIT_WAIT_MS = _INSERT_WAIT_MS
-    database.execute, results.materialise = _retried(database.execute), _retried(results.materialise)
 
 
 def _one_at_a_time(lock: threading.RLock, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,24 +73,6 @@ def _one_at_a_time(lock: threading.RLock, function: Callable[..., Any]) -> Calla
             return function(*args, **kwargs)
 
     return alone
-
-
-def _retried(write: Callable[..., None]) -> Callable[..., None]:
-    """Retry a write that fails because another transaction commits; in BigQuery it would not fail."""
-    import duckdb
-
-    def write_again(*args: Any, **kwargs: Any) -> None:
-        for _ in range(_WRITE_TRIES):
-            try:
-                return write(*args, **kwargs)
-            except duckdb.Error as error:
-                # This error means that nothing was written.
-                if "Failed to commit DuckLake transaction" not in str(error):
-                    raise
-                time.sleep(random.uniform(0.05, 0.2))  # noqa: S311
-        return write(*args, **kwargs)
-
-    return write_again
 
 
 def _guarded(app: Any, url: Any, refused: type[Exception]) -> Any:
@@ -142,7 +120,7 @@ def main() -> None:
     conflicts.adapt()
     duckdb_options.adapt()
     files.adapt(arguments.data_dir)
-    recovery.adapt()
+    writes.adapt()
 
     import uvicorn
     from local_bigquery.app import app

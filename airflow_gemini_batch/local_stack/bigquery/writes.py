@@ -1,0 +1,49 @@
+"""Let one statement write at a time.
+
+DuckDB 1.4 closes a database in which two transactions write the same columns at the same moment: `Unaligned
+fetch in validity and main column data for update <https://github.com/duckdb/duckdb/issues/19688>`_. DuckLake
+keeps all tables of a project in a few tables of such a database, so two statements on different tables meet
+there, too. Transactions still run side by side, and conflict with each other as in BigQuery.
+
+Runs in the emulator's own environment and imports nothing from this package.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+from typing import Any
+
+_READS = re.compile(r"\s*(SELECT|WITH|EXPLAIN|DESCRIBE)\b", re.IGNORECASE)
+# The emulator's own tables are in another database than users' tables: a job's state can be saved while a
+# statement of minutes runs.
+_OWN = re.compile(r"\s(emulator)\.(?!_results)")
+_own_lock, _user_lock = threading.RLock(), threading.RLock()
+
+
+def adapt() -> None:
+    """Wrap the connection in this process; call it before DuckDB is opened."""
+    from local_bigquery.engine import database
+
+    connect = database._connect.__wrapped__
+    database._connect = functools.cache(lambda: _Connection(connect()))
+
+
+class _Connection:
+    """A connection of DuckDB whose statements wait for those of other threads."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def cursor(self) -> _Connection:
+        return _Connection(self._connection.cursor())
+
+    def execute(self, query: str, parameters: Any = None) -> Any:
+        if _READS.match(query):
+            return self._connection.execute(query, parameters)
+        with _own_lock if _OWN.search(query) else _user_lock:
+            return self._connection.execute(query, parameters)
