@@ -1,6 +1,6 @@
 # Everything is installed in this folder: .tools (uv, a Python if necessary), .venv*, .local (data and logs).
 PYTHON3 ?= python3
-WORKERS ?= 3
+WORKERS ?= 4
 SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
 
@@ -41,8 +41,8 @@ crash:  ## kill Airflow processes at six points; crash-test uses all of them
 	$(SETUP) airflow3 bigquery
 	$(BIN)/python -m pytest tests/crash -m crash
 
-# These tests do not use Airflow; the tests of operators cover the same code on 2.11.
-WITHOUT_AIRFLOW = tests/cost tests/emulator tests/gcp tests/jobs tests/requests tests/results
+# These tests use no Airflow, or inject faults into code that the tests of operators cover on 2.11.
+WITHOUT_AIRFLOW = tests/cost tests/crash tests/emulator tests/gcp tests/jobs tests/reliability tests/requests tests/results
 
 airflow2:  ## the tests that use Airflow, on Airflow 2.11
 	$(SETUP) airflow2 bigquery

@@ -143,19 +143,21 @@ def bucket(storage_client: storage.Client) -> str:
 
 
 @pytest.fixture
-def dataset(bigquery_client: bigquery.Client) -> str:
-    """The id, ``project.dataset``, of a new, empty dataset."""
+def dataset(bigquery_client: bigquery.Client) -> Iterator[str]:
+    """The id, ``project.dataset``, of a new, empty dataset; the more tables, the slower is the emulator."""
     name = f"{bigquery_client.project}.test_{uuid.uuid4().hex[:12]}"
     bigquery_client.create_dataset(name)
-    return name
+    yield name
+    bigquery_client.delete_dataset(name, delete_contents=True)
 
 
 @pytest.fixture
-def regional(bigquery_client: bigquery.Client, dataset: str) -> str:
+def regional(bigquery_client: bigquery.Client, dataset: str) -> Iterator[str]:
     """A dataset in the job's region."""
     from google.cloud import bigquery as bq
 
     made = bq.Dataset(f"{dataset}_regional")
     made.location = "us-central1"
     bigquery_client.create_dataset(made)
-    return f"{dataset}_regional"
+    yield f"{dataset}_regional"
+    bigquery_client.delete_dataset(made, delete_contents=True)

@@ -81,7 +81,7 @@ def test_a_job_whose_create_response_is_lost_is_found_even_if_it_has_ended(
 def shorten_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests time out after half a second."""
     monkeypatch.setattr(hook_module, "_TIMEOUT_MS", 500)
-    hook_module._clients.clear()
+    monkeypatch.setattr(hook_module, "_clients", {})
 
 
 @pytest.mark.parametrize(

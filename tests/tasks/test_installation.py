@@ -53,6 +53,12 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=subprocess.STDOUT)
 
 
+def finish(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        output, _ = process.communicate(timeout=300)
+        assert not process.returncode, output
+
+
 def work(environment: dict[str, str], dag_id: str) -> subprocess.Popen[str]:
     """Run a DAG as a worker process does."""
     return run(environment, "-m", "airflow", "dags", "test", dag_id)
@@ -70,10 +76,9 @@ def test_workers_of_one_airflow_agree_and_another_airflow_differs(tmp_path: Path
     dags.mkdir()
     (dags / "say.py").write_text(DAG_FILE)
     prod, dev = (home(tmp_path / name, dags) for name in ("prod", "dev"))
-    migrations = [run(each, "-c", "from airflow.utils.db import initdb; initdb()") for each in (prod, dev)]
-    for migration in migrations:
-        output, _ = migration.communicate(timeout=300)
-        assert not migration.returncode, output
+    finish(*(run(each, "-c", "from airflow.utils.db import initdb; initdb()") for each in (prod, dev)))
+    # Otherwise both workers would add the same DAGs to the database.
+    finish(run(prod, "-m", "airflow", "dags", "reserialize"))
     # Each worker has a home of its own, as on several hosts. Both need the variable for the first time.
     on_hosts = [{**home(tmp_path / name, dags), _DATABASE: prod[_DATABASE]} for name in ("host1", "host2")]
     workers = [work(host, dag_id) for host, dag_id in zip(on_hosts, ("one", "two"), strict=True)]

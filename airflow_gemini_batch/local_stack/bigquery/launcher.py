@@ -22,6 +22,7 @@ import conflicts
 import duckdb_options
 import files
 import lines
+import lookups
 import writes
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def main() -> None:
     duckdb_options.adapt()
     files.adapt(arguments.data_dir)
     writes.adapt()
+    lookups.adapt()
 
     import uvicorn
     from local_bigquery.app import app

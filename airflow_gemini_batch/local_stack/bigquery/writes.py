@@ -13,13 +13,17 @@ from __future__ import annotations
 import functools
 import re
 import threading
+from collections import Counter
 from typing import Any
 
 _READS = re.compile(r"\s*(SELECT|WITH|EXPLAIN|DESCRIBE)\b", re.IGNORECASE)
 # The emulator's own tables are in another database than users' tables: a job's state can be saved while a
 # statement of minutes runs.
-_OWN = re.compile(r"\s(emulator)\.(?!_results)")
+_OWN = re.compile(r"\semulator\.(?!_results)(\w+)")
 _own_lock, _user_lock = threading.RLock(), threading.RLock()
+# What these change is seen only by the session that executes them.
+_PRIVATE = re.compile(r"\s*(BEGIN|SET|USE|CREATE\s+(OR\s+REPLACE\s+)?TEMP)", re.IGNORECASE)
+_counts: Counter[str] = Counter()
 
 
 def adapt() -> None:
@@ -28,6 +32,16 @@ def adapt() -> None:
 
     connect = database._connect.__wrapped__
     database._connect = functools.cache(lambda: _Connection(connect()))
+
+
+def count_of(query: str) -> int:
+    """Return how often what this query reads has been written."""
+    return _counts[_place(query)]
+
+
+def _place(query: str) -> str:
+    own = _OWN.search(query)
+    return own[1] if own else "users"
 
 
 class _Connection:
@@ -45,5 +59,10 @@ class _Connection:
     def execute(self, query: str, parameters: Any = None) -> Any:
         if _READS.match(query):
             return self._connection.execute(query, parameters)
-        with _own_lock if _OWN.search(query) else _user_lock:
-            return self._connection.execute(query, parameters)
+        place = _place(query)
+        with _user_lock if place == "users" else _own_lock:
+            try:
+                return self._connection.execute(query, parameters)
+            finally:
+                if not _PRIVATE.match(query):
+                    _counts[place] += 1
