@@ -9,6 +9,11 @@ from airflow.providers.common.compat.sdk import conf
 from airflow_gemini_batch.jobs.identity import RunIdentity
 
 
+def execute(operator: Any, context: Any) -> Any:
+    """Call ``execute`` without Airflow's guard, which in Airflow 2 works on the main thread only."""
+    return type(operator).execute.__wrapped__(operator, context)
+
+
 @dataclass
 class TaskInstance:
     """What the operators ask of Airflow's task instance."""

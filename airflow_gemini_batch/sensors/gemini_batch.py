@@ -101,7 +101,9 @@ class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
         BatchJobLink.persist(context, name)
         if not options.deferrable:
             return self._poke_until_timeout(context, options, name)
-        self._watch, _, job = look(partial(connect, self), name, self._start(options, name))
+        watch = self._start(options, name)
+        # The trigger logs the states.
+        self._watch, _, job = look(partial(connect, self), name, watch, log_state=False)
         if not (job and job.state.is_terminal):
             self.log.info("Batch job %s has not ended. Waiting in the triggerer.", name)
             wait_in_triggerer(self, options, name)

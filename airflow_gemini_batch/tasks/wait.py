@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_gemini_batch.batch_job import BatchJob, JobName
+from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
 from airflow_gemini_batch.exceptions import (
     ApiError,
     CredentialsUnavailableError,
@@ -183,19 +183,22 @@ def job_of_event(hook: GeminiBatchHook, options: WaitOptions, event: Mapping[str
         raise PollingError(event["job_name"], event["message"], is_transient=event.get("retry_helps", True))
     patient = replace(options, wait_timeout=_END_PATIENCE, cancel_on_timeout=False)
     try:
-        return wait_here(hook, patient, JobName.parse(event["job_name"]))
+        return wait_here(hook, patient, JobName.parse(event["job_name"]), JobState.parse(event.get("state")))
     except WaitTimeoutError as error:
         reason = f"A trigger has seen the batch job end, but it could not be read for {_END_PATIENCE}."
         raise PollingError(event["job_name"], reason, is_transient=True) from error
 
 
-def wait_here(hook: GeminiBatchHook, options: WaitOptions, name: JobName) -> BatchJob:
+def wait_here(
+    hook: GeminiBatchHook, options: WaitOptions, name: JobName, state: JobState | None = None
+) -> BatchJob:
     """Wait on the worker until the job has ended.
 
+    :param state: the state that was logged last
     :raises WaitTimeoutError: the deadline passed first
     :raises PollingError: the job could not be read, several times in a row
     """
-    watch = PollState(poll_interval=options.poll_interval, deadline=options.deadline(), seed=str(name))
+    watch = PollState(options.poll_interval, options.deadline(), seed=str(name), state=state)
     while True:
         watch, step, job = look(lambda: hook, name, watch)
         if job and step.outcome is WaitOutcome.ENDED:
@@ -206,11 +209,12 @@ def wait_here(hook: GeminiBatchHook, options: WaitOptions, name: JobName) -> Bat
 
 
 def look(
-    connect_: Callable[[], GeminiBatchHook], name: JobName, watch: PollState
+    connect_: Callable[[], GeminiBatchHook], name: JobName, watch: PollState, *, log_state: bool = True
 ) -> tuple[PollState, PollStep, BatchJob | None]:
     """Poll a job once from the worker. There is no job after an error that does not end the wait.
 
     :param connect_: returns the hook; its failure is that of the poll
+    :param log_state: whether to log a new state; failures are always logged
     :raises PollingError: the job could not be read, several times in a row
     """
     job = None
@@ -221,7 +225,7 @@ def look(
         watch, step = watch.after_error(error, utc_now())
         if step.outcome is WaitOutcome.ERROR:
             raise PollingError(str(name), step.message, is_transient=step.retry_helps) from error
-    if step.message:
+    if step.message and (log_state or step.is_warning):
         log.log(logging.WARNING if step.is_warning else logging.INFO, "%s", step.message)
     return watch, step, job
 

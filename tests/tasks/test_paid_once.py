@@ -27,7 +27,7 @@ from airflow_gemini_batch.operators.gemini_batch import (
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 from tests.recorder import Recorder
-from tests.task_instance import TaskInstance
+from tests.task_instance import TaskInstance, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -360,14 +360,14 @@ class TestTwoTriesAtOnce:
         def attempt(number: int) -> None:
             try:
                 ti = TaskInstance(try_number=number)
-                ends[number - 1] = GeminiBatchSubmitOperator(**args).execute({"ti": ti})
+                ends[number - 1] = execute(GeminiBatchSubmitOperator(**args), {"ti": ti})
             except Exception as error:
                 ends[number - 1] = error
 
         threads = [threading.Thread(target=attempt, args=(number,)) for number in (1, 2)]
         threads[0].start()
         creates = "/batchPredictionJobs"
-        while not vertex.jobs and not any(r.path.endswith(creates) for r in vertex.requests):
+        while threads[0].is_alive() and not any(r.path.endswith(creates) for r in vertex.requests):
             threading.Event().wait(0.02)
         threads[1].start()
         for thread in threads:

@@ -15,7 +15,7 @@ from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 from airflow_gemini_batch.jobs.rounds import is_abandoned
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchResultsToBigQueryOperator
 from airflow_gemini_batch.tasks import retry_rounds
-from tests.task_instance import TaskInstance
+from tests.task_instance import TaskInstance, execute
 from tests.tasks.landed import NOTHING, Killed, Landed, expected
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def test_two_task_runs_at_once_pay_once(land: Callable[..., Landed], named: bool
     def start(run: Landed) -> Any:
         together.wait()
         try:
-            return run.make(**changes).execute(run.context)
+            return execute(run.make(**changes), run.context)
         except TaskDeferred as deferred:
             return deferred
 
