@@ -169,7 +169,7 @@ class Airflow:
             self._run(part)
         self._cleanup.callback(self._stop)
         self._wait_until_healthy(url)
-        # One landing at a time: concurrent transactions fail each other in, or crash, the BigQuery emulator.
+        # One landing at a time: concurrent transactions fail each other in the BigQuery emulator.
         self.call("pools", {"name": LANDING_POOL, "slots": 1})
 
     def _short_timeouts(self) -> dict[str, str]:
