@@ -131,13 +131,12 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         with self._failures():
             series = Series(self._task(), context, hook)
             begun = series.begun()
-        for number, job in enumerate(begun):
-            later = tuple(str(each.name) for each in begun[number + 1 :])
+        for job in begun:
             if not job.state.is_terminal:
                 self._to_cancel.expect(lambda: hook, WaitOptions.of(self), context["ti"])
                 self._to_cancel.found(job.name)
                 job = self._wait(series, job)  # noqa: PLW2901
-            series = self._landed(series, job, later)
+            series = self._landed(series, job)
         return self._go_on(series, context)
 
     @forgets_jobs_at_the_end
@@ -232,11 +231,11 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         with self._failures():
             return wait_here(series.hook, options, job.name)
 
-    def _landed(self, series: Series, job: BatchJob, later: tuple[str, ...] = ()) -> Series:
+    def _landed(self, series: Series, job: BatchJob) -> Series:
         """Land a round. Rows that were completed before a job failed are charged, so they count."""
         with self._failures():
             ended_well(job)
-            series = series.land(job, later)
+            series = series.land(job)
         self.log.info("Round %s: %s", len(series.rounds), series.rounds[-1])
         return series
 

@@ -1,4 +1,4 @@
--- How many rows of one landing are still in the tables, and how many rows later jobs have landed.
+-- How many rows of one landing are still in the tables.
 SELECT
   (SELECT COUNT(*) FROM {{ results.quoted }} WHERE job_name = @job_name AND landed_at = @landed_at)
     AS result_rows,
@@ -6,5 +6,4 @@ SELECT
     SELECT COUNT(*)
     FROM {{ errors.quoted }}
     WHERE job_name = @job_name AND landed_at = @landed_at AND results_table = '{{ results }}'
-  ) AS error_rows,
-  (SELECT COUNT(*) FROM {{ results.quoted }} WHERE job_name IN UNNEST(@replaced_by)) AS later_rows
+  ) AS error_rows

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.cost.prices import BatchPrices
 from airflow_gemini_batch.exceptions import InvalidParameterError, TableMismatchError
 from airflow_gemini_batch.gcp.bigquery_job import digest
-from airflow_gemini_batch.gcp.table_name import dataset_location
+from airflow_gemini_batch.gcp.table_name import dataset_location, get_table
+from airflow_gemini_batch.requests.in_bigquery.claims import claims_table
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
 from airflow_gemini_batch.results.cost import ensure_usage_view, price_parameters
@@ -72,7 +73,6 @@ class LandingRequest:
     :param media: where to store inline media of responses; ``None`` leaves it in the responses
     :param replaces: names of jobs whose retryable failures this job resubmitted; its rows replace those of
         the same requests
-    :param replaced_by: names of jobs that resubmitted failures of this job and were landed since
     :param prices: negotiated prices; ``None`` for list prices
     :param usage_view: create the view ``…_usage`` next to the destination if it does not exist
     """
@@ -89,7 +89,6 @@ class LandingRequest:
     include_response: bool = True
     media: MediaFolder | None = None
     replaces: tuple[str, ...] = ()
-    replaced_by: tuple[str, ...] = ()
     prices: BatchPrices | None = None
     usage_view: bool = True
 
@@ -119,7 +118,14 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     results, columns = _results_table(request, sources, location, bigquery)
     errors = ensure_table(request.error_table, ERROR_COLUMNS, bigquery)
     # A table that was dropped and created again is another table: rows landed in the old one are not in it.
-    plan = _plan(request, sources, arranged(columns, results.schema), (results.created, errors.created))
+    created, claims = (results.created, errors.created), claims_table(request.destination)
+    plan = _plan(
+        request,
+        sources,
+        arranged(columns, results.schema),
+        created,
+        claims if get_table(bigquery, claims) else None,
+    )
     if plan.landing.lock:
         create_table(lock_script(plan.landing.lock), plan.landing.lock, bigquery, location)
     counts = run_landing(plan, location, bigquery, storage)
@@ -185,6 +191,7 @@ def _plan(
     sources: Sources,
     columns: tuple[Column, ...],
     tables_created: tuple[datetime | None, ...],
+    claims: TableName | None,
 ) -> Plan:
     job, mode = request.job, request.write_mode
     landing = Landing(
@@ -197,6 +204,7 @@ def _plan(
         merges=mode is WriteMode.MERGE,
         truncates=mode is WriteMode.TRUNCATE,
         replaces=bool(request.replaces),
+        claims=None if mode is WriteMode.MERGE else claims,
         lock=None if mode is WriteMode.APPEND else lock_of(request.destination),
         stores_requests=request.include_request,
         stores_responses=request.include_response,
@@ -211,7 +219,6 @@ def _plan(
         request.run,
         request.media,
         request.replaces,
-        request.replaced_by,
         sources.staged,
         series=digest(str(job.name), request.destination),
         digest=digest(

@@ -40,7 +40,7 @@ class Plan:
     """One landing.
 
     :param media: where to store inline media of responses
-    :param replaces: see :class:`LandingRequest`, also for ``replaced_by``
+    :param replaces: see :class:`LandingRequest`
     :param staged: the objects to load, by staging table
     :param series: of the batch job and the results table: one landing of a series runs at a time
     :param digest: of everything that decides what is landed: equal plans are the same landing
@@ -51,7 +51,6 @@ class Plan:
     run: RunIdentity
     media: MediaFolder | None
     replaces: tuple[str, ...]
-    replaced_by: tuple[str, ...]
     staged: dict[TableName, Objects]
     series: str
     digest: str
@@ -137,6 +136,6 @@ def _is_landed(plan: Plan, bigquery: bq.Client, job: bq.QueryJob) -> bool:
     except GoogleAPICallError:
         return False
     tables, name = Tables(plan.landing.results, plan.landing.errors), str(plan.job.name)
-    if not is_complete(bigquery, tables, name, counts, plan.replaced_by):
+    if not is_complete(bigquery, tables, name, counts):
         return False
     return not plan.replaces or not count_not_replaced(bigquery, tables, name, plan.replaces)

@@ -30,7 +30,7 @@ def count_script(table: TableName) -> str:
 
 
 def landed_script(tables: Tables) -> str:
-    """Return the query that counts the rows landed at ``@landed_at`` and those of ``@replaced_by``."""
+    """Return the query that counts the rows of ``@job_name`` landed at ``@landed_at``."""
     return render("results/landed", results=tables.results, errors=tables.errors)
 
 
@@ -45,30 +45,13 @@ def count_rows(bigquery: bq.Client, table: TableName, job_names: tuple[str, ...]
     return int(found)
 
 
-def is_complete(
-    bigquery: bq.Client,
-    tables: Tables,
-    job_name: str,
-    counts: Mapping[str, Any],
-    replaced_by: tuple[str, ...],
-) -> bool:
-    """Whether all rows of a landing are still in the tables, unless a later job has replaced them.
-
-    A job that resubmits failures replaces their rows in both tables, and only failures are in both.
+def is_complete(bigquery: bq.Client, tables: Tables, job_name: str, counts: Mapping[str, Any]) -> bool:
+    """Whether all rows of a landing are still in the tables.
 
     :param counts: the row of counts that the landing script returned
-    :param replaced_by: names of the jobs that resubmitted failures
     """
-    (found,) = _query(
-        bigquery,
-        landed_script(tables),
-        job_name=job_name,
-        landed_at=counts["landed_at"],
-        replaced_by=replaced_by,
-    )
-    gone = counts["result_rows"] - found["result_rows"]
-    gone_errors = counts["error_rows"] - found["error_rows"]
-    return bool(gone == gone_errors and 0 <= gone <= found["later_rows"])
+    (found,) = _query(bigquery, landed_script(tables), job_name=job_name, landed_at=counts["landed_at"])
+    return all(counts[name] == found[name] for name in ("result_rows", "error_rows"))
 
 
 def count_not_replaced(bigquery: bq.Client, tables: Tables, job_name: str, replaces: tuple[str, ...]) -> int:

@@ -32,6 +32,8 @@ class Landing:
     :param merges: whether each key has one row across all jobs
     :param truncates: whether rows of other DAG runs are deleted
     :param replaces: whether rows of earlier jobs are replaced, those of ``@replaces``
+    :param claims: the table that says which jobs have resubmitted failures of which; ``None`` if it does not
+        exist, or makes no difference
     :param lock: the table with the row that landings change in turn; ``None`` if they need not take turns
     :param stores_requests: whether to store requests in the results table
     :param stores_responses: whether to store responses
@@ -48,6 +50,7 @@ class Landing:
     merges: bool = False
     truncates: bool = False
     replaces: bool = False
+    claims: TableName | None = None
     lock: TableName | None = None
     stores_requests: bool = True
     stores_responses: bool = True

@@ -1,6 +1,41 @@
 {% from "requests/in_bigquery/error_rows.jinja" import is_of %}
 {% set results = landing.results.quoted %}
 {% set errors = landing.errors.quoted %}
+{% macro that_resubmitted(jobs) %}
+WITH RECURSIVE later AS (
+  SELECT DISTINCT job_name
+  FROM {{ landing.claims.quoted }}
+  WHERE job_name IS NOT NULL AND failed_job IN ({{ jobs }})
+  UNION ALL
+  SELECT claims.job_name
+  FROM later
+  JOIN (SELECT DISTINCT failed_job, job_name FROM {{ landing.claims.quoted }} WHERE job_name IS NOT NULL) AS claims
+    ON claims.failed_job = later.job_name
+)
+SELECT DISTINCT job_name FROM later;
+{%- endmacro %}
+{% if landing.claims %}
+-- The jobs that have resubmitted failures of this job, and those that have resubmitted theirs.
+CREATE TEMP TABLE resubmitted_by AS
+{{ that_resubmitted("@job_name") }}
+
+{% if landing.truncates %}
+-- The same for jobs that this task has landed before in this DAG run.
+CREATE TEMP TABLE resubmitted_earlier_by AS
+{% set earlier %}
+    SELECT job_name
+    FROM {{ results }}
+    WHERE
+      job_name != @job_name
+      AND dag_id = @dag_id
+      AND run_id = @run_id
+      AND task_id = @task_id
+      AND map_index = @map_index
+{%- endset %}
+{{ that_resubmitted(earlier) }}
+
+{% endif %}
+{% endif %}
 BEGIN TRANSACTION;
 
 {% if landing.lock %}
@@ -19,14 +54,19 @@ SET landing_time = CURRENT_TIMESTAMP();
 
 {% if landing.truncates %}
 -- The jobs of one DAG run keep each other's rows, since a mapped task lands each on its own. Of this task, with
--- this map index, only the job that lands now stays.
+-- this map index, only the job that lands now stays: of an earlier one, what was resubmitted goes too.
 {% set stays %}
-IFNULL(
-    job_name != @job_name
-    AND dag_id = @dag_id
-    AND run_id = @run_id
-    AND NOT IFNULL(task_id = @task_id AND map_index = @map_index, FALSE),
-    FALSE
+(
+    IFNULL(
+      job_name != @job_name
+      AND dag_id = @dag_id
+      AND run_id = @run_id
+      AND NOT IFNULL(task_id = @task_id AND map_index = @map_index, FALSE),
+      FALSE
+    )
+{% if landing.claims %}
+    AND job_name NOT IN (SELECT job_name FROM resubmitted_earlier_by)
+{% endif %}
   )
 {%- endset %}
 DELETE FROM {{ errors }}
@@ -49,6 +89,21 @@ THEN
 END IF;
 {% endif %}
 
+{% if landing.claims %}
+-- A failure whose request was resubmitted since has a newer row, which stays the only one.
+DELETE FROM outcomes
+WHERE
+  outcomes.status IN ('failed', 'malformed', 'missing')
+  AND EXISTS (
+    SELECT 1
+    FROM {{ results }} AS landed
+    WHERE
+      landed.key = outcomes.key
+      AND IFNULL(landed.request_fingerprint = outcomes.fingerprint, TRUE)
+      AND landed.job_name IN (SELECT job_name FROM resubmitted_by)
+  );
+
+{% endif %}
 {% if landing.replaces %}
 -- This job replaces the rows of the requests that it resubmitted, whether they succeeded or not.
 IF

@@ -141,12 +141,11 @@ def land_job(
     job: BatchJob,
     *,
     replaces: tuple[str, ...] = (),
-    replaced_by: tuple[str, ...] = (),
 ) -> Manifest:
     """Land the results of a job and report on them.
 
     :param job: as just read from the service
-    :param replaces: see :class:`LandingRequest`, also for ``replaced_by``
+    :param replaces: see :class:`LandingRequest`
     """
     from airflow_gemini_batch.results.landing import LandingRequest, land
 
@@ -163,7 +162,6 @@ def land_job(
         include_response=options.include_response,
         media=landing.media,
         replaces=replaces,
-        replaced_by=replaced_by,
         prices=landing.prices,
         usage_view=options.usage_view,
     )

@@ -107,25 +107,16 @@ class Series:
         names = [own] if own else [each.job_name for each in self._state.open]
         return {(name.project, name.location) for name in map(parsed, names) if name}
 
-    def land(self, job: BatchJob, replaced_by: tuple[str, ...] = ()) -> Series:
-        """Land a round, and return the series that includes it.
-
-        :param replaced_by: names of the jobs that earlier tries have created for later rounds
-        """
+    def land(self, job: BatchJob) -> Series:
+        """Land a round, and return the series that includes it."""
         from airflow_gemini_batch.results.retried import round_of
 
         begun = self.record(job)
         failed = begun.failed_jobs if begun else [each.job_name for each in self._state.open]
         own = [self._options.job_name, *(each.job_name for each in self.rounds)]
         replaces = {*failed, *(own if self._options.job_name else ())} - {str(job.name), None}
-        manifest = land_job(
-            self._landing,
-            self._context,
-            self.hook,
-            job,
-            replaces=tuple(sorted(filter(None, replaces))),
-            replaced_by=replaced_by,
-        )
+        names = tuple(sorted(filter(None, replaces)))
+        manifest = land_job(self._landing, self._context, self.hook, job, replaces=names)
         return self.after(round_of(manifest))
 
     def record(self, job: BatchJob) -> BegunRound | None:

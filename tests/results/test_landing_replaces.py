@@ -99,19 +99,6 @@ def test_failures_that_come_back_are_replaced_again(first: Lander, second: Lande
     assert (table(second), errors(second)) == expected(first, second)
 
 
-def test_a_landing_in_the_middle_of_the_chain_is_reused(first: Lander, second: Lander) -> None:
-    landed = second.land(replaces=(name(first),))
-    third = replace(first, job_id="third")
-    third.put_input(asked("down"), asked("lost"))
-    third.put_output(answered("down"), failed("lost", 503, "UNAVAILABLE"))
-    third.land(replaces=(name(first), name(second)))
-    after = table(third)
-    assert ("down", "succeeded", "third") in after
-    assert ("lost", "failed", "third") in after
-    assert second.land(replaces=(name(first),), replaced_by=(name(third),)) == landed
-    assert table(third) == after
-
-
 def standing(lander: Lander, *jobs: str) -> dict[RowStatus, int]:
     found = count_standing(lander.destination, jobs, lander.bigquery)
     return {status: count for status, count in found.items() if count}

@@ -10,6 +10,8 @@ import pytest
 from jinja2 import Environment
 
 from airflow_gemini_batch.gcp.table_name import TableName
+from airflow_gemini_batch.requests.in_bigquery.claims import COLUMNS as CLAIM_COLUMNS
+from airflow_gemini_batch.requests.in_bigquery.claims import claims_table
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results import statements
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, schema_fields
@@ -92,6 +94,7 @@ MEDIA = TableName("my-project", "my_data", "media")
 SHARED = TableName("my-project", "my_data", "errors_of_many")
 TABLES = (Tables(RESULTS, ERRORS), Tables(RESULTS, SHARED))
 LOCK = lock_of(RESULTS)
+CLAIMED = claims_table(RESULTS)
 MERGING: dict[str, Any] = {"merges": True, "lock": LOCK, "stores_requests": False, "stores_responses": False}
 VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("objects", "objects", SCHEMA, {}),
@@ -106,6 +109,8 @@ VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("objects", "objects", None, {"truncates": True, "lock": LOCK, "errors": SHARED}),
     ("objects", "objects", None, {"replaces": True, "errors": SHARED}),
     ("objects", "objects", None, {"replaces": True, **MERGING}),
+    ("objects", "objects", None, {"claims": CLAIMED}),
+    ("objects", "objects", None, {"claims": CLAIMED, "truncates": True, "lock": LOCK}),
 ]
 
 
@@ -188,6 +193,7 @@ def test_every_variant_is_valid_sql() -> None:
         }
         for name, made in ((RESULTS, (*RESULT_COLUMNS, *landing.columns)), (landing.errors, ERROR_COLUMNS)):
             tables[str(name)] = column_types(made)
+        tables[str(CLAIMED)] = {name: sql_type(kind) for name, kind, _ in CLAIM_COLUMNS}
         tables[str(LOCK)] = {"job_name": text, "locked_at": sql_type("TIMESTAMP")}
         if landing.media:
             assert analyzer.check(media_script(landing), tables, {})
@@ -200,7 +206,7 @@ def test_every_variant_is_valid_sql() -> None:
         assert kinds[-1] == "ResolvedQueryStmt"
     results = column_types(RESULT_COLUMNS)
     errors = column_types(ERROR_COLUMNS)
-    names = dict.fromkeys(("job_names", "replaces", "replaced_by"), sql_type("STRING", "REPEATED"))
+    names = dict.fromkeys(("job_names", "replaces"), sql_type("STRING", "REPEATED"))
     names |= {"job_name": text, "landed_at": sql_type("TIMESTAMP")}
     both = {str(RESULTS): results, str(ERRORS): errors, str(SHARED): errors}
     assert analyzer.check(count_script(RESULTS), both, names)
