@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BUCKET_PATTERN = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
 # BigQuery and the service treat ``*`` as a wildcard.
 _FOLDER = re.compile(rf"{BUCKET_PATTERN}(/[^*\r\n]*)?")
-_OBJECT = re.compile(rf"{BUCKET_PATTERN}/.+[^/]")
+_OBJECT = re.compile(rf"{BUCKET_PATTERN}/.*[^/\r\n]")
 
 
 def is_folder(uri: object) -> bool:
@@ -50,14 +50,24 @@ def split_folder(uri: str) -> tuple[str, str]:
     return bucket, f"{prefix}/" if prefix else ""
 
 
+def is_match(pattern: str, uri: str) -> bool:
+    """Whether a URI with ``*``, which stands for any characters, matches an object."""
+    (bucket, name), (found, of) = split_uri(pattern), split_uri(uri)
+    return bucket == found and bool(_compiled(name).fullmatch(of))
+
+
 def matching(uri: str, storage: Client, fields: str) -> Iterator[Blob]:
     """List the objects that a URI matches; ``*`` stands for any characters.
 
     :param fields: object fields to request, such as ``bucket,name,generation``
     """
     bucket, name = split_uri(uri)
-    pattern = re.compile(".*".join(re.escape(piece) for piece in name.split("*")), re.DOTALL)
+    pattern = _compiled(name)
     listed = storage.list_blobs(bucket, prefix=name.split("*")[0], fields=f"items({fields}),nextPageToken")
     for blob in listed:
         if pattern.fullmatch(blob.name):
             yield blob
+
+
+def _compiled(name: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(piece) for piece in name.split("*")), re.DOTALL)

@@ -42,6 +42,10 @@ _CHANGED = (
     "it was created with a different model, input or output. It keeps running and costs money. Cancel it, or "
     f"set on_changed_input='{OnChangedInput.CANCEL_AND_REPLACE.value}'."
 )
+_CHARGED = (
+    "the model, the input or the output has changed since, and a retry by Airflow pays for no other request. "
+    "To use its completed rows, which are charged, undo the change; to pay for a new job, clear this task."
+)
 _UNCLEAR = (
     "its input table was modified later, and the rows cannot be compared, so it is unknown whether the job "
     "answers the present rows. Allow the connection's account to query the table (bigquery.jobs.create and "
@@ -138,6 +142,9 @@ def decide(found: Sequence[BatchJob], request: Request, policy: Policy) -> Decis
         return usable
     if doubtful := _usable([job for job, match in matches if match is Match.UNCLEAR]):
         return Decision(Action.REFUSE, _UNCLEAR, doubtful.job)
+    charged = [job for job, match in matches if match is Match.CHANGED and _is_paid(job)]
+    if charged and not policy.is_asked_for:
+        return Decision(Action.REFUSE, _CHARGED, charged[0])
     outdated = tuple(job for job, match in matches if match is Match.CHANGED and job.is_active)
     if outdated and policy.on_changed_input is OnChangedInput.FAIL:
         return Decision(Action.REFUSE, _CHANGED, outdated[0])
@@ -145,6 +152,10 @@ def decide(found: Sequence[BatchJob], request: Request, policy: Policy) -> Decis
         return Decision(Action.REPLACE, "the request has changed since it was created", to_cancel=outdated)
     mine = [job for job in same if not request.is_peer(job)]
     return _create(mine, outdated, policy)
+
+
+def _is_paid(job: BatchJob) -> bool:
+    return job.state.is_success or (job.state.is_terminal and job.is_charged)
 
 
 def _create(mine: Sequence[BatchJob], outdated: Sequence[BatchJob], policy: Policy) -> Decision:

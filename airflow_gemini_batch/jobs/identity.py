@@ -94,7 +94,13 @@ class Mark:
     @classmethod
     def of(cls, run: RunIdentity, spec: JobSpec) -> Mark:
         """Return the mark of the job for this run and request."""
-        asked = [spec.project, spec.location, spec.model, sorted(spec.input_uris), spec.output_uri]
+        asked = [
+            spec.project,
+            spec.location,
+            spec.model,
+            sorted(spec.input_uris),
+            spec.output_uri.rstrip("/"),
+        ]
         content = spec.input.content
         return cls(run.key, _hash(asked, 12), None if content is None else content_key(content))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_object
+from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_match, is_object
 from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
 from airflow_gemini_batch.models import ModelName
 
@@ -21,6 +21,8 @@ MAX_LABEL = 64
 MAX_OWN_LABELS = MAX_LABELS - 4
 """Four labels are reserved for the identity of the task run, its request and its output."""
 
+# The service also writes shards, such as `predictions.jsonl-00000-of-00002`.
+_OUTPUT_NAMES = ("predictions.jsonl", "incremental_predictions.jsonl", "predictions.jsonl-00000-of-00002")
 _LOCATION = re.compile(r"[a-z]+(-[a-z]+)*-?[0-9]*")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]*")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]*")
@@ -92,12 +94,14 @@ def job_spec(
     :raises InvalidParameterError: names the parameter, its value and the fix
     """
     place = _location(location)
+    inputs, output = _input_uris(input_uri), _output_uri(output_uri)
+    _check_apart(inputs, output)
     return JobSpec(
         project=project,
         location=place,
         model=_model(model, place),
-        input_uris=_input_uris(input_uri),
-        output_uri=_output_uri(output_uri),
+        input_uris=inputs,
+        output_uri=output,
         display_name=_display_name(display_name),
         labels=_labels(labels or {}),
     )
@@ -183,6 +187,21 @@ def _output_uri(output_uri: str) -> str:
     raise InvalidParameterError(
         "output_uri", output_uri, "give gs://bucket/prefix or bq://project.dataset.table"
     )
+
+
+def _check_apart(input_uris: Sequence[str], output_uri: str) -> None:
+    """Refuse input that includes the job's own output: a later job would ask for the answers as well."""
+    if input_uris == (output_uri,) and output_uri.startswith("bq://"):
+        raise InvalidParameterError("output_uri", output_uri, "give another table than the input")
+    written = f"{output_uri.rstrip('/')}/prediction-model-2026-01-01T00:00:00.000000Z"
+    for uri in input_uris:
+        if any(is_match(uri, f"{written}/{name}") for name in _OUTPUT_NAMES):
+            raise InvalidParameterError(
+                "output_uri",
+                output_uri,
+                f"the input {uri} matches what the job writes there, so another run would read these answers "
+                "as requests; choose a folder that the input does not match",
+            )
 
 
 def _display_name(display_name: str | None) -> str:

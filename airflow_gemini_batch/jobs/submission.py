@@ -95,6 +95,7 @@ class _Submitter:
     """One submission.
 
     :param request: gets the content of the input table as soon as it is needed
+    :param recalled: the job that an earlier try recorded
     """
 
     jobs: JobService
@@ -102,6 +103,7 @@ class _Submitter:
     policy: Policy
     sleep: Callable[[float], None]
     clock: Callable[[], float]
+    recalled: BatchJob | None = None
 
     @property
     def lookup(self) -> Lookup:
@@ -114,8 +116,9 @@ class _Submitter:
         checksum: Callable[[], tuple[str, ...] | None],
         before_create: Callable[[], Mapping[str, str] | None] | None,
     ) -> Submission:
-        if remembered and (job := self._recall(remembered)):
-            return Submission(job, created=False, reason="an earlier try recorded it")
+        self.recalled = self._recall(remembered) if remembered else None
+        if self.recalled and self._is_usable(self.recalled):
+            return Submission(self.recalled, created=False, reason="an earlier try recorded it")
         found = self._find_settled()
         decision = decide(found, self.request, self.policy)
         if decision.action is not Action.ATTACH:
@@ -151,12 +154,14 @@ class _Submitter:
 
     def _recall(self, name: JobName) -> BatchJob | None:
         try:
-            job = self.jobs.get_job(name)
+            return self.jobs.get_job(name)
         except GeminiBatchError as error:
             log.info("Cannot read the job that an earlier try recorded (%s); looking it up instead", error)
             return None
+
+    def _is_usable(self, job: BatchJob) -> bool:
         is_mine = decide([job], self.request, self.policy).action is Action.ATTACH
-        return job if is_mine and job.state is not JobState.CANCELLING else None
+        return is_mine and job.state is not JobState.CANCELLING
 
     def _complete(self, checksum: Callable[[], tuple[str, ...] | None]) -> None:
         spec = self.request.spec
@@ -173,6 +178,9 @@ class _Submitter:
             seen = {job.name for job in found}
             more = lookup.of_mapped(spec) + (lookup.by_name(spec) if by_name else [])
             found += [job for job in more if job.name not in seen]
+        # The look-up searches one project and location, which may have changed since.
+        if self.recalled and self.recalled.name not in {job.name for job in found}:
+            found.append(self.recalled)
         return found
 
     def _find_settled(self) -> list[BatchJob]:

@@ -138,7 +138,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         from airflow_gemini_batch.gcp.table_name import check_region
         from airflow_gemini_batch.jobs.lookup import cancel_run
         from airflow_gemini_batch.jobs.submission import submit
-        from airflow_gemini_batch.tasks.before_create import check_input
+        from airflow_gemini_batch.tasks.before_create import check_job
 
         with fail_without_retry(JobConflictError, JobEndedError, CostLimitError):
             options, waiting, _ = SubmitOptions.of(self), WaitOptions.of(self), EndOptions.of(self)
@@ -158,7 +158,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
                 allowed,
                 remembered=task_state.read(),
                 checksum=partial(hook.checksum_input, spec),
-                before_create=partial(check_input, options, hook, spec, budget),
+                before_create=partial(check_job, options, hook, spec, budget),
             )
         job = submission.job
         self._to_cancel.found(job.name)

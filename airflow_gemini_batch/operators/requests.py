@@ -187,6 +187,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
             run=f"{run}-{context['ti'].try_number}" if self.force_new else run,
             dag_id=identity.dag_id,
             task_id=identity.task_id,
+            installation=identity.installation,
             sql=self.sql,
             destination=TableName.parse(self.destination_table, project),
             defaults=RequestOptions.of(self).defaults(),

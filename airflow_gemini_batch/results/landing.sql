@@ -1,6 +1,9 @@
 {# The whole script that lands a job: read and classify, match with the input, write, count. #}
 -- Set when the rows are written: BigQuery's time, which is the same for all workers.
 DECLARE landing_time TIMESTAMP;
+{% if landing.replaces %}
+DECLARE lost_rows_are_charged BOOL;
+{% endif %}
 
 {% set input_request = "JSON_QUERY(source, '$.request')" if landing.requests_are_lines else "source" %}
 {% if landing.media %}

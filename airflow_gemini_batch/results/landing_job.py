@@ -104,6 +104,7 @@ def _query_config(plan: Plan) -> bq.QueryJobConfig:
     numbers = {
         "map_index": run.map_index,
         "asked_rows": asked_rows(job),
+        "charged_rows": job.stats.successful if job.state.is_success else None,
         "long_prompt_tokens": LONG_PROMPT_TOKENS,
         **price_parameters(plan.landing.prices),
     }

@@ -210,6 +210,14 @@ WHERE
 {% endif %}
 ;
 
+{% if landing.replaces %}
+-- A retry has asked for these requests again. One that is charged, but whose line is lost or not readable, would
+-- be charged in every round.
+SET lost_rows_are_charged = IFNULL(
+  @charged_rows > (SELECT COUNT(*) FROM responses WHERE raw_line IS NULL AND IFNULL(row_status, '') = ''), FALSE
+);
+
+{% endif %}
 INSERT INTO {{ errors }} (
   key, status, job_name, dag_id, task_id, run_id, map_index, landed_at, results_table,
   error_code, error_status, error_message, retryable, request, request_fingerprint, raw_line
@@ -220,6 +228,9 @@ SELECT
   error_status,
   error_message,
   CASE
+{% if landing.replaces %}
+    WHEN status IN ('missing', 'malformed') AND lost_rows_are_charged THEN FALSE
+{% endif %}
     WHEN status = 'missing' THEN request IS NOT NULL
     WHEN status = 'malformed' THEN TRUE
     WHEN status != 'failed' THEN FALSE

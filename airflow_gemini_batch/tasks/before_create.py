@@ -1,4 +1,4 @@
-"""Checks on the input right before a job is created: whether the job would run, and what it may cost."""
+"""Checks right before a job is created: whether it can read and write, and what it may cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.gcp.table_name import TableName
+from airflow_gemini_batch.gcp.gcs_uri import split_uri
+from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
 from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 
@@ -25,19 +26,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def check_input(
-    options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budget: Budget
-) -> dict[str, str]:
-    """Refuse an input that would fail the job or cost too much.
+def check_job(options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budget: Budget) -> dict[str, str]:
+    """Refuse a job that would fail or cost too much.
 
     :param budget: of this job, which may be less than ``options.max_cost_usd``
     :return: labels for the job: the estimate, if there is one
-    :raises InvalidParameterError: the input would fail the job
+    :raises InvalidParameterError: the input would fail the job, or its output could not be written
     :raises CostLimitError: it may cost more than allowed
     """
     from airflow_gemini_batch.requests.checking.preflight import preflight
     from airflow_gemini_batch.requests.in_bigquery.preflight import preflight_table
 
+    if options.preflight is not False:
+        _check_output(hook, spec)
     if options.preflight is not False and not spec.input_table:
         preflight(spec.input_uris, hook.storage_client(spec.project), asked_for=bool(options.preflight))
     elif options.preflight and spec.input_table:
@@ -46,6 +47,30 @@ def check_input(
     if budget.limit is None and (options.preflight is False or spec.input_table):
         return {}
     return _estimate(options, hook, spec, budget)
+
+
+def _check_output(hook: GeminiBatchHook, spec: JobSpec) -> None:
+    """Refuse an output that does not exist: the job would answer all rows, charge them and then fail."""
+    from google.api_core.exceptions import Forbidden, NotFound
+
+    if spec.output_uri.startswith("bq://"):
+        what = "dataset"
+        name = spec.output_uri if is_dataset_uri(spec.output_uri) else spec.output_uri.rpartition(".")[0]
+        name = name.removeprefix("bq://")
+        look = partial(hook.bigquery_client(spec.project).get_dataset, name)
+    else:
+        what, (name, _) = "bucket", split_uri(spec.output_uri)
+        look = partial(hook.storage_client(spec.project).get_bucket, name)
+    try:
+        look()
+    except NotFound:
+        fix = (
+            f"{what} {name} does not exist, so the job could not write its output: create it, or name another"
+        )
+        raise InvalidParameterError("output_uri", spec.output_uri, fix) from None
+    except Forbidden:
+        # To write there takes other permissions than to look.
+        log.info("Not checked whether %s %s exists: no permission to read its metadata", what, name)
 
 
 def _estimate(options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budget: Budget) -> dict[str, str]:

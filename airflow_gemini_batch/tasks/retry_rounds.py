@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError, RequestsError
 from airflow_gemini_batch.jobs.rounds import spent
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
-from airflow_gemini_batch.tasks.before_create import check_input
+from airflow_gemini_batch.tasks.before_create import check_job
 from airflow_gemini_batch.tasks.land import check_landing, land_job, passed
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Series:
         budget = self._task.submit.budget()
         if budget.limit is not None:
             budget = replace(budget, limit=budget.limit - Decimal(str(spent(self.rounds) or 0)))
-        labels = check_input(self._task.submit, self.hook, spec, budget)
+        labels = check_job(self._task.submit, self.hook, spec, budget)
         if not self._state.claims.renew(self._state.round):
             raise RequestsError(
                 "Another task run has taken over the requests of this round, because this one created no "

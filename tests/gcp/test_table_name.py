@@ -58,10 +58,10 @@ class TestAsInputAndOutput:
             location="us-central1",
             model="m",
             input_uri=f"bq://{name}",
-            output_uri=f"bq://{name}",
+            output_uri=f"bq://{name}_out",
         )
         assert spec.input_uris == (f"bq://{name}",)
-        assert spec.output_uri == f"bq://{name}"
+        assert spec.output_uri == f"bq://{name}_out"
         assert str(TableName.parse(name)) == name
 
     @pytest.mark.parametrize("name", ["p.d.t$20260101", "p.d-1.t", "p.d.a;b", "P.d.t"])

@@ -176,6 +176,25 @@ def test_a_job_for_another_request_that_does_not_run_is_ignored(state: JobState)
     assert decide(found, MINE, fails).action is Action.CREATE
 
 
+@pytest.mark.parametrize("state", [*ENDED_BADLY, *SUCCEEDED])
+def test_only_a_user_pays_for_another_request_after_a_job_that_is_charged(state: JobState) -> None:
+    found = [job(state, OTHER_MODEL, stats=NINE_DONE)]
+    decision = decide(found, MINE, RETRY)
+    assert (decision.action, decision.job) == (Action.REFUSE, found[0])
+    assert "clear this task" in decision.reason
+    assert decide(found, MINE, CLEARED).action is Action.CREATE
+
+
+@pytest.mark.parametrize("state", ENDED_BADLY)
+def test_a_retry_may_ask_for_another_request_if_nothing_is_charged(state: JobState) -> None:
+    assert decide([job(state, OTHER_MODEL)], MINE, RETRY).action is Action.CREATE
+
+
+def test_a_folder_with_a_slash_at_the_end_is_the_same_output() -> None:
+    found = [job(JobState.SUCCEEDED, replace(SPEC, output_uri="gs://bkt/out/"))]
+    assert decide(found, MINE, RETRY).action is Action.ATTACH
+
+
 class TestMapped:
     index, other = replace(RUN, map_index=0), replace(RUN, map_index=1)
     request = Request(index, SPEC)

@@ -75,6 +75,11 @@ def test_valid_locations(location: str) -> None:
         ("output_uri", {"output_uri": "bucket/out"}),
         ("output_uri", {"output_uri": "bq://p"}),
         ("output_uri", {"output_uri": "gs://bucket/out*"}),
+        ("output_uri", {"input_uri": "gs://bucket/*", "output_uri": "gs://bucket/out"}),
+        ("output_uri", {"input_uri": "gs://bucket/a/*.jsonl", "output_uri": "gs://bucket/a/out/"}),
+        ("output_uri", {"input_uri": "gs://bucket/a*/predictions.jsonl", "output_uri": "gs://bucket/a"}),
+        ("output_uri", {"input_uri": ["gs://bucket/x", "gs://bucket/*-of-*"], "output_uri": "gs://bucket"}),
+        ("output_uri", {"input_uri": "bq://p.d.t", "output_uri": "bq://p.d.t"}),
         ("display_name", {"display_name": "x" * 129}),
         ("labels", {"labels": {"Team": "a"}}),
         ("labels", {"labels": {f"k{n}": "v" for n in range(65)}}),
@@ -89,3 +94,18 @@ def test_an_error_about_an_invalid_value_names_the_parameter_and_the_fix(
     assert caught.value.parameter == parameter
     assert caught.value.fix
     assert str(caught.value).startswith(f"{parameter}=")
+
+
+@pytest.mark.parametrize(
+    ("input_uri", "output_uri"),
+    [
+        ("gs://bucket/in/*.jsonl", "gs://bucket/out"),
+        ("gs://bucket/*.txt", "gs://bucket"),
+        ("gs://bucket/*", "gs://another"),
+        ("gs://bucket/*", "bq://p.d.t"),
+        ("bq://p.d.t", "bq://p.d"),
+        ("bq://p.d.t", "bq://p.d.u"),
+    ],
+)
+def test_input_may_be_next_to_the_output(input_uri: str, output_uri: str) -> None:
+    assert spec(input_uri=input_uri, output_uri=output_uri).output_uri == output_uri

@@ -167,8 +167,9 @@ def report_scripts() -> list[str]:
 def flat(script: str) -> str:
     """Remove scripting, which the analyzer does not support: conditions become queries."""
     script = re.sub(r"^IF$(.*?)^THEN$", r"SELECT (\1);", script, flags=re.DOTALL | re.MULTILINE)
-    script = re.sub(r"^(END IF|DECLARE .*|SET .*);$", "", script, flags=re.MULTILINE)
-    return re.sub(r"\blanding_time\b", "@landing_time", script)
+    script = re.sub(r"^SET \w+ = (.*?);$", r"SELECT \1;", script, flags=re.DOTALL | re.MULTILINE)
+    script = re.sub(r"^(END IF|DECLARE .*);$", "", script, flags=re.MULTILINE)
+    return re.sub(r"\b(landing_time|lost_rows_are_charged)\b", r"@\1", script)
 
 
 @pytest.mark.analyzer
@@ -181,7 +182,8 @@ def test_every_variant_is_valid_sql() -> None:
     text = sql_type("STRING")
     parameters = dict.fromkeys(("job_name", "dag_id", "task_id", "run_id"), text)
     parameters |= dict.fromkeys(("landing_time", "job_time"), sql_type("TIMESTAMP"))
-    numbers = ("map_index", "asked_rows", "long_prompt_tokens", *price_parameters(None))
+    parameters |= {"lost_rows_are_charged": sql_type("BOOL")}
+    numbers = ("map_index", "asked_rows", "charged_rows", "long_prompt_tokens", *price_parameters(None))
     parameters |= {**dict.fromkeys(numbers, sql_type("INT64")), "job_labels": text}
     parameters |= {"media_uri_prefix": text, "replaces": sql_type("STRING", "REPEATED")}
     for responses, requests, schema, more in VARIANTS:

@@ -208,3 +208,16 @@ class TestTable:
     def test_no_query_is_run_unless_asked_for(self, submit: Any, vertex: Emulator) -> None:
         submit("SELECT '{}' AS request, 'x' AS status", preflight=None)
         assert len(vertex.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    "output", ["gs://{bucket}-gone/out", "bq://{dataset}_gone.answers", "bq://{dataset}_gone"]
+)
+def test_a_job_that_could_not_write_its_output_is_not_created(
+    vertex: Emulator, submit_args: Args, context: Context, bucket: str, dataset: str, output: str
+) -> None:
+    """The service would answer and charge all rows, and then fail."""
+    output_uri = output.format(bucket=bucket, dataset=dataset)
+    with pytest.raises(AirflowFailException, match=r"output_uri='.*_?gone.*does not exist.*create it"):
+        GeminiBatchSubmitOperator(**{**submit_args, "output_uri": output_uri}).execute(context)
+    assert not vertex.jobs

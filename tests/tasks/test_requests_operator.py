@@ -216,6 +216,7 @@ RELEASED = "SELECT 'a' AS key, JSON '{}' AS request, 7 AS day"
         ("", OUTPUT_LIKE),
         ("", "SELECT JSON '{}' AS request, 'a' AS key"),
         ("", "SELECT 'a' AS key, '{}' AS request"),
+        ("", RELEASED),
         ("OPTIONS (description = 'ours')", RELEASED),
         ("OPTIONS (labels = [('team', 'x')])", RELEASED),
     ],
@@ -235,10 +236,9 @@ def test_what_this_task_did_not_make_is_not_replaced(
 
 
 def test_a_table_of_another_task_is_not_replaced(
-    build: Callable[..., Any], bigquery_client: bigquery.Client, regional: str, ti: TaskInstance
+    build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, ti: TaskInstance
 ) -> None:
-    bigquery_client.query(f"CREATE TABLE `{regional}.requests` AS {RELEASED}").result()
-    build(TWO)  # An older release has made it.
+    build(TWO)
     ti.run_id = "tomorrow"
     build(TWO)
     ti.task_id, task_id = "other", ti.task_id
@@ -246,6 +246,10 @@ def test_a_table_of_another_task_is_not_replaced(
         build(TWO)
     ti.task_id, ti.dag_id = task_id, "other"
     with pytest.raises(AirflowFailException, match=f"built by task {task_id} of DAG dag"):
+        build(TWO)
+    ti.dag_id = "dag"
+    monkeypatch.setenv("AIRFLOW__GEMINI_BATCH__INSTALLATION", "development")
+    with pytest.raises(AirflowFailException, match="the same one in another Airflow"):
         build(TWO)
 
 

@@ -140,15 +140,15 @@ def test_a_claim_that_was_taken_over_creates_no_job(
     """A process that was paused for hours between its claim and its job goes on."""
     landed = land()
     first, second = of_run(landed, "first"), of_run(landed, "second")
-    check = retry_rounds.check_input
+    check = retry_rounds.check_job
 
     def paused(*arguments: Any) -> Any:
-        monkeypatch.setattr(retry_rounds, "check_input", check)
+        monkeypatch.setattr(retry_rounds, "check_job", check)
         make_older(landed)
         assert second.run(NOTHING)["succeeded"] == 3
         return check(*arguments)
 
-    monkeypatch.setattr(retry_rounds, "check_input", paused)
+    monkeypatch.setattr(retry_rounds, "check_job", paused)
     with pytest.raises(RequestsError, match="taken over the requests"):
         first.run(NOTHING)
     assert asked(landed) == 3

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
+from tests.task_instance import execute
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.server import Emulator
@@ -67,3 +69,17 @@ def test_a_note_of_a_job_for_a_changed_request_is_noticed(
     first = GeminiBatchSubmitOperator(**submit_args).execute(context)
     changed = {**submit_args, "model": "gemini-2.5-pro"}
     assert GeminiBatchSubmitOperator(**changed).execute(context) != first
+
+
+@pytest.mark.parametrize("change", [{"location": "europe-west4"}, {"project_id": "another-project"}])
+def test_a_retry_does_not_pay_again_elsewhere(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context, ti: Any, change: dict[str, str]
+) -> None:
+    """The look-up searches one project and location; the note leads to the job in another."""
+    first = GeminiBatchSubmitOperator(**submit_args, wait_for_completion=True, deferrable=False).execute(
+        context
+    )
+    ti.try_number, ti.max_tries = 2, 3
+    with pytest.raises(AirflowFailException, match=f"{first}.*clear this task"):
+        execute(GeminiBatchSubmitOperator(**{**submit_args, **change}, retries=3), context)
+    assert len(vertex.jobs) == 1

@@ -44,7 +44,7 @@ class TableRequest:
     """A table of requests to build.
 
     :param run: identifies the task run; the same run builds only once
-    :param dag_id: with ``task_id``, names the task whose runs may replace the table
+    :param dag_id: with ``task_id`` and ``installation``, names the task whose runs may replace the table
     :param sql: a query that returns ``key`` and either ``prompt`` or ``request``
     :param answered: a results table; keys that succeeded there are left out
     :param export_uri: ``gs://bucket/prefix`` to export the requests to as JSONL
@@ -55,6 +55,7 @@ class TableRequest:
     run: str
     dag_id: str
     task_id: str
+    installation: str
     sql: str
     destination: TableName
     defaults: Defaults
@@ -118,7 +119,7 @@ class _Work:
         )
         self.jobs = TableJobs(bigquery, location, digest)
         self._staging = request.destination.sibling(f"gemini_batch_staging_{digest}_rows")
-        self._mark = TableMark.requests_of(request.dag_id, request.task_id, digest)
+        self._mark = TableMark.requests_of(request.dag_id, request.task_id, request.installation, digest)
         self._staging_mark = TableMark.staging(digest)
         self._is_unchanged = partial(self.jobs.is_unchanged, request.destination, self._mark)
 

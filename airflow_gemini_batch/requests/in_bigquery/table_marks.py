@@ -9,7 +9,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS
 from airflow_gemini_batch.exceptions import TableMismatchError
 from airflow_gemini_batch.gcp.table_name import get_table
 
@@ -36,9 +35,9 @@ class TableMark:
     description: str
 
     @classmethod
-    def requests_of(cls, dag_id: str, task_id: str, build: str) -> TableMark:
-        """Mark the requests that a task builds; all runs of the task may replace them."""
-        task = hashlib.sha256(f"{dag_id}\0{task_id}".encode()).hexdigest()[:24]
+    def requests_of(cls, dag_id: str, task_id: str, installation: str, build: str) -> TableMark:
+        """Mark the requests that a task of an Airflow installation builds; all its runs may replace them."""
+        task = hashlib.sha256(f"{installation}\0{dag_id}\0{task_id}".encode()).hexdigest()[:24]
         what = f"Requests for Gemini batch jobs, built by task {task_id} of DAG {dag_id}"
         return cls(f"requests-{task}", build, what)
 
@@ -76,7 +75,8 @@ class TableMark:
             return
         if made_by:
             problem = (
-                f"another task made it, and it is not replaced. It describes itself as: {table.description}"
+                "another task, or the same one in another Airflow, made it, and it is not replaced. It describes "
+                f"itself as: {table.description}"
             )
         else:
             problem = "it is not a table of requests that this task made, so it is not replaced"
@@ -89,18 +89,10 @@ def escaped(text: str) -> str:
 
 
 def _is_of_older_release(table: bq.Table) -> bool:
-    """Whether an unmarked table looks exactly as older releases made tables of requests and of rows.
-
-    Other tables differ in their columns: those of results, errors and outputs of jobs have a ``status``.
-    """
-    is_plain = (
+    """Whether an unmarked table is one of rows that older releases made, by its name and its end."""
+    return (
         table.table_type == "TABLE"
-        and not (table.description or table.labels or table.clustering_fields or table.time_partitioning)
-        and not any(field.description or field.mode not in ("NULLABLE", "REPEATED") for field in table.schema)
+        and bool(table.expires)
+        and table.table_id.startswith("gemini_batch_staging_")
+        and not (table.description or table.labels)
     )
-    names = [field.name.lower() for field in table.schema]
-    if table.expires and table.table_id.startswith("gemini_batch_staging_"):
-        return is_plain
-    types = [field.field_type for field in table.schema]
-    is_requests = names[:2] == ["key", "request"] and types[:2] == ["STRING", "JSON"]
-    return is_plain and is_requests and not set(names) & set(OUTPUT_COLUMNS)

@@ -28,7 +28,7 @@ STAGING, REQUESTS, ANSWERS, FAILED, CLAIMS = (
     TableName("my-project", "my_data", name)
     for name in ("staging", "requests", "answers", "failed", "claims")
 )
-MARK = TableMark.requests_of("it's a dag", "task", "0123")
+MARK = TableMark.requests_of("it's a dag", "task", "prod", "0123")
 CLAIM = claims.Claim("round", "series", "", 1, "owner", claims.Place("p", "l", "m"), "gs://b/out", ("job",))
 OF_CLAIMS = (
     claims.rounds_statement,
