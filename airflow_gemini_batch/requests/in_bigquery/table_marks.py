@@ -75,8 +75,8 @@ class TableMark:
             return
         if made_by:
             problem = (
-                "another task, or the same one in another Airflow, made it, and it is not replaced. It describes "
-                f"itself as: {table.description}"
+                "another task, or the same one in another Airflow, made it, and it is not replaced. "
+                f"It describes itself as: {table.description}"
             )
         else:
             problem = "it is not a table of requests that this task made, so it is not replaced"
