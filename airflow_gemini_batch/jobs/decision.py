@@ -113,6 +113,12 @@ class Request:
         is_mine = f"[{self.run.key}." in job.display_name
         return bool(shared) and job.labels.get(MAPPED_LABEL) == shared and not is_mine
 
+    def is_moved(self, job: BatchJob) -> bool:
+        """Whether this map index had another request: the list that the task is mapped over has changed."""
+        theirs = Mark.read(job)
+        is_other = theirs is not None and theirs.asked != Mark.of(self.run, self.spec).asked
+        return bool(self.run.mapped_key) and is_other
+
     def _match_content(self, job: BatchJob, theirs: Mark, mine: Mark) -> Match:
         if theirs.content and mine.content:
             return Match.SAME if theirs.content == mine.content else Match.CHANGED
@@ -142,7 +148,11 @@ def decide(found: Sequence[BatchJob], request: Request, policy: Policy) -> Decis
         return usable
     if doubtful := _usable([job for job, match in matches if match is Match.UNCLEAR]):
         return Decision(Action.REFUSE, _UNCLEAR, doubtful.job)
-    charged = [job for job, match in matches if match is Match.CHANGED and _is_paid(job)]
+    charged = [
+        job
+        for job, match in matches
+        if match is Match.CHANGED and _is_paid(job) and not request.is_moved(job)
+    ]
     if charged and not policy.is_asked_for:
         return Decision(Action.REFUSE, _CHARGED, charged[0])
     outdated = tuple(job for job, match in matches if match is Match.CHANGED and job.is_active)

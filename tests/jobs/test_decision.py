@@ -216,6 +216,13 @@ class TestMapped:
             assert decision.action is Action.CREATE
             assert not decision.to_cancel
 
+    def test_a_charged_job_from_before_the_list_changed_holds_nothing_back(self) -> None:
+        found = [job(JobState.SUCCEEDED, OTHER_MODEL, self.index)]
+        assert decide(found, self.request, RETRY).action is Action.CREATE
+        rewritten = replace(SPEC, input=InputFacts(content=("in 7 def",)))
+        found = [job(JobState.SUCCEEDED, rewritten, self.index)]
+        assert decide(found, self.request, RETRY).action is Action.REFUSE
+
     def test_the_bad_end_of_another_index_does_not_stop_this_one(self) -> None:
         found = [job(JobState.CANCELLED, run=self.other)]
         assert decide(found, self.request, RETRY).action is Action.CREATE

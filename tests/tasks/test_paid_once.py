@@ -312,6 +312,9 @@ class TestThingsThatChange:
         bigquery_client.update_table(table, ["description"])
         assert GeminiBatchSubmitOperator(**submit_args).execute({"ti": ti}) == first
         request_table("Howdy")  # Other prompts of the same size.
+        with pytest.raises(AirflowFailException, match="clear this task"):
+            GeminiBatchSubmitOperator(**submit_args).execute({"ti": ti})
+        ti.clear()
         assert GeminiBatchSubmitOperator(**submit_args).execute({"ti": ti}) != first
 
     def test_a_table_that_cannot_be_told_apart_makes_the_task_red(

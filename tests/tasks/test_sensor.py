@@ -104,7 +104,7 @@ def test_a_cancelled_job_fails_the_task_with_all_that_is_known(job_at: Any, cont
 
 
 def test_a_failed_job_says_what_the_service_said(job_at: Any, context: Context) -> None:
-    name = job_at("immediate", output_uri="gs://no-such-bucket-anywhere/out")
+    name = job_at("immediate", output_uri="gs://no-such-bucket-anywhere/out", preflight=False)
     with pytest.raises(
         AirflowFailException, match=r"ended FAILED.*Vertex AI reported: 9.*Nothing is charged"
     ):
@@ -115,7 +115,7 @@ def test_a_failed_job_says_what_the_service_said(job_at: Any, context: Context) 
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_soft_fail_skips(job_at: Any, context: Context, deferrable: bool) -> None:
-    name = job_at("immediate", output_uri="gs://no-such-bucket-anywhere/out")
+    name = job_at("immediate", output_uri="gs://no-such-bucket-anywhere/out", preflight=False)
     with pytest.raises(AirflowSkipException):
         sensor(name, deferrable=deferrable, soft_fail=True).execute(context)
 
