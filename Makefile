@@ -3,6 +3,8 @@ PYTHON3 ?= python3
 WORKERS ?= 4
 SETUP = @$(PYTHON3) .ci/environments.py
 BIN = .venv/bin
+# The tests start many processes. Where this is set, as in many containers, each compiles Airflow for itself.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test lint types unit crash airflow2 browser reliability bench bigquery lock clean crash-test stop-test load-test wheel-test security
