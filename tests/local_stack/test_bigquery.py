@@ -1,4 +1,4 @@
-"""What the launcher changes in the BigQuery emulator: loads of raw lines, and lookups in the catalog."""
+"""What the launcher changes in the BigQuery emulator: loads of raw lines, lookups, and translations."""
 
 from __future__ import annotations
 
@@ -38,6 +38,69 @@ def test_lines_are_loaded_unchanged(
     storage_client.bucket(bucket).blob("a b/ü 1.jsonl").upload_from_string(content)
     load(f"gs://{bucket}/a b/*.jsonl", dataset, bigquery_client)
     assert [row.line for row in bigquery_client.list_rows(f"{dataset}.t")] == lines
+
+
+SCRIPT = """
+DECLARE factor {type} DEFAULT {value};
+CREATE TEMP FUNCTION shown(value STRING) RETURNS STRING {body};
+CREATE TEMP TABLE numbers AS SELECT factor AS number;
+INSERT INTO numbers SELECT factor;
+SELECT shown(CAST(MAX(number) AS STRING)) AS largest, COUNT(*) AS amount, ANY_VALUE(@given) AS given
+FROM numbers
+"""
+
+
+def test_a_statement_means_what_it_says_when_a_script_has_it_again(bigquery_client: bigquery.Client) -> None:
+    """Its text is the same each time; the variable, the function and the type of the parameter are not."""
+    from google.cloud import bigquery as bq
+
+    java_script, sql = """LANGUAGE js AS 'return "<" + value'""", "AS (CONCAT('[', value))"
+    answers = []
+    for kind, value, body, given in [
+        ("INT64", "1", java_script, bq.ScalarQueryParameter("given", "STRING", "x")),
+        ("INT64", "2", java_script, bq.ScalarQueryParameter("given", "STRING", "y")),
+        ("STRING", "'a'", sql, bq.ScalarQueryParameter("given", "STRING", "z")),
+        ("INT64", "1", java_script, bq.ScalarQueryParameter("given", "INT64", 3)),
+        ("INT64", "1", java_script, bq.ArrayQueryParameter("given", "INT64", [4])),
+    ]:
+        script = SCRIPT.format(type=kind, value=value, body=body)
+        config = bq.QueryJobConfig(query_parameters=[given])
+        answers += map(tuple, bigquery_client.query_and_wait(script, job_config=config))
+    assert answers == [("<1", 2, "x"), ("<2", 2, "y"), ("[a", 2, "z"), ("<1", 2, 3), ("<1", 2, [4])]
+
+
+def test_a_name_is_that_of_a_table_in_the_default_dataset(
+    dataset: str, bigquery_client: bigquery.Client
+) -> None:
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.cloud import bigquery as bq
+
+    script = "{first}; SELECT * FROM numbers"
+    made = "CREATE TEMP TABLE numbers AS SELECT 1 AS n"
+    bigquery_client.query_and_wait(f"CREATE TABLE {dataset}.numbers AS SELECT 2 AS n")
+    inside = bq.QueryJobConfig(default_dataset=dataset)
+    for _ in range(2):
+        temporary = bigquery_client.query_and_wait(script.format(first=made))
+        assert [row.n for row in temporary] == [1]
+        job = bigquery_client.query("SELECT * FROM numbers", job_config=inside)
+        assert [row.n for row in job.result()] == [2]
+        assert [table.table_id for table in job.referenced_tables] == ["numbers"]
+        with pytest.raises(GoogleAPICallError, match="numbers"):
+            bigquery_client.query_and_wait(script.format(first="SELECT 0"))
+
+
+def test_the_columns_of_a_table_are_those_that_it_has_now(
+    dataset: str, bigquery_client: bigquery.Client
+) -> None:
+    def columns() -> list[str]:
+        return [field.name for field in bigquery_client.get_table(f"{dataset}.t").schema]
+
+    bigquery_client.query_and_wait(f"CREATE TABLE {dataset}.t (a INT64)")
+    assert columns() == ["a"]
+    bigquery_client.query_and_wait(f"ALTER TABLE {dataset}.t ADD COLUMN b STRING")
+    assert columns() == ["a", "b"]
+    bigquery_client.query_and_wait(f"BEGIN DROP TABLE {dataset}.t; CREATE TABLE {dataset}.t (c DATE); END")
+    assert columns() == ["c"]
 
 
 def test_a_missing_object_is_named(bucket: str, dataset: str, bigquery_client: bigquery.Client) -> None:

@@ -23,6 +23,7 @@ import duckdb_options
 import files
 import lines
 import lookups
+import translations
 import writes
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def main() -> None:
     files.adapt(arguments.data_dir)
     writes.adapt()
     lookups.adapt()
+    translations.adapt()
 
     import uvicorn
     from local_bigquery.app import app

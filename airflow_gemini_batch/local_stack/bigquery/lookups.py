@@ -19,12 +19,13 @@ _MAX_REMEMBERED = 10_000
 
 def adapt() -> None:
     """Replace the look-ups in this process; call it after the other modules have changed them."""
-    from local_bigquery.catalog import metadata, row_access
+    from local_bigquery.catalog import metadata, row_access, tables
     from local_bigquery.engine import database
     from local_bigquery.jobs import store
 
     database.fetch = _remembering(database.fetch)
     metadata.fetch = row_access.fetch = _remembering(metadata.fetch)
+    tables.columns = _remembering_columns(tables.columns)
     jobs = _Jobs()
     store.save, store.load, store.list_, store.delete = jobs.save, jobs.load, jobs.list_, jobs.delete
 
@@ -46,6 +47,20 @@ def _remembering(fetch: Any) -> Any:
         return remembered[key][1]
 
     return fetch_once
+
+
+def _remembering_columns(columns: Any) -> Any:
+    remembered: dict[tuple[str, ...], tuple[int, list[Any]]] = {}
+
+    def columns_once(*table: str) -> list[Any]:
+        count = writes.count_of_tables()
+        if table not in remembered or remembered[table][0] != count:
+            if len(remembered) >= _MAX_REMEMBERED:
+                remembered.clear()
+            remembered[table] = (count, columns(*table))
+        return list(remembered[table][1])
+
+    return columns_once
 
 
 class _Jobs:

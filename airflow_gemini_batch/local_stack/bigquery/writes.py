@@ -39,6 +39,11 @@ def count_of(query: str) -> int:
     return _counts[_place(query)]
 
 
+def count_of_tables() -> int:
+    """Return how often any table of a user has been written."""
+    return _counts["users"]
+
+
 def _place(query: str) -> str:
     own = _OWN.search(query)
     return own[1] if own else "users"
