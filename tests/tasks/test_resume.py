@@ -54,6 +54,7 @@ def submit(
     return run
 
 
+@pytest.mark.any_airflow
 @pytest.mark.parametrize("goes_to", ["objects", "table"])
 @pytest.mark.parametrize("lies_in", ["objects", "table"])
 def test_a_job_goes_on_with_the_output_of_another(

@@ -45,6 +45,7 @@ def test_every_row_ends_in_its_bucket(land: Callable[..., Landed], regional: boo
     assert kind in second["inputConfig"]
 
 
+@pytest.mark.any_airflow
 def test_a_fifth_of_the_rows_fails_in_three_ways_and_the_cost_is_known_to_the_cent(
     land: Callable[..., Landed],
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_fifth_of_the_rows_fails_in_three_ways_and_the_cost_is_known_to_the_ce
     assert Decimal(str(manifest["cost_usd"])) == 13 * by_hand / 93
 
 
+@pytest.mark.any_airflow
 def test_output_in_bigquery_goes_to_a_table_of_its_own(land: Callable[..., Landed]) -> None:
     landed = land(rows((RowFaultKind.EXHAUSTED, (2,))), output_uri="bq://{dataset}.output")
     assert landed.run(NOTHING)["ended"] == "nothing_left"
@@ -84,6 +86,7 @@ def test_output_in_bigquery_goes_to_a_table_of_its_own(land: Callable[..., Lande
     assert second.startswith(f"{first}_retry_")
 
 
+@pytest.mark.any_airflow
 def test_the_original_request_is_asked_again(land: Callable[..., Landed]) -> None:
     """Not its echo, which has nulls in it."""
     landed = land(rows((RowFaultKind.EXHAUSTED, (3,))))
@@ -94,6 +97,7 @@ def test_the_original_request_is_asked_again(land: Callable[..., Landed]) -> Non
     assert landed.bigquery.get_table(table).expires is not None
 
 
+@pytest.mark.any_airflow
 def test_lines_that_are_no_requests_are_not_submitted(land: Callable[..., Landed]) -> None:
     """An error table that somebody has copied, with its requests as text, is exported as text."""
     landed = land(regional=False)
@@ -140,6 +144,7 @@ def kill(*_: Any, **__: Any) -> None:
     raise Killed
 
 
+@pytest.mark.any_airflow
 def test_rounds_end_when_nothing_more_succeeds(land: Callable[..., Landed]) -> None:
     landed = land()
     manifest = landed.run(rows((RowFaultKind.EXHAUSTED, (1, 2, 3))), max_rounds=5)
@@ -147,6 +152,7 @@ def test_rounds_end_when_nothing_more_succeeds(land: Callable[..., Landed]) -> N
     assert landed.statuses() == expected(row_0="failed", row_1="failed", row_2="failed", row_3="failed")
 
 
+@pytest.mark.any_airflow
 def test_a_budget_that_is_too_small_begins_no_round(land: Callable[..., Landed]) -> None:
     landed = land()
     before = landed.statuses()
@@ -181,6 +187,7 @@ def test_gates_are_for_all_rows_after_the_last_round(
     assert len(landed.statuses()) == ROWS
 
 
+@pytest.mark.any_airflow
 def test_a_gate_is_looked_at_though_no_round_was_begun(land: Callable[..., Landed]) -> None:
     landed = land()
     with pytest.raises(AirflowFailException, match=r"^6 of 10 rows of projects/"):
@@ -188,6 +195,7 @@ def test_a_gate_is_looked_at_though_no_round_was_begun(land: Callable[..., Lande
     assert len(landed.jobs) == 1
 
 
+@pytest.mark.any_airflow
 def test_all_failures_of_a_table(land: Callable[..., Landed]) -> None:
     landed = land()
     manifest = landed.run(NOTHING, job_name=None)
@@ -195,6 +203,7 @@ def test_all_failures_of_a_table(land: Callable[..., Landed]) -> None:
     assert landed.statuses() == expected(row_0="failed")
 
 
+@pytest.mark.any_airflow
 def test_a_job_may_have_given_all_its_rows_away(land: Callable[..., Landed]) -> None:
     """Where rows are merged by key, those of other jobs may be better; else it was not landed."""
     landed = land()
@@ -226,6 +235,7 @@ def test_all_rounds_of_a_task_share_a_hook(
     assert len(made) == 1
 
 
+@pytest.mark.any_airflow
 def test_rows_that_a_job_did_before_it_failed_count(land: Callable[..., Landed]) -> None:
     landed = land()
     fault = FaultPlan(jobs=[JobFault(ends=JobState.EXPIRED, after_rows=1)])

@@ -21,6 +21,8 @@ from tests.tasks.landed import NOTHING, Killed, Landed, expected
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Claims are kept in BigQuery; test_retry.py runs rounds on each Airflow.
+pytestmark = pytest.mark.any_airflow
 ELSEWHERE = "projects/local-project/locations/europe-west4/batchPredictionJobs/77"
 
 
