@@ -89,7 +89,8 @@ def servers() -> Iterator[StackAddresses]:
     """Run Cloud Storage and BigQuery, with ``os.environ`` pointing at them; no Vertex yet."""
     from airflow_gemini_batch.local_stack.stack import LocalStack
 
-    with LocalStack(_HOME / "stack", vertex_url="") as addresses:
+    # Few rows are not worth more threads, and each worker of pytest has a stack.
+    with LocalStack(_HOME / "stack", vertex_url="", bigquery_threads=1) as addresses:
         os.environ["STORAGE_EMULATOR_HOST"] = addresses.storage_url
         os.environ["BIGQUERY_EMULATOR_HOST"] = addresses.bigquery_url
         yield addresses

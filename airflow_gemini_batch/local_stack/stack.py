@@ -74,6 +74,7 @@ class LocalStack:
     :param directory: folder for data and logs; created if absent, never deleted
     :param vertex_url: URL of a Vertex AI emulator that is running already, such as one in this process
     :param pace: how fast batch jobs advance, in the syntax of ``gemini-batch emulator --pace``
+    :param bigquery_threads: how many threads execute a statement of BigQuery, one per core if not given
     """
 
     def __init__(
@@ -83,11 +84,13 @@ class LocalStack:
         project: str = PROJECT,
         vertex_url: str | None = None,
         pace: str = "immediate",
+        bigquery_threads: int | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self.project = project
         self._vertex_url = vertex_url
         self._pace = pace
+        self._bigquery_threads = bigquery_threads
         self._services: list[Service] = []
 
     def start(self) -> StackAddresses:
@@ -141,6 +144,8 @@ class LocalStack:
     def _start_bigquery(self, python: Path, storage_url: str) -> str:
         command = [str(python), str(_HERE / "bigquery" / "launcher.py"), "--project", self.project]
         command += ["--data-dir", str(self.directory / "bigquery")]
+        if self._bigquery_threads:
+            command += ["--threads", str(self._bigquery_threads)]
         service = self._launch("BigQuery", command, {"STORAGE_EMULATOR_HOST": storage_url})
         return service.wait_for("listening on")
 

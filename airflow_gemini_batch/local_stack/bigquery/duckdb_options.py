@@ -11,8 +11,11 @@ from typing import Any
 _GROUP_ROWS = "8192"
 
 
-def adapt() -> None:
-    """Set the options in this process; call it before DuckDB is opened."""
+def adapt(threads: int | None) -> None:
+    """Set the options in this process; call it before DuckDB is opened.
+
+    :param threads: how many threads execute a statement; None for one per core
+    """
     from local_bigquery.engine import database
 
     connect, attach = database._connect.__wrapped__, database._attach
@@ -22,6 +25,8 @@ def adapt() -> None:
         connection = connect()
         # By default DuckDB copies its log into the database file after every 16 MB, during the landing.
         connection.execute("SET checkpoint_threshold = '2GB'")
+        if threads:
+            connection.execute(f"SET threads = {threads}")
         return connection
 
     def attach_with_small_groups(connection: Any, project: str) -> None:

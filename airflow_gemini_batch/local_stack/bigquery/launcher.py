@@ -1,4 +1,4 @@
-"""Start the BigQuery emulator: ``python launcher.py --project P --data-dir DIR``.
+"""Start the BigQuery emulator: ``python launcher.py --project P --data-dir DIR [--threads N]``.
 
 Runs in the emulator's own environment (Python 3.13, ``local-bigquery``), so it imports nothing from this
 package but one file, by its path. Prints ``listening on http://127.0.0.1:PORT/SECRET`` when it accepts
@@ -114,13 +114,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--project", required=True)
     parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     _link_extensions(arguments.data_dir.parent / "bigquery-home")
     _adapt()
     lines.adapt()
     catalog.adapt()
     conflicts.adapt()
-    duckdb_options.adapt()
+    duckdb_options.adapt(arguments.threads)
     files.adapt(arguments.data_dir)
     writes.adapt()
     lookups.adapt()
