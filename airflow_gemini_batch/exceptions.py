@@ -16,6 +16,7 @@
     ├── SubmissionOutcomeUnknownError  it is unknown whether a job was created
     ├── JobConflictError           this task run already has a job with a different request
     ├── CostLimitError             the job may cost more than allowed; nothing was created
+    ├── BigQueryError              BigQuery refused a request
     ├── RequestsError              the requests could not be built or stored; nothing was submitted
     ├── JobEndedError              the job ended without succeeding
     ├── WaitTimeoutError           the deadline passed before the job ended
@@ -217,6 +218,17 @@ class PollingError(GeminiBatchError):
     def is_transient(self) -> bool:
         """Whether a retry of the task may help."""
         return self._is_transient
+
+
+class BigQueryError(GeminiBatchError):
+    """BigQuery refused a request, or the job that it started failed.
+
+    :param reason: code, reason and what is safe to show of BigQuery's message
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"BigQuery returned {reason}")
 
 
 class SubmissionOutcomeUnknownError(GeminiBatchError):

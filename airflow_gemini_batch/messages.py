@@ -10,8 +10,12 @@ import re
 
 _CLOSING = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»"}
 _OPENING = re.compile(r"""(?<![\w\\])['‘]|(?<!\\)["`“«]""")
-# BigQuery writes a value that it cannot cast without quotes.
-_VALUE = re.compile(r"\b((?:bad|invalid) \w+ value: )[^;\n]+", re.IGNORECASE)
+# BigQuery, which imports the input of a job, writes some values without quotes.
+_VALUE = re.compile(
+    r"((?:\b(?:bad|invalid) \w+ value|; value|\blast read|\boverflow|\bdivision by zero): "
+    r"|\bcould not (?:cast literal|convert value) )[^;\n]+",
+    re.IGNORECASE,
+)
 _SEGMENT = r"\$?[A-Za-z_][A-Za-z0-9_]*(?:\[\d*\])*"
 # Quoted names say what is wrong, and are not taken from a row: of a permission, a table or a path in a
 # request; of a field in snake case or camel case; of a constant; of a resource; of a model.

@@ -42,6 +42,12 @@ CUT = [
     ("'two\nlines of zebra' are bad", "'…' are bad"),
     ("Bad int64 value: zebra", "Bad int64 value: …"),
     ("Invalid NUMERIC value: zebra; at row 1", "Invalid NUMERIC value: …; at row 1"),
+    (
+        "Could not convert value zebra to integer. Field: a; Value: zebra",
+        "Could not convert value …; Value: …",
+    ),
+    ("Could not cast literal zebra to type INT64", "Could not cast literal …"),
+    ("int64 overflow: 1 + 2", "int64 overflow: …"),
     ("'zebra@example.com' wrote 'x_y'", "'…'"),
 ]
 

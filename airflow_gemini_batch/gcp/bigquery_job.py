@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_gemini_batch.exceptions import LandingError
-from airflow_gemini_batch.messages import without_quoted_text
+from airflow_gemini_batch.gcp.bigquery_message import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -158,5 +158,4 @@ def _wait(job: Job) -> None:
 
 
 def _failure(job_id: str, error: dict[str, str], loss: str) -> str:
-    message = without_quoted_text(error.get("message") or "")
-    return f"BigQuery job {job_id} failed, {loss}: {error.get('reason')}: {message}"
+    return f"BigQuery job {job_id} failed, {loss}: {explain(error.get('reason'), error.get('message'))}"

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.cost.prices import Prices
+from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import get_table
 from airflow_gemini_batch.jobs.identity import LABEL_PREFIXES
@@ -96,4 +97,5 @@ def ensure_usage_view(table: TableName, bigquery: Client) -> None:
             view.view_query = usage_query(table)
             bigquery.create_table(view, exists_ok=True)
     except GoogleAPICallError as error:
-        log.warning("Could not create view %s; usage_view=False turns it off: %s", name, error.message)
+        reason = explain_error(error)
+        log.warning("Could not create view %s; usage_view=False turns it off: %s", name, reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import LandingError, LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import dataset_location, get_table
 from airflow_gemini_batch.results.columns import (
@@ -148,4 +149,4 @@ def create_table(statement: str, name: TableName, bigquery: Client, location: st
         bigquery.query(statement, location=location).result()
     except GoogleAPICallError as error:
         if get_table(bigquery, name) is None:
-            raise LandingError(f"BigQuery could not create table {name}: {error.message}") from error
+            raise LandingError(f"BigQuery could not create table {name}: {explain_error(error)}") from None

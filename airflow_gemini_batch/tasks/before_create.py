@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
 from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
@@ -84,12 +85,13 @@ def _estimate(options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budg
         if budget.limit is None:
             log.info("The cost of the job is not estimated: no permission to read the input")
             return {}
+        reason = explain_error(error) if spec.input_table else error.message
         raise InvalidParameterError(
             "max_cost_usd",
             options.max_cost_usd,
-            f"its cost cannot be estimated, since these credentials may not read the input: {error.message}. "
+            f"the cost cannot be estimated, since these credentials may not read the input: {reason}. "
             "Grant read access, or remove the limit",
-        ) from error
+        ) from None
     # Only for a limit: these twenty calls are free, but take time.
     count = partial(hook.count_tokens, spec) if budget.limit is not None else None
     cost = keep_to_budget(sample, spec.model, budget, count).cost_usd

@@ -22,6 +22,7 @@ from airflow_gemini_batch.exceptions import (
     PollingError,
     WaitTimeoutError,
 )
+from airflow_gemini_batch.gcp.bigquery_message import refusal
 from airflow_gemini_batch.jobs.outcome import explain_end, may_run_again
 from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome, utc_now
 from airflow_gemini_batch.tasks.options import ConnectionOptions
@@ -138,7 +139,8 @@ def choice(kind: type[_E], parameter: str, value: object) -> _E:
 def fail_without_retry(*kinds: type[GeminiBatchError]) -> Iterator[None]:
     """Fail the task without a retry on an error that the same values would cause again.
 
-    The original error, with its attributes, is the cause of the one that is raised.
+    The original error, with its attributes, is the cause of the one that is raised. An error of BigQuery is
+    replaced, since its message may quote rows.
 
     :param kinds: errors that count as such, besides invalid parameters, permanent errors of the API, and jobs
         that ended in a way that a retry cannot mend
@@ -150,6 +152,10 @@ def fail_without_retry(*kinds: type[GeminiBatchError]) -> Iterator[None]:
         is_permanent |= isinstance(error, JobEndedError) and not error.may_run_again
         if is_permanent or isinstance(error, (InvalidParameterError, *kinds)):
             raise AirflowFailException(str(error)) from error
+        raise
+    except Exception as error:
+        if translated := refusal(error):
+            raise translated.with_traceback(error.__traceback__) from None
         raise
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.cost.ranges import CostSpan
 from airflow_gemini_batch.exceptions import ReportError
+from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import get_table
 from airflow_gemini_batch.jobs.identity import estimate_label
@@ -163,9 +164,8 @@ def _query(bigquery: Client, name: JobName, table: TableName, script: str) -> li
     try:
         return list(bigquery.query(script, job_config=config).result())
     except GoogleAPICallError as error:
-        # The client appends the reason and then the message again.
-        message = without_quoted_text(error.message.partition("; reason: ")[0])
-        raise ReportError(f"Could not read table {table} for the report: {message}") from error
+        reason = explain_error(error)
+        raise ReportError(f"Could not read table {table} for the report: {reason}") from None
 
 
 def _tokens(rows: Sequence[Any]) -> Tokens:
