@@ -201,7 +201,7 @@ class PollingError(GeminiBatchError):
     """The job could not be read, several times in a row.
 
     :param job_name: full resource name
-    :param reason: the last error
+    :param reason: the last error, and what it says about the job
     :param is_transient: whether a retry of the task may help, without creating another job
     """
 
@@ -209,10 +209,7 @@ class PollingError(GeminiBatchError):
         self.job_name = job_name
         self.reason = reason
         self._is_transient = is_transient
-        super().__init__(
-            f"{reason} The batch job {job_name} may still be running and cost money; clear this task to wait "
-            "for it again."
-        )
+        super().__init__(f"The batch job {job_name} cannot be read: {reason}")
 
     @property
     def is_transient(self) -> bool:

@@ -40,16 +40,19 @@ class Action(Enum):
 
 _CHANGED = (
     "it was created with a different model, input or output. It keeps running and costs money. Cancel it, or "
-    f"set on_changed_input='{OnChangedInput.CANCEL_AND_REPLACE.value}'."
+    f"set on_changed_input='{OnChangedInput.CANCEL_AND_REPLACE.value}'; the rows that it has completed are "
+    "charged either way."
 )
 _CHARGED = (
     "the model, the input or the output has changed since, and a retry by Airflow pays for no other request. "
-    "To use its completed rows, which are charged, undo the change; to pay for a new job, clear this task."
+    "To use its completed rows, which are charged, undo the change and clear this task. To run all rows "
+    "again, and pay for all of them again, clear this task with the change."
 )
 _UNCLEAR = (
     "its input table was modified later, and the rows cannot be compared, so it is unknown whether the job "
     "answers the present rows. Allow the connection's account to query the table (bigquery.jobs.create and "
-    "bigquery.tables.getData), or give a new force_new to pay for another job."
+    "bigquery.tables.getData). Or give the submit task a new force_new, which runs all rows again and pays "
+    "for all of them again."
 )
 
 
@@ -161,14 +164,29 @@ def decide(found: Sequence[BatchJob], request: Request, policy: Policy) -> Decis
     if outdated and not policy.is_first_try and not request.run.mapped_key:
         return Decision(Action.REPLACE, "the request has changed since it was created", to_cancel=outdated)
     mine = [job for job in same if not request.is_peer(job)]
-    return _create(mine, outdated, policy)
+    return _create(mine, outdated, policy, _why_none(matches, request))
 
 
 def _is_paid(job: BatchJob) -> bool:
     return job.state.is_success or (job.state.is_terminal and job.is_charged)
 
 
-def _create(mine: Sequence[BatchJob], outdated: Sequence[BatchJob], policy: Policy) -> Decision:
+def _why_none(matches: Sequence[tuple[BatchJob, Match]], request: Request) -> str:
+    """Say why no job of this run is of use, which is not always that there was none."""
+    for job, match in matches:
+        if match is Match.CHANGED and not job.is_active:
+            charged = "; its completed rows are charged" if job.is_charged else ""
+            return f"{job.name} of this task run ({job.state.name}) was for another request{charged}"
+        if match is Match.UNCLEAR:
+            return f"{job.name} of this task run ended as {job.state.name}, with nothing charged"
+    if request.run.token:
+        return "this task run had no job with this force_new; all rows are paid for again if it had another"
+    return "this task run had no job"
+
+
+def _create(
+    mine: Sequence[BatchJob], outdated: Sequence[BatchJob], policy: Policy, why_none: str
+) -> Decision:
     """Create a job, unless the last one ended in a way that a retry cannot mend."""
     if mine:
         reason = f"the job of an earlier try is {mine[0].state.name}"
@@ -178,7 +196,7 @@ def _create(mine: Sequence[BatchJob], outdated: Sequence[BatchJob], policy: Poli
         # It may be what another map index asks for, or the job of an Airflow whose database was copied.
         left = f"{outdated[0].name} is for another request; it is left running and costs money"
         return Decision(Action.CREATE, left)
-    return Decision(Action.CREATE, "this task run had no job")
+    return Decision(Action.CREATE, why_none)
 
 
 def _usable(same: Sequence[BatchJob]) -> Decision | None:

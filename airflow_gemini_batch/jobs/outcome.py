@@ -22,6 +22,10 @@ _ADVICE = {
     9: "Check that the bucket or dataset exists and is located in the job's region.",
     13: "An internal error of the service. If it recurs, contact Google Cloud support.",
 }
+_GO_ON = (
+    'To use them, set on_incomplete="continue" in the DAG, then clear this task and its downstream tasks. '
+    "GeminiBatchRetryFailedOperator then asks only for the rows that are missing."
+)
 # No code, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE: may succeed later.
 _PASSING = frozenset({0, 2, 4, 8, 10, 13, 14})
 
@@ -54,10 +58,11 @@ def summarise(job: BatchJob) -> dict[str, Any]:
     }
 
 
-def explain_end(job: BatchJob, *, is_used: bool = False) -> str:
+def explain_end(job: BatchJob, *, is_used: bool = False, is_round: bool = False) -> str:
     """Explain a job that did not succeed: the cause, what is charged, where it is, and what to do.
 
     :param is_used: the completed rows are used, so there is nothing to do
+    :param is_round: a task that resubmits failed requests created the job
     """
     lines = [f"Batch job {job.name} ended {job.state.name}."]
     if job.error:
@@ -67,30 +72,38 @@ def explain_end(job: BatchJob, *, is_used: bool = False) -> str:
     elif job.state is JobState.EXPIRED:
         lines.append("A job can queue for up to 72 hours and run for up to 24; this one exceeded a limit.")
     lines.append(f"Rows: {job.stats}.")
-    if job.is_charged and is_used:
-        lines.append(f"Completed rows are charged and stored at {job.output_location}.")
-    elif job.is_charged:
-        lines += _how_to_use(job)
-    elif may_run_again(job):
-        lines.append("Nothing is charged. A retry of the submit task creates the job again.")
+    if not job.is_charged:
+        lines.append(how_to_run_again(job, is_round=is_round))
+    elif not job.output_location:
+        lines.append("Completed rows are charged, but the service does not say where they are stored.")
+        lines.append(how_to_run_again(job, is_round=is_round))
     else:
-        lines.append(
-            "Nothing is charged. A retry would end the same, so there is none: mend the cause, then clear "
-            "the submit task to create a new job."
-        )
+        lines.append(f"Completed rows are charged and stored at {job.output_location}.")
+        # Rounds use completed rows anyway.
+        lines += [] if is_used or is_round else [_GO_ON, how_to_run_again(job)]
     return " ".join(lines)
 
 
-def _how_to_use(job: BatchJob) -> list[str]:
-    again = "To pay for all rows again, give the submit task a new force_new."
-    if not job.output_location:
-        return [f"Completed rows are charged, but the service does not say where they are stored. {again}"]
-    return [
-        f"Completed rows are charged and stored at {job.output_location}.",
-        "To land them, set on_incomplete='continue' and clear this task; GeminiBatchRetryFailedOperator "
-        "then asks only for the rows that are missing.",
-        again,
-    ]
+def how_to_run_again(job: BatchJob, *, is_round: bool = False) -> str:
+    """Say how the rows of a job that has ended are run again, and whether they are paid again.
+
+    :param is_round: a task that resubmits failed requests created the job
+    """
+    if not job.state.is_terminal:
+        return ""
+    if may_run_again(job):
+        return "Nothing is charged. When the task that submitted the job runs again, it creates a new one."
+    if not (job.is_charged or job.state.is_success):
+        return (
+            "Nothing is charged. A retry would end the same, so there is none: mend the cause, then clear "
+            "the task that submitted the job. It creates a new one."
+        )
+    if is_round:
+        return "Clearing this task finds the same job and pays for nothing."
+    return (
+        "Clearing the submit task finds the same job and pays for nothing. To run all rows again, and pay "
+        "for all of them again, give the submit task a new force_new."
+    )
 
 
 def _iso(moment: datetime | None) -> str | None:

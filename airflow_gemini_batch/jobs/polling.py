@@ -9,7 +9,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import CompletionStats, JobState
-from airflow_gemini_batch.exceptions import ApiError, CredentialsUnavailableError, GeminiBatchError
+from airflow_gemini_batch.exceptions import (
+    ApiError,
+    CredentialsUnavailableError,
+    GeminiBatchError,
+    JobNotFoundError,
+)
 from airflow_gemini_batch.formats import duration
 
 if TYPE_CHECKING:
@@ -108,7 +113,10 @@ class PollState:
         if polled.lasting_errors >= LASTING_TRIES or polled._is_out_of_patience(error, now):
             is_certain = isinstance(error, ApiError)
             return polled, PollStep(
-                outcome=WaitOutcome.ERROR, message=reason, is_warning=True, retry_helps=not is_certain
+                outcome=WaitOutcome.ERROR,
+                message=f"{reason} {_what_is_known(error)}",
+                is_warning=True,
+                retry_helps=not is_certain,
             )
         if is_lasting:
             wait = _back_off(_LASTING_WAIT, polled.lasting_errors)
@@ -139,6 +147,16 @@ class PollState:
 
 def _back_off(first: float, errors: int) -> float:
     return first * float(2 ** min(errors - 1, 10))
+
+
+def _what_is_known(error: Exception) -> str:
+    """Say whether a job that cannot be read may be running."""
+    if isinstance(error, JobNotFoundError):
+        return (
+            "If it was deleted, it is not running: only a job that has ended can be deleted. The rows that "
+            "it had completed are charged, and their output is kept."
+        )
+    return "The job may still be running and cost money; clear this task to wait for it again."
 
 
 def _state_line(job: BatchJob, now: datetime) -> str:

@@ -57,7 +57,7 @@ class Gates:
             f"is {limit:.6g}. All rows are landed in {landed.destination_table} with their status: "
             f"{counts or 'none'}. The reasons are in {landed.error_table}. Retrying this task costs nothing "
             f"and changes nothing: it finds the same rows. Check the reasons, then change {gate} and clear "
-            "this task, or submit a new job.",
+            f"this task. {landed.remedy}".rstrip(),
             gate=gate,
             limit=limit,
             ratio=ratio,

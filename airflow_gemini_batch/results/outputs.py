@@ -86,7 +86,7 @@ def find_output(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects 
             job,
             f"Batch job {job.name} ended as {job.state.name} ({job.stats}) and left no predictions in "
             f"{location}. Nothing was landed. If it should have output, look for objects with other names "
-            "there; otherwise submit a new job.",
+            "there.",
         )
     return found
 
@@ -146,7 +146,7 @@ def _output_table(job: BatchJob, bigquery: bq.Client) -> JobTable:
     raise OutputNotFoundError(
         job,
         f"Batch job {job.name} ended as {job.state.name} and names no output location, so it has written no "
-        f"output. Rows: {job.stats}. Nothing was landed. Check the job's error, then submit a new job.",
+        f"output. Rows: {job.stats}. Nothing was landed. Check the job's error.",
     )
 
 

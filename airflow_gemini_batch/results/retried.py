@@ -39,6 +39,11 @@ class RetryManifest:
     in_other_runs: int = 0
 
     @property
+    def remedy(self) -> str:
+        """How more rows may succeed: nothing that the rounds have not done."""
+        return ""
+
+    @property
     def rows(self) -> int:
         """Rows of every status."""
         return sum(self.counts.values())

@@ -77,6 +77,13 @@ class Manifest:
         return f"The service reports {self.input_rows:,} rows; {missing:,} of them are missing in the output."
 
     @property
+    def remedy(self) -> str:
+        """How more rows may succeed, as a sentence."""
+        return (
+            "GeminiBatchRetryFailedOperator resubmits the rows that may yet succeed, and pays only for those."
+        )
+
+    @property
     def rows(self) -> int:
         """Rows of every status."""
         return sum(self.counts.values())

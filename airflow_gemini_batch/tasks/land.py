@@ -18,6 +18,7 @@ from airflow_gemini_batch.exceptions import (
     RowCountError,
     TableMismatchError,
 )
+from airflow_gemini_batch.jobs.outcome import how_to_run_again
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import LandingOptions
@@ -141,11 +142,13 @@ def land_job(
     job: BatchJob,
     *,
     replaces: tuple[str, ...] = (),
+    is_round: bool = False,
 ) -> Manifest:
     """Land the results of a job and report on them.
 
     :param job: as just read from the service
     :param replaces: see :class:`LandingRequest`
+    :param is_round: a task that resubmits failed requests created the job
     """
     from airflow_gemini_batch.results.landing import LandingRequest, land
 
@@ -168,7 +171,11 @@ def land_job(
     BatchJobLink.persist(context, job.name)
     bigquery, storage = hook.bigquery_client(landing.project), hook.storage_client(landing.project)
     with fail_without_retry(*_PERMANENT):
-        manifest = land(request, bigquery=bigquery, storage=storage)
+        try:
+            manifest = land(request, bigquery=bigquery, storage=storage)
+        except OutputNotFoundError as error:
+            again = how_to_run_again(job, is_round=is_round)
+            raise OutputNotFoundError(job, f"{error} {again}".rstrip()) from error
         log.info("%s", manifest)
         with _kept(context, manifest):
             try:

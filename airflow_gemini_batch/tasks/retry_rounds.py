@@ -116,7 +116,7 @@ class Series:
         own = [self._options.job_name, *(each.job_name for each in self.rounds)]
         replaces = {*failed, *(own if self._options.job_name else ())} - {str(job.name), None}
         names = tuple(sorted(filter(None, replaces)))
-        manifest = land_job(self._landing, self._context, self.hook, job, replaces=names)
+        manifest = land_job(self._landing, self._context, self.hook, job, replaces=names, is_round=True)
         return self.after(round_of(manifest))
 
     def record(self, job: BatchJob) -> BegunRound | None:
@@ -178,7 +178,7 @@ class Series:
         if not self._state.claims.renew(self._state.round):
             raise RequestsError(
                 "Another task run has taken over the requests of this round, because this one created no "
-                "batch job for an hour. Nothing was submitted; run the task again to resubmit what is left."
+                "batch job for an hour. Nothing was submitted; clear this task to resubmit what is left."
             )
         return labels
 

@@ -22,6 +22,7 @@ from airflow_gemini_batch.exceptions import (
     PollingError,
     WaitTimeoutError,
 )
+from airflow_gemini_batch.formats import duration
 from airflow_gemini_batch.gcp.bigquery_message import refusal
 from airflow_gemini_batch.jobs.outcome import explain_end, may_run_again
 from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome, utc_now
@@ -162,7 +163,7 @@ def fail_without_retry(*kinds: type[GeminiBatchError]) -> Iterator[None]:
 def ended_well(job: BatchJob, options: EndOptions | None = None) -> BatchJob:
     """Return a job that succeeded, or whose completed rows are wanted.
 
-    :param options: without them, completed rows are wanted
+    :param options: none for a round of resubmitted requests, of which completed rows are always wanted
     :raises JobEndedError: the job ended in another state
     """
     is_wanted = options is None or options.on_incomplete == "continue"
@@ -171,7 +172,8 @@ def ended_well(job: BatchJob, options: EndOptions | None = None) -> BatchJob:
     if is_wanted and job.is_charged and job.output_location:
         log.warning("%s The task goes on with the completed rows.", explain_end(job, is_used=True))
         return job
-    raise JobEndedError(job, explain_end(job), may_run_again=may_run_again(job))
+    explanation = explain_end(job, is_round=options is None)
+    raise JobEndedError(job, explanation, may_run_again=may_run_again(job))
 
 
 def job_of_event(hook: GeminiBatchHook, options: WaitOptions, event: Mapping[str, Any] | None) -> BatchJob:
@@ -191,7 +193,10 @@ def job_of_event(hook: GeminiBatchHook, options: WaitOptions, event: Mapping[str
     try:
         return wait_here(hook, patient, JobName.parse(event["job_name"]), JobState.parse(event.get("state")))
     except WaitTimeoutError as error:
-        reason = f"A trigger has seen the batch job end, but it could not be read for {_END_PATIENCE}."
+        reason = (
+            "a trigger has seen the job end, but since then it could not be read for "
+            f"{duration(_END_PATIENCE)}. It no longer runs. A retry of this task reads it again."
+        )
         raise PollingError(event["job_name"], reason, is_transient=True) from error
 
 

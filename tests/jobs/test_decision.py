@@ -195,6 +195,24 @@ def test_a_folder_with_a_slash_at_the_end_is_the_same_output() -> None:
     assert decide(found, MINE, RETRY).action is Action.ATTACH
 
 
+@pytest.mark.parametrize("state", [*ENDED_BADLY, *SUCCEEDED])
+def test_the_reason_for_a_new_job_names_one_for_another_request_and_what_it_costs(state: JobState) -> None:
+    found = [job(state, OTHER_MODEL, stats=NINE_DONE)]
+    reason = decide(found, MINE, CLEARED).reason
+    assert str(found[0].name) in reason
+    assert state.name in reason
+    assert "charged" in reason
+    assert "had no job" not in reason
+    assert "charged" not in decide([job(JobState.FAILED, OTHER_MODEL)], MINE, CLEARED).reason
+    assert decide([], MINE, CLEARED).reason == "this task run had no job"
+
+
+def test_the_reason_for_a_job_of_a_new_force_new_says_that_it_pays_again() -> None:
+    asked_again = Request(replace(RUN, token="again"), SPEC)
+    found = [job(JobState.SUCCEEDED, stats=NINE_DONE)]
+    assert "all rows are paid for again" in decide(found, asked_again, CLEARED).reason
+
+
 class TestMapped:
     index, other = replace(RUN, map_index=0), replace(RUN, map_index=1)
     request = Request(index, SPEC)

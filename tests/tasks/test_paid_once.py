@@ -84,7 +84,11 @@ class TestBadEnds:
         if counts:
             assert "2 succeeded" in str(end)
         if counts or fault.code != 3 or fault.ends is not JobState.FAILED:
-            for fact in (job["outputInfo"]["gcsOutputDirectory"], "charged", "on_incomplete", "force_new"):
+            how = (
+                'set on_incomplete="continue" in the DAG, then clear this task and its downstream tasks',
+                "To run all rows again, and pay for all of them again, give the submit task a new force_new",
+            )
+            for fact in (job["outputInfo"]["gcsOutputDirectory"], "charged", *how):
                 assert fact in str(end)
 
     @pytest.mark.parametrize("fault", [BAD_ENDS[0], BAD_ENDS[-1]], ids=lambda fault: fault.ends.name)
