@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _port(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; return the exit code."""
-    from airflow_gemini_batch.emulator.credentials import connection_json
+    from airflow_gemini_batch.emulator.credentials import connection_json, exports
     from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS
     from airflow_gemini_batch.emulator.faults.plan_json import plan_from_json
     from airflow_gemini_batch.emulator.running.job_clock import Pace
@@ -86,12 +87,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    with emulator:
+    with emulator, NamedTemporaryFile(prefix="gemini-batch-emulator-", suffix=".sh") as script:
         url = emulator.url
+        environment = {
+            "GOOGLE_VERTEX_BASE_URL": url,
+            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection_json(url, arguments.project),
+        }
+        script.write(exports(environment).encode())
+        script.flush()
         print(f"The emulator of the Vertex AI batch API listens on {url} (pace: {arguments.pace}).")
-        print("The answers are made up. To use it:")
-        print(f"  export GOOGLE_VERTEX_BASE_URL={url}")
-        connection = connection_json(url, arguments.project)
-        print(f"  export AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT='{connection}'", flush=True)
+        print("The answers are made up. To use it in a shell, and as the connection google_cloud_default:")
+        print(f"  source {script.name}", flush=True)
         stopped.wait()
     return 0

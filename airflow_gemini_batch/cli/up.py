@@ -29,8 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     up.add_argument(
         "--pace",
-        default=_PACE,
-        help="how fast batch jobs advance, see `gemini-batch emulator --help` (default: %(default)s)",
+        help=f"how fast batch jobs advance, see `gemini-batch emulator --help` (default: {_PACE})",
     )
     up.set_defaults(run=run_up)
     down = subparsers.add_parser("down", help=_DOWN, description=_DOWN)
@@ -70,12 +69,12 @@ def run_up(arguments: argparse.Namespace) -> int:
 
     terminal = Terminal()
     directory = _directory(arguments)
-    running = standalone.find(directory, arguments.dags)
+    running = standalone.find(directory, arguments.dags, arguments.pace)
     if running:
         terminal.line("The local stack is already running.")
     else:
         with Steps(terminal, [standalone.STEP]) as steps:
-            running = standalone.start(directory, arguments.dags, arguments.pace, steps.update)
+            running = standalone.start(directory, arguments.dags, arguments.pace or _PACE, steps.update)
     _print_addresses(terminal, running, directory)
     return 0
 
@@ -94,7 +93,7 @@ def run_down(arguments: argparse.Namespace) -> int:
 
 
 def _print_addresses(terminal: Terminal, running: Running, directory: Path) -> None:
-    from airflow_gemini_batch.local_stack import places, samples
+    from airflow_gemini_batch.local_stack import places, samples, standalone
 
     stop = "make down" if places.checkout() else "gemini-batch down"
     if directory != places.data_directory() / "up":
@@ -110,8 +109,14 @@ def _print_addresses(terminal: Terminal, running: Running, directory: Path) -> N
     )
     if running.addresses:
         terminal.heading("Google Cloud emulators; the answers are made up")
-        for name, value in running.addresses.environment().items():
-            terminal.line(f"  export {name}={shlex.quote(value)}")
+        terminal.pairs(
+            [
+                ("Vertex AI", running.addresses.vertex_url),
+                ("Cloud Storage", running.addresses.storage_url),
+                ("BigQuery", running.addresses.bigquery_url),
+                ("in a shell", f"source {shlex.quote(str(directory / standalone.ENVIRONMENT))}"),
+            ]
+        )
         terminal.heading("Sample requests")
         for place in samples.PLACES:
             terminal.line(f"  {place}")

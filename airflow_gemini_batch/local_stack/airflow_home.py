@@ -53,6 +53,10 @@ def server_settings(port: int) -> dict[str, str]:
         # Each slot is a process; the default of 32 needs 6 GB.
         "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        # A new DAG file appears after this many seconds; the default is five minutes.
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        # A task whose first call takes longer than the default of five seconds fails, without a log.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
     }
 
 

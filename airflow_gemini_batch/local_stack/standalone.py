@@ -18,8 +18,10 @@ import time
 import urllib.error
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
+from airflow_gemini_batch.emulator.credentials import exports
 from airflow_gemini_batch.local_stack import airflow_home, samples
 from airflow_gemini_batch.local_stack.bigquery_python import find_bigquery_python
 from airflow_gemini_batch.local_stack.places import example_dags
@@ -29,6 +31,7 @@ from airflow_gemini_batch.local_stack.service import Service, StackError, isolat
 from airflow_gemini_batch.local_stack.stack import LocalStack, StackAddresses, free_port
 
 STEP = "airflow"
+ENVIRONMENT = "environment.sh"
 START_SECONDS = 180.0
 _STOP_SECONDS = 60.0
 
@@ -39,12 +42,14 @@ class Running:
 
     :param airflow_url: base URL of the Airflow UI; empty until every part answers
     :param dags: the DAG folder
+    :param pace: how fast batch jobs advance
     """
 
     pid: int
     airflow_url: str
     addresses: StackAddresses | None
     dags: str
+    pace: str
 
     @classmethod
     def read(cls, directory: Path) -> Running | None:
@@ -53,7 +58,7 @@ class Running:
             state = json.load(file)
             addresses = StackAddresses(**state["addresses"]) if state["addresses"] else None
             if _is_locked(directory / "lock"):
-                return cls(state["pid"], state["airflow_url"], addresses, state["dags"])
+                return cls(state["pid"], state["airflow_url"], addresses, state["dags"], state["pace"])
         return None
 
     def write(self, directory: Path) -> None:
@@ -64,17 +69,23 @@ class Running:
         os.replace(draft, directory / "state.json")
 
 
-def find(directory: Path, dags: Path | None = None) -> Running | None:
+def find(directory: Path, dags: Path | None = None, pace: str | None = None) -> Running | None:
     """Return what is running in ``directory`` and answers, or None.
 
     :param dags: the DAG folder that the user asks for, if any
-    :raises StackError: it is running with another DAG folder
+    :param pace: the pace that the user asks for, if any
+    :raises StackError: it is running with another DAG folder or pace
     """
     running = Running.read(directory)
+    first = f"run `gemini-batch down --directory {directory}` first."
     if running and dags and running.dags != str(dags.resolve()):
         raise StackError(
             f"The local stack is already running, with the DAGs in {running.dags}. To use those in {dags}, "
-            f"run `gemini-batch down --directory {directory}` first."
+            f"{first}"
+        )
+    if running and pace and running.pace != pace:
+        raise StackError(
+            f"The local stack is already running, with --pace {running.pace}. To use {pace}, {first}"
         )
     return running if running and running.airflow_url else None
 
@@ -90,6 +101,8 @@ def start(directory: Path, dags: Path | None, pace: str, on_step: OnStep) -> Run
     :param on_step: is called with ``STEP`` whenever it changes
     :raises StackError: it did not start
     """
+    if version("apache-airflow").startswith("2."):
+        raise StackError("`gemini-batch up` needs Airflow 3.")
     if dags and not dags.is_dir():
         raise StackError(f"--dags='{dags}' is not a folder; give the folder of your DAG files.")
     on_step(Step(STEP, "running", "preparing"))
@@ -188,19 +201,23 @@ def serve(directory: Path, dags: Path, pace: str) -> None:
         signal.signal(number, lambda *_: stopped.set())
     _lock(directory / "lock")
     with ExitStack() as stack:
-        Running(os.getpid(), "", None, str(dags)).write(directory)
+        Running(os.getpid(), "", None, str(dags), pace).write(directory)
         for data in ("stack", "airflow"):
             # Cleared together: Airflow would otherwise remember runs whose data is gone.
             shutil.rmtree(directory / data, ignore_errors=True)
         addresses = stack.enter_context(LocalStack(directory / "stack", pace=pace))
         samples.seed(addresses)
+        with open_private(directory / ENVIRONMENT) as file:
+            file.write(exports(addresses.environment()).encode())
         port = free_port()
         airflow = _airflow(directory, dags, addresses, port)
         stack.callback(airflow.stop)
         airflow.start()
         url = f"http://127.0.0.1:{port}"
         _wait_until_healthy(airflow, url, stopped)
-        Running(os.getpid(), url, addresses, str(dags)).write(directory)
+        # A cold api-server takes seconds for the first request of a task, and more on a busy machine.
+        call(f"{url}/execution/health")
+        Running(os.getpid(), url, addresses, str(dags), pace).write(directory)
         while not stopped.wait(0.5):
             if not airflow.is_running:
                 raise StackError(f"Airflow ended. Its log is {airflow.log}")

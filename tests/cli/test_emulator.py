@@ -34,13 +34,17 @@ def process() -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_interrupted(process: subprocess.Popen[str], number: int) -> None:
     assert process.stdout
-    first, _, url, connection = (process.stdout.readline().strip() for _ in range(4))
+    first, _, source = (process.stdout.readline().strip() for _ in range(3))
+    script = Path(source.removeprefix("source "))
+    assert script.stat().st_mode & 0o777 == 0o600
+    url, *connection = script.read_text().splitlines()
     address = url.removeprefix("export GOOGLE_VERTEX_BASE_URL=")
     assert address in first
-    assert connection.startswith("export AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT='{")
+    assert connection[0].startswith("export AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT='{")
     assert Http(address)("GET") == (200, {})
     process.send_signal(number)
     assert process.wait(10) == 0
+    assert not script.exists()
 
 
 def test_the_command_takes_a_fault_plan(tmp_path: Path) -> None:

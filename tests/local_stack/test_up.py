@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from airflow_gemini_batch.cli.main import main
 from airflow_gemini_batch.local_stack import samples
+from airflow_gemini_batch.local_stack.places import example_dags
 from airflow_gemini_batch.local_stack.rest import call, query
 from airflow_gemini_batch.local_stack.standalone import Running
 
@@ -38,11 +40,20 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(directory: Path) -> Iterator[Running]:
+def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dags")
+    shutil.copytree(example_dags(), folder, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(directory: Path, dags: Path) -> Iterator[Running]:
     # The job advances with each read, so it cannot end before the sensor waits for it.
-    gemini_batch("up", "--directory", str(directory), "--pace", "reads:2")
+    output = gemini_batch("up", "--directory", str(directory), "--dags", str(dags), "--pace", "reads:2")
     running = Running.read(directory)
     assert running
+    assert "PRIVATE KEY" not in output
+    assert f"source {directory / 'environment.sh'}" in output
     yield running
     gemini_batch("down", "--directory", str(directory))
 
@@ -91,6 +102,48 @@ def test_a_second_up_reports_the_first(running: Running, directory: Path) -> Non
     assert "The local stack is already running" in output
     assert running.airflow_url in output
     assert Running.read(directory) == running
+
+
+def test_the_api_that_tasks_call_is_warm(running: Running) -> None:
+    began = time.monotonic()
+    call(f"{running.airflow_url}/execution/health")
+    assert time.monotonic() - began < 2
+
+
+def test_the_variables_are_in_a_file_that_only_this_user_can_read(running: Running, directory: Path) -> None:
+    script = directory / "environment.sh"
+    assert script.stat().st_mode & 0o777 == 0o600
+    command = ["bash", "-c", f'source "{script}"; env']
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert running.addresses
+    expected = running.addresses.environment()
+    # Its key is new in each process.
+    assert expected.pop("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT")
+    assert {f"{name}={value}" for name, value in expected.items()} <= set(found)
+    assert any(line.startswith("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT={") for line in found)
+
+
+def test_a_new_dag_file_appears_soon(running: Running, dags: Path) -> None:
+    lines = (
+        "from airflow.sdk import DAG, task",
+        "with DAG('brand_new'):",
+        "    task(lambda: 1, task_id='one')()",
+    )
+    (dags / "brand_new.py").write_text("\n".join(lines))
+    airflow, deadline = Airflow(running.airflow_url), time.monotonic() + 60
+    while not airflow.call("dags?dag_id_pattern=brand_new")["dags"]:
+        assert time.monotonic() < deadline
+        time.sleep(1)
+
+
+def test_another_pace_is_refused_while_it_runs(
+    running: Running, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["up", "--directory", str(directory), "--pace", "seconds:60"]) == 1
+    error = capsys.readouterr().err
+    assert "already running, with --pace reads:2. To use seconds:60" in error
+    assert f"gemini-batch down --directory {directory}" in error
+    assert main(["up", "--directory", str(directory), "--pace", "reads:2"]) == 0
 
 
 def test_another_dag_folder_is_refused_while_it_runs(
