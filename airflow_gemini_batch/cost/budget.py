@@ -72,8 +72,8 @@ def keep_to_budget(
     scale = _counted(sample, count) if count else None
     found = estimate(sample, prices, output_tokens=budget.output_tokens, scale=scale)
     log.info(
-        "Estimate: %s requests, %s. %s",
-        f"{found.rows:,}",
+        "Estimate: %s, %s. %s",
+        f"{found.rows:,} request{'' if found.rows == 1 else 's'}",
         found.cost_usd or "cost unknown",
         " ".join(found.reasons),
     )

@@ -61,16 +61,19 @@ class Estimate:
             raise CostLimitError(limit, self, self._over(limit))
 
     def _over(self, limit: Decimal) -> str:
-        requests = f"{self.rows:,} requests"
+        requests = f"{self.rows:,} request{'' if self.rows == 1 else 's'}"
         if self.cost_usd is None:
-            problem, fix = f"the cost of {requests} cannot be estimated", "set prices"
+            problem = f"The cost of {requests} cannot be estimated, so max_cost_usd={limit} cannot be kept."
+            fix = "Set prices, or remove the limit."
         elif self.cost_usd.high is None:
-            problem, fix = f"{requests} may cost {self.cost_usd}, without an upper bound", "see below"
+            cost = f"{self.cost_usd}, without an upper limit"
+            problem = f"{requests} may cost more than max_cost_usd={limit}: {cost}."
+            fix = ""
         else:
-            problem = f"{requests} may cost {self.cost_usd}"
-            fix = "raise the limit, send fewer requests, or lower maxOutputTokens"
-        reasons = " ".join(self.reasons)
-        return f"max_cost_usd={limit}: {problem}; {fix}. No batch job was created. {reasons}"
+            problem = f"{requests} may cost {self.cost_usd}, which is more than max_cost_usd={limit}."
+            fix = "Raise the limit, send fewer requests, or lower maxOutputTokens."
+        parts = ("No batch job was created, and nothing is charged.", problem, fix, *self.reasons)
+        return " ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self.rows = self.bytes = self.outputs = self.unbounded_inputs = self.unbounded_outputs = 0
+        self.without_request = 0
         self.input_low = self.input_high = self.output_high = self.cost_low = self.cost_high = 0.0
 
     def merge(self, other: _Sums) -> None:
@@ -169,6 +173,7 @@ class _Sums:
         self.rows += 1
         self.bytes += length
         if size is None:
+            self.without_request += 1
             return
         low, high = _input_span(size, scale)
         limits = [limit for limit in (output_tokens, size.max_output_tokens) if limit is not None]
@@ -228,13 +233,18 @@ def _reasons(
     prices: BatchPrices | None,
 ) -> Iterable[str]:
     if margin is None:
-        yield f"All {sums.rows:,} rows were read."
+        yield "The only row was read." if sums.rows == 1 else f"All {sums.rows:,} rows were read."
     else:
         yield f"{sums.rows:,} rows were sampled across the input; the other rows may differ by {margin:.0%}."
     if scale:
         yield f"The service counted the tokens of {scale.counted:,} prompts."
     else:
         yield "Prompts are estimated at 2 to 6 bytes of text per token and 64 to 2,580 tokens per image."
+    if sums.without_request:
+        yield (
+            f"Rows without a request, or not JSON: {sums.without_request:,} of those read. They are counted "
+            "at no cost, but in a file a single one fails the job; see `gemini-batch validate`."
+        )
     if sums.unbounded_inputs:
         yield (
             f"{sums.unbounded_inputs:,} of the rows read contain audio, video or documents: their tokens are "

@@ -26,7 +26,7 @@ class End(StrEnum):
 
 
 _EXPLANATIONS = {
-    End.NOTHING_LEFT: "No retryable requests are left.",
+    End.NOTHING_LEFT: "No request that may yet succeed is left.",
     End.NO_PROGRESS: "No request succeeded in the last round, so no further round is run.",
     End.MAX_ROUNDS: "max_rounds is reached.",
     End.MAX_COST: "Another round could exceed max_cost_usd, so it was not started.",
@@ -83,7 +83,12 @@ def spent(rounds: Sequence[Round]) -> float | None:
 def explain(end: End, rounds: Sequence[Round], left: int) -> str:
     """Describe the rounds and why they ended, for the task log."""
     done = sum(each.succeeded for each in rounds)
+    is_left = f" {_counted(left, 'request')} that may yet succeed {'is' if left == 1 else 'are'} left."
     return (
-        f"{len(rounds)} {'round' if len(rounds) == 1 else 'rounds'}: {done:,} failed requests "
-        f"succeeded, {left:,} retryable requests still failed. {_EXPLANATIONS[end]}"
+        f"{_counted(len(rounds), 'round')}: {_counted(done, 'failed request')} succeeded when resubmitted."
+        f"{is_left if left else ''} {_EXPLANATIONS[end]}"
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

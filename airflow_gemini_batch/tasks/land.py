@@ -176,7 +176,7 @@ def land_job(
         except OutputNotFoundError as error:
             again = how_to_run_again(job, is_round=is_round)
             raise OutputNotFoundError(job, f"{error} {again}".rstrip()) from error
-        log.info("%s", manifest)
+        _log(manifest, landing, job, bigquery)
         with _kept(context, manifest):
             try:
                 if landing.report:
@@ -193,6 +193,22 @@ def passed(landed: Manifest | RetryManifest, gates: Gates, context: Context) -> 
     with fail_without_retry(QualityGateError), _kept(context, landed):
         gates.check(landed)
     return landed.to_dict()
+
+
+def _log(manifest: Manifest, landing: Landing, job: BatchJob, bigquery: bq.Client) -> None:
+    """Log what was landed; as a warning, with the most frequent reason, if rows did not succeed."""
+    from airflow_gemini_batch.results.report.facts import most_frequent_error
+    from airflow_gemini_batch.results.row_status import RowStatus
+
+    if manifest.rows == manifest.counts[RowStatus.SUCCEEDED]:
+        log.info("%s", manifest)
+        return
+    try:
+        error = most_frequent_error(job.name, landing.destination, landing.error_table, bigquery)
+        most = f"; the most frequent one: {error}" if error else ""
+    except ReportError as failure:
+        most = f". {failure}"
+    log.warning("%s. The reasons are in %s%s", manifest, landing.error_table, most)
 
 
 def _report(

@@ -127,6 +127,13 @@ def test_a_line_without_a_request_costs_nothing() -> None:
     assert found.input_tokens.low == 100
 
 
+def test_lines_that_would_fail_the_job_are_counted_and_named() -> None:
+    found = of(line("hello"), b'{"key": "a"}\n', b"not json\n")
+    assert found.rows == 3
+    assert any("not JSON: 2 of those read" in reason for reason in found.reasons)
+    assert not any("not JSON" in reason for reason in of(line("hello")).reasons)
+
+
 def test_audio_has_its_own_price_and_unknown_length() -> None:
     sound = {"fileData": {"mimeType": "audio/mpeg", "fileUri": "gs://b/a.mp3"}}
     row = line("Write it down", sound, maxOutputTokens=10)
@@ -189,12 +196,16 @@ class TestLimit:
     @pytest.mark.parametrize(
         ("given", "more", "complaint"),
         [
-            ({"maxOutputTokens": 1_000_000}, {}, r"1 requests may cost \$0\.0000010 to \$1\.26; raise"),
-            ({}, {}, "1 requests may cost .*, without an upper bound; see below"),
+            (
+                {"maxOutputTokens": 1_000_000},
+                {},
+                r"1 request may cost \$0\.0000010 to \$1\.26, which is more",
+            ),
+            ({}, {}, r"1 request may cost more than max_cost_usd=0\.5: .* without .*; set it, or set"),
             (
                 {"maxOutputTokens": 10},
                 {"prices": None},
-                "cost of 1 requests cannot be estimated; set prices",
+                r"cost of 1 request cannot be estimated, so max_cost_usd=0\.5 cannot be kept\. Set prices",
             ),
         ],
     )

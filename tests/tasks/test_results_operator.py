@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,6 +57,18 @@ def failure(task: Land, context: Context) -> BaseException | None:
     with pytest.raises(AirflowFailException) as caught:
         task.execute(context)
     return caught.value.__cause__
+
+
+def test_rows_that_did_not_succeed_are_a_warning_with_the_table_and_the_most_frequent_reason(
+    land: Callable[..., Land], context: Context, dataset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="airflow_gemini_batch"):
+        land().execute(context)
+    (said,) = (each for each in caplog.records if each.message.startswith("Landed 3 rows"))
+    assert said.levelno == logging.WARNING
+    assert "2 succeeded, 1 missing" in said.message
+    assert f"The reasons are in {dataset}.answers_errors; the most frequent one: missing: " in said.message
+    assert said.message.endswith("(1 row)")
 
 
 def test_gates_that_hold(land: Callable[..., Land], context: Context, ti: TaskInstance) -> None:

@@ -50,6 +50,10 @@ class ErrorKind:
     retryable: int
     keys: tuple[str, ...]
 
+    def __str__(self) -> str:
+        kind = " ".join(filter(None, (str(self.code or ""), self.name))) or self.status
+        return f"{kind}: {self.message} ({self.rows:,} row{'' if self.rows == 1 else 's'})"
+
 
 @dataclass(frozen=True)
 class ReportFacts:
@@ -119,10 +123,7 @@ def report_facts(
     counts: dict[str, dict[int, int]] = {"prompt": {}, "response": {}}
     for row in _query(bigquery, name, results, report_script("tokens", results=results)):
         counts[row["kind"]][row["tokens"]] = row["row_count"]
-    script = report_script(
-        "errors", results=results, errors=error_table, is_named=_is_named(error_table, bigquery)
-    )
-    errors = _query(bigquery, name, error_table, script)
+    errors = _errors(name, results, error_table, bigquery)
     reasons = _sums(rows, "finish_reason", ignored=None)
     found = _sums(rows, "status")
     return ReportFacts(
@@ -145,9 +146,31 @@ def report_facts(
     )
 
 
+def most_frequent_error(
+    name: JobName, results: TableName, error_table: TableName, bigquery: Client
+) -> ErrorKind | None:
+    """Return the most frequent error of a landed job, if any row has failed.
+
+    :raises ReportError: the error table cannot be read
+    """
+    errors = _errors(name, results, error_table, bigquery)
+    return _error_kind(errors[0]) if errors else None
+
+
 def report_script(query: str, **values: TableName | bool) -> str:
     """Return one of the queries ``rows``, ``tokens`` and ``errors``."""
     return render(f"results/report/{query}", **values)
+
+
+def _errors(name: JobName, results: TableName, error_table: TableName, bigquery: Client) -> list[Any]:
+    from google.api_core.exceptions import GoogleAPICallError
+
+    try:
+        is_named = _is_named(error_table, bigquery)
+    except GoogleAPICallError as error:
+        raise ReportError(f"Could not read table {error_table}: {explain_error(error)}") from None
+    script = report_script("errors", results=results, errors=error_table, is_named=is_named)
+    return _query(bigquery, name, error_table, script)
 
 
 def _is_named(error_table: TableName, bigquery: Client) -> bool:
@@ -164,8 +187,7 @@ def _query(bigquery: Client, name: JobName, table: TableName, script: str) -> li
     try:
         return list(bigquery.query(script, job_config=config).result())
     except GoogleAPICallError as error:
-        reason = explain_error(error)
-        raise ReportError(f"Could not read table {table} for the report: {reason}") from None
+        raise ReportError(f"Could not read table {table}: {explain_error(error)}") from None
 
 
 def _tokens(rows: Sequence[Any]) -> Tokens:

@@ -185,7 +185,7 @@ def test_a_job_that_was_not_landed_there(lander: Lander) -> None:
 
 
 def test_a_table_that_does_not_exist(lander: Lander) -> None:
-    with pytest.raises(ReportError, match=r"Could not read table .*results for the report"):
+    with pytest.raises(ReportError, match=r"Could not read table .*results: "):
         report_facts(NAME, lander.destination, lander.error_table, lander.bigquery)
 
 
