@@ -58,8 +58,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
     :param display_name: name shown in the console; default ``dag_id.task_id`` (templated)
     :param on_changed_input: what to do when the job of this task run is still running but its input has
         changed: ``cancel_and_replace`` or ``fail``
-    :param force_new: any text; a new text creates a new job even if this task run has one, and you pay for
-        both. Each text is paid once: retries with the same text attach to its job (templated)
+    :param force_new: any text. A text that this task run has not used yet creates a new job, once, and you
+        pay for all rows again. Retries and clears with the same text attach to that job (templated)
     :param template: text with ``{field}`` placeholders, filled from each row that the function returns
     :param response_schema: pydantic model or JSON Schema of a response, requested from the model and used
         for typed columns; ``False`` disables both, and a schema that a prompt sets itself makes no columns

@@ -71,9 +71,9 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         is appended (templated)
     :param on_changed_input: what to do when the job of this task run is still running but its input has
         changed: ``cancel_and_replace`` or ``fail``
-    :param force_new: any text; a new text creates a new job even if this task run has one, and you pay for
-        both. Each text is paid once: retries with the same text attach to its job. ``True`` is such a text
-        (templated)
+    :param force_new: any text. A text that this task run has not used yet creates a new job, once, and you
+        pay for all rows again. Retries and clears with the same text attach to that job. ``True`` is a text
+        like any other (templated)
     :param wait_for_completion: also wait until the job has ended; see :class:`GeminiBatchJobSensor`
     """
 
