@@ -180,7 +180,7 @@ def _why_none(matches: Sequence[tuple[BatchJob, Match]], request: Request) -> st
         if match is Match.UNCLEAR:
             return f"{job.name} of this task run ended as {job.state.name}, with nothing charged"
     if request.run.token:
-        return "this task run had no job with this force_new; all rows are paid for again if it had another"
+        return "force_new is new to this task run, so all rows are run and paid for, even if they were before"
     return "this task run had no job"
 
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -58,7 +57,9 @@ class Running:
             state = json.load(file)
             addresses = StackAddresses(**state["addresses"]) if state["addresses"] else None
             if _is_locked(directory / "lock"):
-                return cls(state["pid"], state["airflow_url"], addresses, state["dags"], state["pace"])
+                return cls(
+                    state["pid"], state["airflow_url"], addresses, state["dags"], state.get("pace", "")
+                )
         return None
 
     def write(self, directory: Path) -> None:
@@ -215,8 +216,6 @@ def serve(directory: Path, dags: Path, pace: str) -> None:
         airflow.start()
         url = f"http://127.0.0.1:{port}"
         _wait_until_healthy(airflow, url, stopped)
-        # A cold api-server takes seconds for the first request of a task, and more on a busy machine.
-        call(f"{url}/execution/health")
         Running(os.getpid(), url, addresses, str(dags), pace).write(directory)
         while not stopped.wait(0.5):
             if not airflow.is_running:
@@ -240,9 +239,11 @@ def _wait_until_healthy(airflow: Service, url: str, stopped: threading.Event) ->
     deadline = time.monotonic() + START_SECONDS
     parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
     while True:
-        with suppress(urllib.error.URLError, ConnectionError, ValueError):
+        with suppress(OSError, ValueError):
             health = call(f"{url}/api/v2/monitor/health")
             if all((health.get(part) or {}).get("status") == "healthy" for part in parts):
+                # A cold api-server takes seconds for the first call of a task, and more on a busy machine.
+                call(f"{url}/execution/health")
                 return
         if stopped.wait(0.3):
             raise StackError("The local stack was stopped while it was starting.")

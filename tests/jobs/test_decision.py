@@ -210,7 +210,7 @@ def test_the_reason_for_a_new_job_names_one_for_another_request_and_what_it_cost
 def test_the_reason_for_a_job_of_a_new_force_new_says_that_it_pays_again() -> None:
     asked_again = Request(replace(RUN, token="again"), SPEC)
     found = [job(JobState.SUCCEEDED, stats=NINE_DONE)]
-    assert "all rows are paid for again" in decide(found, asked_again, CLEARED).reason
+    assert "paid for, even if they were before" in decide(found, asked_again, CLEARED).reason
 
 
 class TestMapped:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.cli.main import main
-from airflow_gemini_batch.local_stack import samples
+from airflow_gemini_batch.local_stack import samples, standalone
 from airflow_gemini_batch.local_stack.places import example_dags
 from airflow_gemini_batch.local_stack.rest import call, query
 from airflow_gemini_batch.local_stack.standalone import Running
@@ -158,6 +158,14 @@ def test_another_dag_folder_is_refused_while_it_runs(
 def test_a_dag_folder_must_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--directory", str(tmp_path), "--dags", str(tmp_path / "dags")]) == 1
     assert f"--dags='{tmp_path / 'dags'}' is not a folder" in capsys.readouterr().err
+
+
+def test_airflow_2_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(standalone, "version", lambda _: "2.11.2")
+    assert main(["up", "--directory", str(tmp_path)]) == 1
+    assert "needs Airflow 3" in capsys.readouterr().err
 
 
 def test_down_without_up(tmp_path: Path) -> None:
