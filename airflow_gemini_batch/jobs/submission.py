@@ -288,4 +288,4 @@ def _waits_after(error: ApiError | ServiceUnreachableError) -> Sequence[float]:
         return () if error.never_sent else LOOKUP_WAITS
     if error.code in _REJECTED:
         return _REJECTED_WAITS
-    return LOOKUP_WAITS if error.code == 408 or error.code >= 500 else ()
+    return LOOKUP_WAITS if error.code in (408, 499) or error.code >= 500 else ()
