@@ -1,4 +1,4 @@
-"""How lengths of time and amounts of money are written in logs, reports and on the command line."""
+"""How numbers, lengths of time and amounts of money are written in logs, reports and on the command line."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def duration(length: timedelta, units: int = 2) -> str:
         parts.append((int(count), unit))
     first = next(place for place, (count, _) in enumerate(parts) if count)
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + units] if count)
+
+
+def counted(number: int, noun: str) -> str:
+    """Format how many there are of something: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def dollars(amount: Decimal | float, rounding: str = ROUND_HALF_UP) -> str:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_gemini_batch.formats import duration
+from airflow_gemini_batch.formats import counted, duration
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,8 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_a_duration_with_more_units() -> None:
     assert duration(timedelta(seconds=93_784), units=3) == "1 d 2 h 3 min"
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 rows"), (1, "1 row"), (2_000, "2,000 rows")])
+def test_counts(number: int, text: str) -> None:
+    assert counted(number, "row") == text

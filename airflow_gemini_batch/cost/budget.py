@@ -16,6 +16,7 @@ from airflow_gemini_batch.cost.estimate import (
 from airflow_gemini_batch.cost.prices import BatchPrices, prices_of
 from airflow_gemini_batch.cost.row_tokens import request_of, row_of, row_size
 from airflow_gemini_batch.exceptions import GeminiBatchError
+from airflow_gemini_batch.formats import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,7 +74,7 @@ def keep_to_budget(
     found = estimate(sample, prices, output_tokens=budget.output_tokens, scale=scale)
     log.info(
         "Estimate: %s, %s. %s",
-        f"{found.rows:,} request{'' if found.rows == 1 else 's'}",
+        counted(found.rows, "request"),
         found.cost_usd or "cost unknown",
         " ".join(found.reasons),
     )

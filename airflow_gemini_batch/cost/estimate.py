@@ -11,6 +11,7 @@ from airflow_gemini_batch.cost.prices import LONG_PROMPT_TOKENS
 from airflow_gemini_batch.cost.ranges import MICRO, CostSpan, Span
 from airflow_gemini_batch.cost.row_tokens import RowSize, request_of, row_of, row_size
 from airflow_gemini_batch.exceptions import CostLimitError, InvalidParameterError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.requests.checking.earlier_output import is_output
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Estimate:
             raise CostLimitError(limit, self, self._over(limit))
 
     def _over(self, limit: Decimal) -> str:
-        requests = f"{self.rows:,} request{'' if self.rows == 1 else 's'}"
+        requests = counted(self.rows, "request")
         if self.cost_usd is None:
             problem = f"The cost of {requests} cannot be estimated, so max_cost_usd={limit} cannot be kept."
             fix = "Set prices, or remove the limit."

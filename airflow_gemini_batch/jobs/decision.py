@@ -154,7 +154,7 @@ def decide(found: Sequence[BatchJob], request: Request, policy: Policy) -> Decis
     charged = [
         job
         for job, match in matches
-        if match is Match.CHANGED and _is_paid(job) and not request.is_moved(job)
+        if match is Match.CHANGED and (job.state.is_success or job.is_charged) and not request.is_moved(job)
     ]
     if charged and not policy.is_asked_for:
         return Decision(Action.REFUSE, _CHARGED, charged[0])
@@ -165,10 +165,6 @@ def decide(found: Sequence[BatchJob], request: Request, policy: Policy) -> Decis
         return Decision(Action.REPLACE, "the request has changed since it was created", to_cancel=outdated)
     mine = [job for job in same if not request.is_peer(job)]
     return _create(mine, outdated, policy, _why_none(matches, request))
-
-
-def _is_paid(job: BatchJob) -> bool:
-    return job.state.is_success or (job.state.is_terminal and job.is_charged)
 
 
 def _why_none(matches: Sequence[tuple[BatchJob, Match]], request: Request) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.formats import dollars
+from airflow_gemini_batch.formats import counted, dollars
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -83,12 +83,8 @@ def spent(rounds: Sequence[Round]) -> float | None:
 def explain(end: End, rounds: Sequence[Round], left: int) -> str:
     """Describe the rounds and why they ended, for the task log."""
     done = sum(each.succeeded for each in rounds)
-    is_left = f" {_counted(left, 'request')} that may yet succeed {'is' if left == 1 else 'are'} left."
+    is_left = f" {counted(left, 'request')} that may yet succeed {'is' if left == 1 else 'are'} left."
     return (
-        f"{_counted(len(rounds), 'round')}: {_counted(done, 'failed request')} succeeded when resubmitted."
+        f"{counted(len(rounds), 'round')}: {counted(done, 'failed request')} succeeded when resubmitted."
         f"{is_left if left else ''} {_EXPLANATIONS[end]}"
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

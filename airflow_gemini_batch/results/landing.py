@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.cost.prices import BatchPrices
 from airflow_gemini_batch.exceptions import InvalidParameterError, TableMismatchError
 from airflow_gemini_batch.gcp.bigquery_job import digest
-from airflow_gemini_batch.gcp.table_name import dataset_location, get_table
-from airflow_gemini_batch.requests.in_bigquery.claims import claims_table
+from airflow_gemini_batch.gcp.table_name import dataset_location
+from airflow_gemini_batch.requests.in_bigquery.claims import Claims
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
 from airflow_gemini_batch.results.cost import ensure_usage_view, price_parameters
@@ -118,14 +118,8 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     results, columns = _results_table(request, sources, location, bigquery)
     errors = ensure_table(request.error_table, ERROR_COLUMNS, bigquery)
     # A table that was dropped and created again is another table: rows landed in the old one are not in it.
-    created, claims = (results.created, errors.created), claims_table(request.destination)
-    plan = _plan(
-        request,
-        sources,
-        arranged(columns, results.schema),
-        created,
-        claims if get_table(bigquery, claims) else None,
-    )
+    created, claims = (results.created, errors.created), _claims(request, location, bigquery)
+    plan = _plan(request, sources, arranged(columns, results.schema), created, claims)
     if plan.landing.lock:
         create_table(lock_script(plan.landing.lock), plan.landing.lock, bigquery, location)
     counts = run_landing(plan, location, bigquery, storage)
@@ -186,6 +180,12 @@ def _results_table(
     return ensure_table(request.destination, RESULT_COLUMNS, bigquery), ()
 
 
+def _claims(request: LandingRequest, location: str, bigquery: bq.Client) -> TableName | None:
+    """Return the table of claims, if there is one. A merge needs none: it keeps one row per key anyway."""
+    claims = Claims(request.destination, bigquery, location)
+    return claims.table if request.write_mode is not WriteMode.MERGE and claims.exist() else None
+
+
 def _plan(
     request: LandingRequest,
     sources: Sources,
@@ -204,7 +204,7 @@ def _plan(
         merges=mode is WriteMode.MERGE,
         truncates=mode is WriteMode.TRUNCATE,
         replaces=bool(request.replaces),
-        claims=None if mode is WriteMode.MERGE else claims,
+        claims=claims,
         lock=None if mode is WriteMode.APPEND else lock_of(request.destination),
         stores_requests=request.include_request,
         stores_responses=request.include_response,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
-from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
+from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
 from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 
@@ -55,9 +55,9 @@ def _check_output(hook: GeminiBatchHook, spec: JobSpec) -> None:
     from google.api_core.exceptions import Forbidden, NotFound
 
     if spec.output_uri.startswith("bq://"):
-        what = "dataset"
-        name = spec.output_uri if is_dataset_uri(spec.output_uri) else spec.output_uri.rpartition(".")[0]
-        name = name.removeprefix("bq://")
+        what, name = "dataset", spec.output_uri.removeprefix("bq://")
+        if spec.has_output_table:
+            name = TableName.parse(spec.output_uri).dataset_id
         look = partial(hook.bigquery_client(spec.project).get_dataset, name)
     else:
         what, (name, _) = "bucket", split_uri(spec.output_uri)

@@ -11,7 +11,6 @@ from jinja2 import Environment
 
 from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.in_bigquery.claims import COLUMNS as CLAIM_COLUMNS
-from airflow_gemini_batch.requests.in_bigquery.claims import claims_table
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results import statements
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, schema_fields
@@ -94,7 +93,7 @@ MEDIA = TableName("my-project", "my_data", "media")
 SHARED = TableName("my-project", "my_data", "errors_of_many")
 TABLES = (Tables(RESULTS, ERRORS), Tables(RESULTS, SHARED))
 LOCK = lock_of(RESULTS)
-CLAIMED = claims_table(RESULTS)
+CLAIMED = RESULTS.sibling(f"{RESULTS.table}_retry_claims")
 MERGING: dict[str, Any] = {"merges": True, "lock": LOCK, "stores_requests": False, "stores_responses": False}
 VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("objects", "objects", SCHEMA, {}),

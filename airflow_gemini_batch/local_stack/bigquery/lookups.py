@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import writes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CATALOG = re.compile(r"\bduckdb_\w+\(\)|\bemulator\.\w+|__ducklake_metadata_")
 _MAX_REMEMBERED = 10_000
@@ -30,35 +33,42 @@ def adapt() -> None:
     store.save, store.load, store.list_, store.delete = jobs.save, jobs.load, jobs.list_, jobs.delete
 
 
+class _Memory:
+    """What was looked up, until something is written."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], tuple[int, list[Any]]] = {}
+
+    def get(self, key: tuple[Any, ...], count: int, look_up: Callable[[], list[Any]]) -> list[Any]:
+        """Return what is known, or look it up.
+
+        :param count: how often was written; read before the look-up, so that a write in between outdates it
+        """
+        if key not in self._known or self._known[key][0] != count:
+            if len(self._known) >= _MAX_REMEMBERED:
+                self._known.clear()
+            self._known[key] = (count, look_up())
+        return self._known[key][1]
+
+
 def _remembering(fetch: Any) -> Any:
-    remembered: dict[tuple[Any, ...], tuple[int, list[Any]]] = {}
+    memory = _Memory()
 
     def fetch_once(sql: str, params: list[Any] | None = None) -> list[Any]:
         if not _CATALOG.search(sql):
             rows: list[Any] = fetch(sql, params)
             return rows
         key = (sql, *map(repr, params or ()))
-        # Read before the rows are: what is written in between makes them outdated.
-        count = writes.count_of(sql)
-        if key not in remembered or remembered[key][0] != count:
-            if len(remembered) >= _MAX_REMEMBERED:
-                remembered.clear()
-            remembered[key] = (count, fetch(sql, params))
-        return remembered[key][1]
+        return memory.get(key, writes.count_of(sql), lambda: fetch(sql, params))
 
     return fetch_once
 
 
 def _remembering_columns(columns: Any) -> Any:
-    remembered: dict[tuple[str, ...], tuple[int, list[Any]]] = {}
+    memory = _Memory()
 
     def columns_once(*table: str) -> list[Any]:
-        count = writes.count_of_tables()
-        if table not in remembered or remembered[table][0] != count:
-            if len(remembered) >= _MAX_REMEMBERED:
-                remembered.clear()
-            remembered[table] = (count, columns(*table))
-        return list(remembered[table][1])
+        return list(memory.get(table, writes.count_of_tables(), lambda: columns(*table)))
 
     return columns_once
 

@@ -154,7 +154,7 @@ class Claims:
     """
 
     def __init__(self, results: TableName, bigquery: bq.Client, location: str) -> None:
-        self.table = claims_table(results)
+        self.table = results.sibling(f"{results.table}_retry_claims")
         self._bigquery = bigquery
         self._jobs = TableJobs(bigquery, location, "")
 
@@ -207,11 +207,6 @@ class Claims:
     def release(self, round_: str) -> None:
         """End the claim of a round that has no job, so that other task runs may resubmit its requests."""
         self._jobs.write(release_statement(self.table), {"round": round_})
-
-
-def claims_table(results: TableName) -> TableName:
-    """Return the name of the table of claims on the failures of a results table."""
-    return results.sibling(f"{results.table}_retry_claims")
 
 
 def open_failures_statement(failures: Failures, claims: TableName | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.cost.ranges import CostSpan
 from airflow_gemini_batch.exceptions import ReportError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import get_table
@@ -52,7 +53,7 @@ class ErrorKind:
 
     def __str__(self) -> str:
         kind = " ".join(filter(None, (str(self.code or ""), self.name))) or self.status
-        return f"{kind}: {self.message} ({self.rows:,} row{'' if self.rows == 1 else 's'})"
+        return f"{kind}: {self.message} ({counted(self.rows, 'row')})"
 
 
 @dataclass(frozen=True)
