@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,6 +154,18 @@ def load(uri: str, dataset: str, bigquery_client: bigquery.Client) -> None:
         schema=[SchemaField("line", "STRING")],
     )
     bigquery_client.load_table_from_uri(uri, f"{dataset}.t", job_config=config).result()
+
+
+def test_functions_in_javascript_are_made_by_many_threads(bigquery_client: bigquery.Client) -> None:
+    def run(number: int) -> int:
+        script = f"""
+            CREATE TEMP FUNCTION plus(x FLOAT64) RETURNS FLOAT64 LANGUAGE js AS "return x + {number}";
+            SELECT plus(1) AS sum"""
+        (row,) = bigquery_client.query_and_wait(script)
+        return int(row["sum"])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(run, range(8))) == list(range(1, 9))
 
 
 def test_many_writers_at_once_do_not_close_the_database(tmp_path: Path) -> None:

@@ -56,7 +56,11 @@ def _adapt() -> None:
     from local_bigquery.catalog import tables
     from local_bigquery.engine import database
     from local_bigquery.jobs import runner
+    from py_mini_racer import init_mini_racer
 
+    # V8 protects its memory by keys of the processor, which a thread has from the one that started it. Where a
+    # thread is older than V8, the process ends with the first function in JavaScript that it makes.
+    init_mini_racer()
     # Geography needs DuckDB's extension "spatial", which can only be downloaded.
     database.FUNCTIONS = [path for path in database.FUNCTIONS if path.name != "geography.sql"]
     if not hasattr(duckdb.DuckDBPyRelation, "to_arrow_reader"):
