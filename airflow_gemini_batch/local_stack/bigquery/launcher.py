@@ -58,8 +58,8 @@ def _adapt() -> None:
     from local_bigquery.jobs import runner
     from py_mini_racer import init_mini_racer
 
-    # V8 protects its memory by keys of the processor, which a thread has from the one that started it. Where a
-    # thread is older than V8, the process ends with the first function in JavaScript that it makes.
+    # V8 protects its memory with keys of the processor, which a thread has from the one that started it. A
+    # thread that is older than V8 ends the process when it makes a function in JavaScript.
     init_mini_racer()
     # Geography needs DuckDB's extension "spatial", which can only be downloaded.
     database.FUNCTIONS = [path for path in database.FUNCTIONS if path.name != "geography.sql"]
