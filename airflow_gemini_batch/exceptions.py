@@ -125,8 +125,8 @@ class ApiError(GeminiBatchError):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same request may succeed later: 408, 429 and every 5xx."""
-        return self.code in (408, 429) or self.code >= 500
+        """Whether the same request may succeed later: 408, 429, 499, ABORTED (a kind of 409) and every 5xx."""
+        return self.code in (408, 429, 499) or self.status == "ABORTED" or self.code >= 500
 
 
 class ModelNotFoundError(ApiError):

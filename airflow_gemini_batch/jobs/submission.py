@@ -267,10 +267,9 @@ class _Submitter:
             except (ApiError, ServiceUnreachableError) as error:
                 log.warning("Looking the job up failed, trying again: %s", error)
                 continue
-            new = [job for job in found if job.name not in known]
-            decision = decide(new, self.request, self.policy)
-            if decision.action is Action.ATTACH and decision.job:
-                return self.jobs.get_job(decision.job.name)
+            new = [job for job in found if job.name not in known and self.request.match(job) is Match.SAME]
+            if job := decide(new, self.request, self.policy).job:
+                return self.jobs.get_job(job.name)
         return None
 
 

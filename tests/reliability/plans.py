@@ -240,6 +240,14 @@ class Story:
             omits = (CallFaultKind.LAG, CallFaultKind.TRUNCATE)
             calls = [fault for fault in self.faults.calls if fault.kind not in omits]
             object.__setattr__(self, "faults", replace(self.faults, calls=calls))
+        # A cancelled job may have got further than its fault, so it would show neither counts nor output.
+        if Event.CANCELLED in (self.first, *self.events):
+            jobs = [fault if _shows_output(fault) else replace(fault, counts=True) for fault in self.faults.jobs]
+            object.__setattr__(self, "faults", replace(self.faults, jobs=jobs))
+
+
+def _shows_output(fault: JobFault) -> bool:
+    return fault.exports and fault.output not in (OutputFault.NO_INFO, OutputFault.EMPTY)
 
 
 def stories() -> SearchStrategy[Story]:

@@ -204,6 +204,8 @@ class Run:
         """Whether a task that has cost nothing cannot succeed without faults, however often it is cleared."""
         for _ in range(len(self.vertex.jobs) + 2):
             self.tasks["prod"].clear()
+            self.count_remade()
+            self.unwanted = []
             if self.run("prod"):
                 settle(self.vertex)
                 last = next(job for job in self.vertex.jobs if job["name"] == self.attached["prod"][-1])

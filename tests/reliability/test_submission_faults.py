@@ -45,7 +45,7 @@ def creates(vertex: Emulator) -> int:
     return sum(r.method == "POST" and r.path.endswith("/batchPredictionJobs") for r in vertex.requests)
 
 
-@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 409, 429, 499, 500, 502, 503, 504])
 def test_a_job_created_despite_an_error_response_is_found(vertex: Emulator, task: Task, status: int) -> None:
     vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=status, after=True, nth=(1,))
     name = task.run(tries=1)
@@ -78,6 +78,19 @@ def test_a_job_whose_create_response_is_lost_is_found_even_if_it_has_ended(
     assert len(set(before) | {name}) == 1 + force_new
 
 
+def test_a_job_whose_create_response_is_lost_is_found_even_if_it_failed(
+    vertex: Emulator, submit_args: dict[str, Any]
+) -> None:
+    """Its name is known, so nobody has to be told that the outcome of the create is not."""
+    vertex.faults = FaultPlan(
+        calls=[CallFault(route=Route.CREATE, kind=CallFaultKind.RESET, after=True, nth=(1,))],
+        jobs=[JobFault(ends=JobState.FAILED, code=3, after_rows=0, exports=False)],
+    )
+    task = Task(lambda: GeminiBatchSubmitOperator(**submit_args))
+    assert task.run(tries=1) == vertex.jobs[0]["name"]
+    assert (creates(vertex), len(vertex.jobs)) == (1, 1)
+
+
 def shorten_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests time out after half a second."""
     monkeypatch.setattr(hook_module, "_TIMEOUT_MS", 500)
@@ -88,6 +101,7 @@ def shorten_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     ("kind", "more"),
     [
         (CallFaultKind.RESET, {}),
+        (CallFaultKind.STATUS, {"status": 499}),
         (CallFaultKind.STATUS, {"status": 500}),
         (CallFaultKind.STATUS, {"status": 502}),
         (CallFaultKind.STATUS, {"status": 503}),
@@ -129,6 +143,13 @@ def test_a_rejected_create_raises_the_error_of_the_service(vertex: Emulator, tas
         task.run(tries=1)
     assert isinstance(caught.value.__cause__, ApiError)
     assert vertex.jobs == ()
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 499, 503])
+def test_a_look_up_that_fails_is_repeated(vertex: Emulator, task: Task, status: int) -> None:
+    vertex.faults = fault(Route.LIST, CallFaultKind.STATUS, status=status, nth=(1, 2))
+    assert task.run(tries=2) == vertex.jobs[0]["name"]
+    assert len(vertex.jobs) == 1
 
 
 def test_a_create_over_quota_succeeds_on_a_later_try(vertex: Emulator, task: Task) -> None:
