@@ -125,7 +125,7 @@ class ApiError(GeminiBatchError):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same request may succeed later: 408, 429, 499, ABORTED (a kind of 409) and every 5xx."""
+        """Whether the request may succeed later: 408, 429, 499, every 5xx, and ABORTED, which is a 409."""
         return self.code in (408, 429, 499) or self.status == "ABORTED" or self.code >= 500
 
 

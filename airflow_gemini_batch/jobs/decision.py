@@ -177,7 +177,7 @@ def _why_none(matches: Sequence[tuple[BatchJob, Match]], request: Request) -> st
             return f"{job.name} of this task run ended as {job.state.name}, with nothing charged"
     if request.run.token:
         return "force_new is new to this task run, so all rows are run and paid for, even if they were before"
-    return "this task run had no job"
+    return "no earlier job was found"
 
 
 def _create(

@@ -23,9 +23,10 @@ _ADVICE = {
     13: "An internal error of the service. If it recurs, contact Google Cloud support.",
 }
 _GO_ON = (
-    'To use them, set on_incomplete="continue" in the DAG, then clear this task and its downstream tasks. '
-    "GeminiBatchRetryFailedOperator then asks only for the rows that are missing."
+    'To use them, set on_incomplete="continue" on the task{task} in the DAG, then clear it and its '
+    "downstream tasks.{missing}"
 )
+_MISSING = " GeminiBatchRetryFailedOperator then asks only for the rows that are missing."
 # No code, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE: may succeed later.
 _PASSING = frozenset({0, 2, 4, 8, 10, 13, 14})
 
@@ -58,10 +59,11 @@ def summarise(job: BatchJob) -> dict[str, Any]:
     }
 
 
-def explain_end(job: BatchJob, *, is_used: bool = False, is_round: bool = False) -> str:
+def explain_end(job: BatchJob, *, is_used: bool = False, is_round: bool = False, task_id: str = "") -> str:
     """Explain a job that did not succeed: the cause, what is charged, where it is, and what to do.
 
     :param is_used: the completed rows are used, so there is nothing to do
+    :param task_id: the task that waits for the job, if it is known
     :param is_round: a task that resubmits failed requests created the job
     """
     lines = [f"Batch job {job.name} ended {job.state.name}."]
@@ -70,7 +72,9 @@ def explain_end(job: BatchJob, *, is_used: bool = False, is_round: bool = False)
         if advice := _ADVICE.get(job.error.code):
             lines.append(advice)
     elif job.state is JobState.EXPIRED:
-        lines.append("A job can queue for up to 72 hours and run for up to 24; this one exceeded a limit.")
+        lines.append(
+            "A job can queue for up to 72 hours and run for up to 24; this one may have exceeded a limit."
+        )
     lines.append(f"Rows: {job.stats}.")
     if not job.is_charged:
         lines.append(how_to_run_again(job, is_round=is_round))
@@ -80,7 +84,9 @@ def explain_end(job: BatchJob, *, is_used: bool = False, is_round: bool = False)
     else:
         lines.append(f"Completed rows are charged and stored at {job.output_location}.")
         # Rounds use completed rows anyway.
-        lines += [] if is_used or is_round else [_GO_ON, how_to_run_again(job)]
+        missing = "" if job.stats.incomplete == 0 else _MISSING
+        go_on = _GO_ON.format(task=f" {task_id!r}" if task_id else " that waits for the job", missing=missing)
+        lines += [] if is_used or is_round else [go_on, how_to_run_again(job)]
     return " ".join(lines)
 
 

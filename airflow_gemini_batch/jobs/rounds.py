@@ -28,8 +28,10 @@ class End(StrEnum):
 _EXPLANATIONS = {
     End.NOTHING_LEFT: "No request that may yet succeed is left.",
     End.NO_PROGRESS: "No request succeeded in the last round, so no further round is run.",
-    End.MAX_ROUNDS: "max_rounds is reached.",
-    End.MAX_COST: "Another round could exceed max_cost_usd, so it was not started.",
+    End.MAX_ROUNDS: "max_rounds is reached. To ask for them again, raise max_rounds and clear this task: "
+    "rounds that are done are not paid again.",
+    End.MAX_COST: "Another round could exceed max_cost_usd, so it was not started. To ask for them again, "
+    "raise max_cost_usd and clear this task: rounds that are done are not paid again.",
     End.OTHER_RUN: "They are being resubmitted by other task runs.",
     End.SOURCE_UNKNOWN: "Their jobs were deleted and the model is not known: set model and output_uri.",
 }

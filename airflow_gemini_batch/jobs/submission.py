@@ -186,9 +186,14 @@ class _Submitter:
     def _find_settled(self) -> list[BatchJob]:
         """Find the jobs; wait for one that is not listed yet, or is still being cancelled."""
         found = self._find(by_name=not self.policy.is_first_try)
-        for wait in () if self.policy.is_first_try else RETRY_WAITS:
+        for number, wait in enumerate(() if self.policy.is_first_try else RETRY_WAITS):
             if decide(found, self.request, self.policy).action not in (Action.CREATE, Action.REPLACE):
                 break
+            if not number:
+                log.info(
+                    "No batch job to attach to. Looking for a minute, since a create request of an earlier "
+                    "try may still be under way."
+                )
             self.sleep(wait)
             found = self._find()
         for wait in LOOKUP_WAITS:

@@ -168,6 +168,11 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         self.log.info("%s batch job %s (%s): %s", verb, job.name, job.state.name, submission.reason)
         if self.wait_for_completion:
             self._wait(hook, waiting, job)
+        elif EndOptions.given(vars(self)):
+            self.log.warning(
+                "on_incomplete has no effect on this task, since it does not wait for the job. Set it on the "
+                "sensor that waits, or set wait_for_completion=True here."
+            )
         return str(job.name)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
@@ -190,7 +195,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
                 self._finish(wait_here(hook, options, job.name))
 
     def _finish(self, job: BatchJob) -> JobName:
-        ended_well(job, EndOptions.of(self))
+        ended_well(job, EndOptions.of(self), self.task_id)
         self.log.info("Batch job %s ended as %s: %s", job.name.job_id, job.state.name, job.stats)
         return job.name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -178,7 +179,9 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
                 series = self._landed(series, self._wait(series, begun))
 
     def _end(self, series: Series, end: End) -> dict[str, Any]:
-        self.log.info("%s", explain(end, series.rounds, series.left()))
+        left = series.left()
+        level = logging.WARNING if left else logging.INFO
+        self.log.log(level, "%s", explain(end, series.rounds, left))
         if others := series.explain_other_runs():
             self.log.info("Not resubmitted here, because other task runs do it or have done it: %s", others)
         with self._failures():

@@ -149,7 +149,7 @@ class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
         return PollState(poll_interval=options.poll_interval, deadline=None, seed=str(name))
 
     def _finish(self, job: BatchJob) -> dict[str, Any]:
-        ended_well(job, EndOptions.of(self))
+        ended_well(job, EndOptions.of(self), self.task_id)
         self.log.info("Batch job %s ended as %s: %s", job.name.job_id, job.state.name, job.stats)
         return summarise(job)
 

@@ -160,7 +160,7 @@ def fail_without_retry(*kinds: type[GeminiBatchError]) -> Iterator[None]:
         raise
 
 
-def ended_well(job: BatchJob, options: EndOptions | None = None) -> BatchJob:
+def ended_well(job: BatchJob, options: EndOptions | None = None, task_id: str = "") -> BatchJob:
     """Return a job that succeeded, or whose completed rows are wanted.
 
     :param options: none for a round of resubmitted requests, of which completed rows are always wanted
@@ -172,7 +172,7 @@ def ended_well(job: BatchJob, options: EndOptions | None = None) -> BatchJob:
     if is_wanted and job.is_charged and job.output_location:
         log.warning("%s The task goes on with the completed rows.", explain_end(job, is_used=True))
         return job
-    explanation = explain_end(job, is_round=options is None)
+    explanation = explain_end(job, is_round=options is None, task_id=task_id)
     raise JobEndedError(job, explanation, may_run_again=may_run_again(job))
 
 

@@ -202,9 +202,9 @@ def test_the_reason_for_a_new_job_names_one_for_another_request_and_what_it_cost
     assert str(found[0].name) in reason
     assert state.name in reason
     assert "charged" in reason
-    assert "had no job" not in reason
+    assert "no earlier job" not in reason
     assert "charged" not in decide([job(JobState.FAILED, OTHER_MODEL)], MINE, CLEARED).reason
-    assert decide([], MINE, CLEARED).reason == "this task run had no job"
+    assert decide([], MINE, CLEARED).reason == "no earlier job was found"
 
 
 def test_the_reason_for_a_job_of_a_new_force_new_says_that_it_pays_again() -> None:

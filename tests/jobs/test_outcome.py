@@ -21,10 +21,14 @@ PAYS_AGAIN = "pay for all of them again, give the submit task a new force_new"
 
 
 def test_completed_rows_are_used_by_clearing_this_task_and_what_follows() -> None:
-    told = explain_end(JOB)
+    told = explain_end(JOB, task_id="wait")
     assert "9 succeeded" in told
     assert "charged and stored at gs://bkt/out/prediction-1" in told
-    assert 'set on_incomplete="continue" in the DAG, then clear this task and its downstream tasks' in told
+    go_on = """set on_incomplete="continue" on the task 'wait' in the DAG, then clear it and its downstream"""
+    assert go_on in told
+    assert "asks only for the rows that are missing" in told
+    nothing_missing = replace(JOB, stats=CompletionStats(9, 1, 0))
+    assert "missing" not in explain_end(nothing_missing)
     assert PAYS_AGAIN in told
 
 

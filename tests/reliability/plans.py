@@ -242,7 +242,9 @@ class Story:
             object.__setattr__(self, "faults", replace(self.faults, calls=calls))
         # A cancelled job may have got further than its fault, so it would show neither counts nor output.
         if Event.CANCELLED in (self.first, *self.events):
-            jobs = [fault if _shows_output(fault) else replace(fault, counts=True) for fault in self.faults.jobs]
+            jobs = [
+                fault if _shows_output(fault) else replace(fault, counts=True) for fault in self.faults.jobs
+            ]
             object.__setattr__(self, "faults", replace(self.faults, jobs=jobs))
 
 

@@ -202,6 +202,17 @@ def test_a_worker_that_dies_before_it_records_its_job_and_a_list_that_lags(
     assert len(vertex.jobs) == 1
 
 
+def test_a_retry_that_keeps_looking_says_so_once(
+    vertex: Emulator, task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    task.run(tries=1)
+    assert "Looking for a minute" not in caplog.text
+    vertex.clear()
+    task.ti.try_number = 2
+    task.run(tries=1)
+    assert caplog.text.count("Looking for a minute") == 1
+
+
 def test_a_truncated_list(vertex: Emulator, task: Task) -> None:
     name = task.run(tries=1)
     vertex.faults = fault(Route.LIST, CallFaultKind.TRUNCATE, keep=0, nth=(1,))
