@@ -81,7 +81,7 @@ def _print_result(terminal: Terminal, result: DemoResult) -> None:
 
 
 def _print_next_steps(terminal: Terminal, directory: Path) -> None:
-    from airflow_gemini_batch.local_stack.places import DEMO_DAG, checkout, example_dags
+    from airflow_gemini_batch.local_stack.places import DEMO_DAG, checkout, example_dags, program
 
     terminal.heading("Next steps")
     terminal.pairs(
@@ -89,7 +89,7 @@ def _print_next_steps(terminal: Terminal, directory: Path) -> None:
             ("this DAG", _short(example_dags() / DEMO_DAG)),
             ("its logs", _short(directory)),
             ("in the Airflow UI", "make up" if checkout() else "gemini-batch up"),
-            ("your own DAGs", "gemini-batch up --dags DIR"),
+            ("your own DAGs", f"{program()} up --dags DIR"),
             ("on Google Cloud", "see the README"),
         ]
     )

@@ -97,7 +97,7 @@ def _print_addresses(terminal: Terminal, running: Running, directory: Path) -> N
 
     stop = "make down" if places.checkout() else "gemini-batch down"
     if directory != places.data_directory() / "up":
-        stop = f"gemini-batch down --directory {directory}"
+        stop = f"{places.program()} down --directory {directory}"
     terminal.heading("Airflow")
     terminal.pairs(
         [

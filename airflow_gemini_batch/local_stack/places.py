@@ -19,6 +19,11 @@ def checkout() -> Path | None:
     return root if (root / ".ci" / "environments.py").exists() else None
 
 
+def program() -> str:
+    """Return how to call the command line of this package: ``make`` puts it into no ``PATH``."""
+    return ".venv/bin/gemini-batch" if checkout() else "gemini-batch"
+
+
 def example_dags() -> Path:
     """Return the DAG folder to show by default: all examples in a checkout, the demo's DAG in a wheel."""
     root = checkout()

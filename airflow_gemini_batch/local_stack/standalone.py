@@ -23,7 +23,7 @@ from pathlib import Path
 from airflow_gemini_batch.emulator.credentials import exports
 from airflow_gemini_batch.local_stack import airflow_home, samples
 from airflow_gemini_batch.local_stack.bigquery_python import find_bigquery_python
-from airflow_gemini_batch.local_stack.places import example_dags
+from airflow_gemini_batch.local_stack.places import example_dags, program
 from airflow_gemini_batch.local_stack.progress import OnStep, Step
 from airflow_gemini_batch.local_stack.rest import call
 from airflow_gemini_batch.local_stack.service import Service, StackError, isolated_environment, open_private
@@ -78,7 +78,7 @@ def find(directory: Path, dags: Path | None = None, pace: str | None = None) -> 
     :raises StackError: it is running with another DAG folder or pace
     """
     running = Running.read(directory)
-    first = f"run `gemini-batch down --directory {directory}` first."
+    first = f"run `{program()} down --directory {directory}` first."
     if running and dags and running.dags != str(dags.resolve()):
         raise StackError(
             f"The local stack is already running, with the DAGs in {running.dags}. To use those in {dags}, "
