@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_gemini_batch.exceptions import CostLimitError, DatasetNotFoundError, TableMismatchError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.jobs.rounds import End, Round, explain
 from airflow_gemini_batch.tasks.airflow_versions import policy
@@ -132,6 +133,9 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         with self._failures():
             series = Series(self._task(), context, hook)
             begun = series.begun()
+        if begun:
+            found = counted(len(begun), "round")
+            self.log.info("Found %s of earlier tries of this task. Nothing of it is paid again.", found)
         for job in begun:
             if not job.state.is_terminal:
                 self._to_cancel.expect(lambda: hook, WaitOptions.of(self), context["ti"])
@@ -215,9 +219,10 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         self._to_cancel.found(job.name)
         BatchJobLink.persist(context, job.name)
         self.log.info(
-            "Round %s: resubmitted %s failed requests as batch job %s (%s): %s",
+            "Round %s: %s %s as batch job %s (%s): %s",
             series.number,
-            f"{built.rows:,}",
+            "resubmitted" if submission.created else "found",
+            counted(built.rows, "failed request"),
             job.name,
             job.state.name,
             submission.reason,

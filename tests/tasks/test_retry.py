@@ -112,7 +112,12 @@ def test_lines_that_are_no_requests_are_not_submitted(land: Callable[..., Landed
 
 @pytest.mark.parametrize("dies", ["before the job ends", "before the rows are landed", "between two rounds"])
 def test_a_task_that_is_killed_pays_no_round_twice(
-    land: Callable[..., Landed], dies: str, monkeypatch: pytest.MonkeyPatch, ti: TaskInstance
+    land: Callable[..., Landed],
+    dies: str,
+    monkeypatch: pytest.MonkeyPatch,
+    ti: TaskInstance,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     landed = land()
     landed.vertex.faults = rows((RowFaultKind.EXHAUSTED, (1,)))
@@ -134,8 +139,13 @@ def test_a_task_that_is_killed_pays_no_round_twice(
     assert landed.statuses() == expected(row_0="failed")
     assert len(landed.jobs) == 3
     assert [(each["asked"], each["succeeded"]) for each in manifest["rounds"]] == [(3, 2), (1, 1)]
-    # Clearing the task when all is done changes nothing.
+    # Clearing the task when all is done changes nothing, and the log says so.
+    capsys.readouterr()
+    caplog.clear()
     assert landed.run() == manifest
+    assert "Found 2 rounds of earlier tries of this task. Nothing of it is paid again." in (
+        capsys.readouterr().out + caplog.text
+    )
     assert len(landed.jobs) == 3
     assert landed.statuses() == expected(row_0="failed")
 
