@@ -85,7 +85,8 @@ class TestBadEnds:
             assert "2 succeeded" in str(end)
         if counts or fault.code != 3 or fault.ends is not JobState.FAILED:
             how = (
-                'set on_incomplete="continue" in the DAG, then clear this task and its downstream tasks',
+                'set on_incomplete="continue" on the task',
+                "in the DAG, then clear it and its downstream tasks",
                 "To run all rows again, and pay for all of them again, give the submit task a new force_new",
             )
             for fact in (job["outputInfo"]["gcsOutputDirectory"], "charged", *how):
