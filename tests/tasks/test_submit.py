@@ -72,20 +72,19 @@ def test_a_retry_attaches(vertex: Emulator, submit_args: dict[str, Any], context
     assert len(creates(vertex)) == 1
 
 
-@pytest.mark.parametrize(("waits", "warned"), [(False, 1), (True, 0)])
+@pytest.mark.parametrize("waits", [False, True])
 def test_a_parameter_of_waiting_is_not_ignored_silently(
     submit_args: dict[str, Any],
     context: Context,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     waits: bool,
-    warned: int,
 ) -> None:
     args = {**submit_args, "wait_for_completion": waits, "deferrable": False, "poll_interval": 0.01}
     GeminiBatchSubmitOperator(**args, on_incomplete="continue").execute(context)
     # Airflow 3 writes the log of an operator to standard output here, Airflow 2 uses logging.
     logged = capsys.readouterr().out + caplog.text
-    assert logged.count("on_incomplete has no effect on this task") == warned
+    assert ("on_incomplete has no effect on this task" in logged) is not waits
 
 
 def test_another_run_and_another_map_index_have_jobs_of_their_own(
