@@ -65,9 +65,13 @@ def _remembering(fetch: Any) -> Any:
 
 
 def _remembering_columns(columns: Any) -> Any:
+    from local_bigquery.catalog.tables import RESULTS
+
     memory = _Memory()
 
     def columns_once(*table: str) -> list[Any]:
+        if table[1] == RESULTS:
+            return list(columns(*table))
         return list(memory.get(table, writes.count_of_tables(), lambda: columns(*table)))
 
     return columns_once

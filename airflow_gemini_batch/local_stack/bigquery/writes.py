@@ -20,9 +20,14 @@ _READS = re.compile(r"\s*(SELECT|WITH|EXPLAIN|DESCRIBE)\b", re.IGNORECASE)
 # The emulator's own tables are in another database than users' tables: a job's state can be saved while a
 # statement of minutes runs.
 _OWN = re.compile(r"\semulator\.(?!_results)(\w+)")
+# Each job has a table of its own for the rows of its query, which no look-up remembers.
+_RESULTS = re.compile(r'CREATE OR REPLACE TABLE "emulator"\."_results"')
 _own_lock, _user_lock = threading.RLock(), threading.RLock()
 # What these change is seen only by the session that executes them.
-_PRIVATE = re.compile(r"\s*(BEGIN|SET|USE|CREATE\s+(OR\s+REPLACE\s+)?TEMP)", re.IGNORECASE)
+_PRIVATE = re.compile(r"\s*(SET|USE|CREATE\s+(OR\s+REPLACE\s+)?TEMP)", re.IGNORECASE)
+_BEGIN = re.compile(r"\s*BEGIN\b", re.IGNORECASE)
+_END = re.compile(r"\s*(COMMIT|ROLLBACK|ABORT)\b", re.IGNORECASE)
+_ROWS_ONLY = re.compile(r"\s*(INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
 _counts: Counter[str] = Counter()
 
 
@@ -40,11 +45,13 @@ def count_of(query: str) -> int:
 
 
 def count_of_tables() -> int:
-    """Return how often any table of a user has been written."""
-    return _counts["users"]
+    """Return how often the columns of any table of a user may have changed."""
+    return _counts["columns"]
 
 
 def _place(query: str) -> str:
+    if _RESULTS.match(query):
+        return "results"
     own = _OWN.search(query)
     return own[1] if own else "users"
 
@@ -54,6 +61,7 @@ class _Connection:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._is_in_transaction = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -65,9 +73,20 @@ class _Connection:
         if _READS.match(query):
             return self._connection.execute(query, parameters)
         place = _place(query)
-        with _user_lock if place == "users" else _own_lock:
+        with _user_lock if place in ("users", "results") else _own_lock:
             try:
                 return self._connection.execute(query, parameters)
             finally:
-                if not _PRIVATE.match(query):
-                    _counts[place] += 1
+                self._count(place, query)
+
+    def _count(self, place: str, query: str) -> None:
+        if _BEGIN.match(query):
+            self._is_in_transaction = True
+        elif _END.match(query):
+            self._is_in_transaction = False
+        # Look-ups use connections of their own, which see nothing of a transaction before its end.
+        if self._is_in_transaction or _PRIVATE.match(query):
+            return
+        _counts[place] += 1
+        if place == "users" and not _ROWS_ONLY.match(query):
+            _counts["columns"] += 1
