@@ -44,7 +44,8 @@ crash:  ## kill Airflow processes at six points; crash-test uses all of them
 	$(BIN)/python -m pytest tests/crash -m crash
 
 # These tests use no Airflow, or inject faults into code that the tests of operators cover on 2.11. Tests with
-# the mark any_airflow are left out as well: which rows a retry asks for is the same on every Airflow.
+# the mark any_airflow are left out as well: which rows a retry asks for, and where they land, is the same on every
+# Airflow.
 WITHOUT_AIRFLOW = tests/cli tests/cost tests/crash tests/emulator tests/gcp tests/jobs tests/reliability tests/requests tests/results
 
 airflow2:  ## the tests that use Airflow, on Airflow 2.11

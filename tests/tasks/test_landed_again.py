@@ -17,6 +17,8 @@ from tests.tasks.landed import NOTHING, ROWS, Landed, expected, rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.any_airflow
+
 # Of the three requests that the first round resubmits, one fails; the second round has only that one.
 ONE_FAILS = rows((RowFaultKind.EXHAUSTED, (1,)))
 
