@@ -64,10 +64,10 @@ class GoogleSql:
         :return: the resolved statements
         """
         catalog = CatalogBuilder("bigquery").with_builtin_functions(self._functions).build()
-        names = {f"@{name}": repr(kind) for name, kind in parameters.items()}
+        names = {f"@{name}": _definition(kind) for name, kind in parameters.items()}
         for name, columns in tables.items():
             catalog.table.append(_table(name, columns))
-            names[name] = repr(columns)
+            names[name] = _definition(catalog.table[-1])
         options = AnalyzerOptions(
             language_options=self._language,
             query_parameters=[
@@ -95,7 +95,7 @@ def _remember(statement: Any, catalog: Any) -> dict[str, str]:
         columns = {each.name: each.type for each in statement.column_definition_list}
         name = ".".join(statement.name_path)
         catalog.table.append(_table(name, columns))
-        return {name: repr(columns)}
+        return {name: _definition(catalog.table[-1])}
     if kind == "ResolvedCreateFunctionStmt":
         builder = SignatureBuilder()
         for argument in statement.signature.argument:
@@ -104,8 +104,13 @@ def _remember(statement: Any, catalog: Any) -> dict[str, str]:
         for each in (*signature.argument, signature.return_type):
             each.num_occurrences = 1
         catalog.add_function(FunctionBuilder(statement.name_path[0]).add_signature(signature).build())
-        return {statement.name_path[0]: repr(signature)}
+        return {statement.name_path[0]: _definition(signature)}
     return {}
+
+
+def _definition(part: Any) -> str:
+    # The repr of a type leaves out what an array or a struct consists of.
+    return str(part.to_proto())
 
 
 def _table(name: str, columns: Mapping[str, Any]) -> Any:

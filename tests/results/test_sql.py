@@ -175,6 +175,8 @@ def flat(script: str) -> str:
 @pytest.mark.xdist_group("analyzer")
 def test_every_variant_is_valid_sql() -> None:
     """In one test, because the analyzer starts slowly and takes a gigabyte."""
+    from zetasql.core.exceptions import ServerError
+
     from tests.results.google_sql import GoogleSql, column_types, sql_type
 
     analyzer = GoogleSql()
@@ -228,6 +230,11 @@ def test_every_variant_is_valid_sql() -> None:
     errors = {column.name: sql_type(column.type, column.mode) for column in ERROR_COLUMNS}
     for script in report_scripts():
         assert analyzer.check(script, both, {"job_name": text})
+    # A statement that is known is checked again when a table of its name has other columns.
+    words, table = "SELECT UPPER(words[0]) FROM t;", {"words": sql_type("STRING", "REPEATED")}
+    assert analyzer.check(words, {"t": table}, {})
+    with pytest.raises(ServerError, match="No matching signature for function UPPER"):
+        analyzer.check(words, {"t": {"words": sql_type("FLOAT64", "REPEATED")}}, {})
     with pytest.raises(Exception, match="Unrecognized name: nothing"):
         analyzer.check("SELECT nothing", {}, {})
 
