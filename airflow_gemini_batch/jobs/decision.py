@@ -78,6 +78,11 @@ class Decision:
     job: BatchJob | None = None
     to_cancel: tuple[BatchJob, ...] = ()
 
+    @property
+    def creates(self) -> bool:
+        """Whether a new job is to be created."""
+        return self.action in (Action.CREATE, Action.REPLACE)
+
 
 class Match(Enum):
     """How a job relates to the request of this task run."""

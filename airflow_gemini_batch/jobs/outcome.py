@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_gemini_batch.batch_job import IMPORT_FAILED, JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from airflow_gemini_batch.batch_job import BatchJob
@@ -22,11 +23,6 @@ _ADVICE = {
     9: "Check that the bucket or dataset exists and is located in the job's region.",
     13: "An internal error of the service. If it recurs, contact Google Cloud support.",
 }
-_GO_ON = (
-    'To use them, set on_incomplete="continue" on the task{task} in the DAG, then clear it and its '
-    "downstream tasks.{missing}"
-)
-_MISSING = " GeminiBatchRetryFailedOperator then asks only for the rows that are missing."
 # No code, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE: may succeed later.
 _PASSING = frozenset({0, 2, 4, 8, 10, 13, 14})
 
@@ -63,8 +59,8 @@ def explain_end(job: BatchJob, *, is_used: bool = False, is_round: bool = False,
     """Explain a job that did not succeed: the cause, what is charged, where it is, and what to do.
 
     :param is_used: the completed rows are used, so there is nothing to do
-    :param task_id: the task that waits for the job, if it is known
     :param is_round: a task that resubmits failed requests created the job
+    :param task_id: the task that waits for the job, if it is known
     """
     lines = [f"Batch job {job.name} ended {job.state.name}."]
     if job.error:
@@ -84,10 +80,18 @@ def explain_end(job: BatchJob, *, is_used: bool = False, is_round: bool = False,
     else:
         lines.append(f"Completed rows are charged and stored at {job.output_location}.")
         # Rounds use completed rows anyway.
-        missing = "" if job.stats.incomplete == 0 else _MISSING
-        go_on = _GO_ON.format(task=f" {task_id!r}" if task_id else " that waits for the job", missing=missing)
-        lines += [] if is_used or is_round else [go_on, how_to_run_again(job)]
+        lines += [] if is_used or is_round else [*_how_to_use(job, task_id), how_to_run_again(job)]
     return " ".join(lines)
+
+
+def _how_to_use(job: BatchJob, task_id: str) -> Iterator[str]:
+    task = f"the task {task_id!r}" if task_id else "the task that waits for the job"
+    yield (
+        f'To use them, set on_incomplete="continue" on {task} in the DAG, then clear it and its downstream '
+        "tasks."
+    )
+    if job.stats.incomplete != 0:
+        yield "GeminiBatchRetryFailedOperator then asks only for the rows that are missing."
 
 
 def how_to_run_again(job: BatchJob, *, is_round: bool = False) -> str:

@@ -25,13 +25,13 @@ class End(StrEnum):
     SOURCE_UNKNOWN = "source_unknown"
 
 
+_RAISE = "To ask for them again, raise {} and clear this task: rounds that are done are not paid again."
 _EXPLANATIONS = {
     End.NOTHING_LEFT: "No request that may yet succeed is left.",
     End.NO_PROGRESS: "No request succeeded in the last round, so no further round is run.",
-    End.MAX_ROUNDS: "max_rounds is reached. To ask for them again, raise max_rounds and clear this task: "
-    "rounds that are done are not paid again.",
-    End.MAX_COST: "Another round could exceed max_cost_usd, so it was not started. To ask for them again, "
-    "raise max_cost_usd and clear this task: rounds that are done are not paid again.",
+    End.MAX_ROUNDS: f"max_rounds is reached. {_RAISE.format('max_rounds')}",
+    End.MAX_COST: "Another round could exceed max_cost_usd, so it was not started. "
+    + _RAISE.format("max_cost_usd"),
     End.OTHER_RUN: "They are being resubmitted by other task runs.",
     End.SOURCE_UNKNOWN: "Their jobs were deleted and the model is not known: set model and output_uri.",
 }

@@ -124,14 +124,14 @@ class _Submitter:
         if decision.action is not Action.ATTACH:
             self._complete(checksum)
             decision = decide(found, self.request, self.policy)
-        if decision.action not in (Action.CREATE, Action.REPLACE):
+        if not decision.creates:
             return self._existing(decision)
         self._check_output()
         labels = (before_create() if before_create else None) or {}
         # Another try of this run may have created a job in the meantime.
         found = self._find()
         decision = decide(found, self.request, self.policy)
-        if decision.action not in (Action.CREATE, Action.REPLACE):
+        if not decision.creates:
             return self._existing(decision)
         for job in decision.to_cancel:
             log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
@@ -186,16 +186,16 @@ class _Submitter:
     def _find_settled(self) -> list[BatchJob]:
         """Find the jobs; wait for one that is not listed yet, or is still being cancelled."""
         found = self._find(by_name=not self.policy.is_first_try)
-        for number, wait in enumerate(() if self.policy.is_first_try else RETRY_WAITS):
-            if decide(found, self.request, self.policy).action not in (Action.CREATE, Action.REPLACE):
-                break
-            if not number:
-                log.info(
-                    "No batch job to attach to. Looking for a minute, since a create request of an earlier "
-                    "try may still be under way."
-                )
-            self.sleep(wait)
-            found = self._find()
+        if not self.policy.is_first_try and decide(found, self.request, self.policy).creates:
+            log.info(
+                "No batch job to attach to. Looking for a minute, since a create request of an earlier try "
+                "may still be under way."
+            )
+            for wait in RETRY_WAITS:
+                self.sleep(wait)
+                found = self._find()
+                if not decide(found, self.request, self.policy).creates:
+                    break
         for wait in LOOKUP_WAITS:
             job = decide(found, self.request, self.policy).job
             if job is None or job.state is not JobState.CANCELLING:
@@ -292,4 +292,4 @@ def _waits_after(error: ApiError | ServiceUnreachableError) -> Sequence[float]:
         return () if error.never_sent else LOOKUP_WAITS
     if error.code in _REJECTED:
         return _REJECTED_WAITS
-    return LOOKUP_WAITS if error.code in (408, 499) or error.code >= 500 else ()
+    return LOOKUP_WAITS if error.is_transient else ()

@@ -115,8 +115,7 @@ class Run:
         put_input(self.client, self.bucket, self.story.rows, self.object, f"Hello{self.versions}")
 
     def ask(self, *installations: str) -> None:
-        self.count_remade()
-        self.unwanted = []
+        self.want_again()
         self.asked.update(dict.fromkeys(installations, self.story.rows))
 
     def play(self) -> None:
@@ -154,7 +153,10 @@ class Run:
             else:
                 task.clear()
             self.run(installation, event)
-        # Whoever clears a task whose job was cancelled before its first row wants it again.
+        self.want_again()
+
+    def want_again(self) -> None:
+        """Whoever clears a task whose job was cancelled before its first row wants it again."""
         self.count_remade()
         self.unwanted = []
 
@@ -204,8 +206,7 @@ class Run:
         """Whether a task that has cost nothing cannot succeed without faults, however often it is cleared."""
         for _ in range(len(self.vertex.jobs) + 2):
             self.tasks["prod"].clear()
-            self.count_remade()
-            self.unwanted = []
+            self.want_again()
             if self.run("prod"):
                 settle(self.vertex)
                 last = next(job for job in self.vertex.jobs if job["name"] == self.attached["prod"][-1])
