@@ -42,6 +42,11 @@ class Call:
         return self.method == "GET" and "/batchPredictionJobs?" in self.url
 
     @property
+    def creates_job(self) -> bool:
+        """Whether it creates a batch job."""
+        return self.method == "POST" and self.url.endswith("/batchPredictionJobs")
+
+    @property
     def reads_input(self) -> bool:
         """Whether it looks at objects or tables."""
         return self.method == "GET" and bool(re.search(r"/storage/v1/b/[^/?]+/o\b|/tables/", self.url))

@@ -139,6 +139,8 @@ def check_region(table: str, dataset_location: str | None, job_location: str) ->
 
 def _is_table_id(text: str) -> bool:
     categories = {unicodedata.category(character) for character in text}
+    if text != text.strip():
+        return False  # BigQuery's documentation does not say whether it is another table.
     return 0 < len(text.encode()) <= _MAX_TABLE_BYTES and all(
         category.startswith(_TABLE_CATEGORIES) for category in categories
     )

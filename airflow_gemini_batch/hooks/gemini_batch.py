@@ -202,7 +202,6 @@ class GeminiBatchHook(GoogleBaseHook):
     def inspect_input(self, spec: JobSpec) -> InputFacts:
         """Read the metadata of the input. Skipped if the credentials have no permission to read it.
 
-        :raises InvalidParameterError: the object or table does not exist
         :raises PermissionDeniedError: the credentials were rejected
         :raises ServiceUnreachableError: no access token is available at the moment
         """

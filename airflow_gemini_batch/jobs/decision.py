@@ -7,7 +7,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.jobs.identity import MAPPED_LABEL, Mark
+from airflow_gemini_batch.jobs.identity import MAPPED_LABEL, TRIES_LABEL, Mark
 from airflow_gemini_batch.jobs.outcome import may_run_again
 
 if TYPE_CHECKING:
@@ -61,12 +61,21 @@ class Policy:
     """What the user allows, and how the task came to run.
 
     :param is_first_try: this is the first try of the run, so this run has not created any job yet
-    :param is_asked_for: a person or the schedule started this try, not an automatic retry
+    :param is_asked_for: a person or the schedule seems to have started this try, not an automatic retry
+    :param max_tries: how many retries the task run may have in all; a person who clears the task raises it
     """
 
     on_changed_input: OnChangedInput = OnChangedInput.CANCEL_AND_REPLACE
     is_first_try: bool = True
     is_asked_for: bool = True
+    max_tries: int | None = None
+
+    def is_asked_since(self, job: BatchJob) -> bool:
+        """Whether a person or the schedule has started the task after this run created a job."""
+        then = job.labels.get(TRIES_LABEL)
+        if self.is_first_try or then is None or self.max_tries is None:
+            return self.is_asked_for
+        return then != str(self.max_tries)
 
 
 @dataclass(frozen=True)
@@ -159,9 +168,12 @@ def decide(found: Sequence[BatchJob], request: Request, policy: Policy) -> Decis
     charged = [
         job
         for job, match in matches
-        if match is Match.CHANGED and (job.state.is_success or job.is_charged) and not request.is_moved(job)
+        if match is Match.CHANGED
+        and (job.state.is_success or job.is_charged)
+        and not request.is_moved(job)
+        and not policy.is_asked_since(job)
     ]
-    if charged and not policy.is_asked_for:
+    if charged:
         return Decision(Action.REFUSE, _CHARGED, charged[0])
     outdated = tuple(job for job, match in matches if match is Match.CHANGED and job.is_active)
     if outdated and policy.on_changed_input is OnChangedInput.FAIL:
@@ -191,7 +203,7 @@ def _create(
     """Create a job, unless the last one ended in a way that a retry cannot mend."""
     if mine:
         reason = f"the job of an earlier try is {mine[0].state.name}"
-        is_hopeless = not policy.is_asked_for and not may_run_again(mine[0])
+        is_hopeless = not policy.is_asked_since(mine[0]) and not may_run_again(mine[0])
         return Decision(Action.STOP if is_hopeless else Action.CREATE, reason, mine[0])
     if outdated:
         # It may be what another map index asks for, or the job of an Airflow whose database was copied.

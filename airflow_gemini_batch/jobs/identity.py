@@ -28,6 +28,8 @@ RUN_LABEL = f"{_PREFIX}run"
 REQUEST_LABEL = f"{_PREFIX}request"
 MAPPED_LABEL = f"{_PREFIX}mapped"
 OUTPUT_LABEL = f"{_PREFIX}output"
+TRIES_LABEL = f"{_PREFIX}max_tries"
+"""Label with the ``max_tries`` of the task run when it created the job; clearing the task raises them."""
 ESTIMATE_LABEL = f"{_PREFIX}estimate"
 """Label with the estimated cost in millionths of a US dollar: ``LOW-HIGH``."""
 

@@ -6,7 +6,6 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.gcs_uri import matching
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import TableName
@@ -30,18 +29,13 @@ _MAX_CHECKSUM_BYTES = 10 * 1024**3
 
 
 def inspect_input(spec: JobSpec, *, storage: gcs.Client, bigquery: bq.Client) -> InputFacts:
-    """Read the metadata of the input. Empty if the credentials have no permission to read it.
-
-    :raises InvalidParameterError: the object or table does not exist
-    """
+    """Read the metadata of the input. Empty if it does not exist, or no permission allows to read it."""
     from google.api_core.exceptions import Forbidden, NotFound
 
     try:
         return _table(spec, bigquery) if spec.input_table else _objects(spec, storage)
     except NotFound:
-        raise InvalidParameterError(
-            "input_uri", list(spec.input_uris), "the object or table does not exist; check the name"
-        ) from None
+        return InputFacts(missing=spec.input_uris[0])
     except Forbidden:
         log.info("Skipping the check of the input: the credentials have no permission to read its metadata")
         return InputFacts()
@@ -80,7 +74,7 @@ def _objects(spec: JobSpec, storage: gcs.Client) -> InputFacts:
     for uri in spec.input_uris:
         of_uri = content_of(matching(uri, storage, f"bucket,{OBJECT_FIELDS}"))
         if not of_uri:
-            raise InvalidParameterError("input_uri", uri, "no object matches; check the name")
+            return InputFacts(missing=uri)
         content += of_uri
     return InputFacts(content=tuple(content), metadata=tuple(content))
 

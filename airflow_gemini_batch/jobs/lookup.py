@@ -118,12 +118,14 @@ def find_jobs(jobs: JobService, project: str, location: str, run: str) -> list[B
     return _find(jobs, project, location, f'labels.{RUN_LABEL}="{run}"', is_wanted)
 
 
-def find_reusable(jobs: JobService, project: str, location: str, run: RunIdentity) -> BatchJob | None:
-    """Find a job of this run that makes a new one unnecessary, whatever its request.
+def find_reusable(jobs: JobService, project: str, location: str, run: str) -> BatchJob | None:
+    """Find a job of a run that makes a new one unnecessary, whatever its request.
 
     It is active, has succeeded, or has ended otherwise with completed rows, which are charged.
+
+    :param run: see :attr:`RunIdentity.key`
     """
-    for job in Lookup(jobs, project, location, run).of_run():
+    for job in find_jobs(jobs, project, location, run):
         if job.is_active or job.state.is_success or job.is_charged:
             return jobs.get_job(job.name)
     return None

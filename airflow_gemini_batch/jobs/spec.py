@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 MAX_DISPLAY_NAME = 128
 MAX_LABELS = 64
 MAX_LABEL = 64
-MAX_OWN_LABELS = MAX_LABELS - 4
-"""Four labels are reserved for the identity of the task run, its request and its output."""
+MAX_OWN_LABELS = MAX_LABELS - 5
+"""Five labels are reserved for the identity of the task run, its tries, its request and its output."""
 
 # The service also writes shards, such as `predictions.jsonl-00000-of-00002`.
 _OUTPUT_NAMES = ("predictions.jsonl", "incremental_predictions.jsonl", "predictions.jsonl-00000-of-00002")
@@ -37,12 +37,15 @@ class InputFacts:
     :param metadata: name, size and checksum of each object, or rows and bytes of a table
     :param modified: when the table last changed, its description and labels included; ``None`` for objects
     :param location: of the table's dataset
+    :param missing: the object or table that does not exist. It may have been deleted since the job was
+        created, so it is an error only if a job is to be created
     """
 
     content: tuple[str, ...] | None = None
     metadata: tuple[str, ...] | None = None
     modified: datetime | None = None
     location: str | None = None
+    missing: str | None = None
 
 
 @dataclass(frozen=True)

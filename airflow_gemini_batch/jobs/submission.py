@@ -21,7 +21,7 @@ from airflow_gemini_batch.exceptions import (
     SubmissionOutcomeUnknownError,
 )
 from airflow_gemini_batch.jobs.decision import Action, Match, Policy, Request, decide
-from airflow_gemini_batch.jobs.identity import marked
+from airflow_gemini_batch.jobs.identity import TRIES_LABEL, marked
 from airflow_gemini_batch.jobs.lookup import Lookup
 from airflow_gemini_batch.jobs.outcome import explain_end
 
@@ -80,7 +80,8 @@ def submit(
     :param sleep: waits the given number of seconds
     :param clock: returns seconds that never go back
     :raises ApiError: the service rejected the job; nothing was created
-    :raises InvalidParameterError: another job writes to the same output table
+    :raises InvalidParameterError: there is no job yet, and the input does not exist; or another job writes to
+        the same output table
     :raises JobConflictError: the policy does not allow replacing the existing job, or it cannot be told
         whether the job answers the present input
     :raises JobEndedError: the job of an earlier try ended, nothing is charged, and a retry would end the same
@@ -126,6 +127,9 @@ class _Submitter:
             decision = decide(found, self.request, self.policy)
         if not decision.creates:
             return self._existing(decision)
+        if missing := self.request.spec.input.missing:
+            fix = "it does not exist; check the name"
+            raise InvalidParameterError("input_uri", missing, fix)
         self._check_output()
         labels = (before_create() if before_create else None) or {}
         # Another try of this run may have created a job in the meantime.
@@ -231,6 +235,8 @@ class _Submitter:
         self, labels: Mapping[str, str], decision: Decision, known: Collection[JobName]
     ) -> Submission:
         spec = self.request.spec
+        if self.policy.max_tries is not None:
+            labels = {**labels, TRIES_LABEL: str(self.policy.max_tries)}
         spec = marked(replace(spec, labels={**spec.labels, **labels}), self.request.run)
         started = self.clock()
         try:

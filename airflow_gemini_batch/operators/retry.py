@@ -5,11 +5,17 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_gemini_batch.exceptions import CostLimitError, DatasetNotFoundError, TableMismatchError
+from airflow_gemini_batch.batch_job import JobState
+from airflow_gemini_batch.exceptions import (
+    CostLimitError,
+    DatasetNotFoundError,
+    JobEndedError,
+    TableMismatchError,
+)
 from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.jobs.rounds import End, Round, explain
@@ -136,12 +142,17 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         if begun:
             found = counted(len(begun), "round")
             self.log.info("Found %s of earlier tries of this task. Nothing of it is paid again.", found)
+        may_go_on = policy(context).is_asked_since
+        cancelled = [job for job in begun if job.state is JobState.CANCELLED and not may_go_on(job)]
         for job in begun:
             if not job.state.is_terminal:
                 self._to_cancel.expect(lambda: hook, WaitOptions.of(self), context["ti"])
                 self._to_cancel.found(job.name)
-                job = self._wait(series, job)  # noqa: PLW2901
-            series = self._landed(series, job)
+                series = self._landed(series, self._wait(series, job))
+            else:
+                series = self._landed(series, job, goes_on=True)
+        for job in cancelled:
+            self._stop(series, job)
         return self._go_on(series, context)
 
     @forgets_jobs_at_the_end
@@ -239,13 +250,30 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         with self._failures():
             return wait_here(series.hook, options, job.name)
 
-    def _landed(self, series: Series, job: BatchJob) -> Series:
-        """Land a round. Rows that were completed before a job failed are charged, so they count."""
+    def _landed(self, series: Series, job: BatchJob, *, goes_on: bool = False) -> Series:
+        """Land a round. Rows that were completed before a job failed are charged, so they count.
+
+        :param goes_on: continue even if the job was cancelled
+        """
         with self._failures():
             ended_well(job)
             series = series.land(job)
         self.log.info("Round %s: %s", len(series.rounds), series.rounds[-1])
+        if job.state is JobState.CANCELLED and not goes_on:
+            self._stop(series, job)
         return series
+
+    def _stop(self, series: Series, job: BatchJob) -> NoReturn:
+        """Fail without a retry after a job that was cancelled: nobody wants a further round then."""
+        left = counted(series.left(), "failed request")
+        with self._failures():
+            raise JobEndedError(
+                job,
+                f"Batch job {job.name} was cancelled. Its completed rows are charged and landed; {left} that "
+                "may yet succeed are left. To resubmit them, clear this task: rounds that are done are not "
+                "paid again.",
+            )
+        raise AssertionError("the error is raised")
 
     def _task(self) -> RetryTask:
         WaitOptions.of(self)  # Checked before anything is created.

@@ -96,6 +96,16 @@ def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -
     raise _unsettled(name)
 
 
+def check_columns(name: TableName, columns: Sequence[Column], bigquery: Client) -> None:
+    """Check that rows with these columns can be written to a table, if it exists.
+
+    :raises TableMismatchError: its columns are incompatible
+    """
+    table = get_table(bigquery, name)
+    if table and (found := differences(columns, widened(columns, table.schema))):
+        raise TableMismatchError(str(name), found)
+
+
 def add_columns(name: TableName, columns: Sequence[Column], bigquery: Client) -> None:
     """Add the columns that a table of an earlier version lacks, if the table exists.
 

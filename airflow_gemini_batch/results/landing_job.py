@@ -137,6 +137,7 @@ def _is_landed(plan: Plan, bigquery: bq.Client, job: bq.QueryJob) -> bool:
     except GoogleAPICallError:
         return False
     tables, name = Tables(plan.landing.results, plan.landing.errors), str(plan.job.name)
-    if not is_complete(bigquery, tables, name, counts):
+    # Of landings that truncate, one keeps or deletes rows by the run that has landed them.
+    if not is_complete(bigquery, tables, name, counts, plan.run if plan.landing.truncates else None):
         return False
     return not plan.replaces or not count_not_replaced(bigquery, tables, name, plan.replaces)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from google.cloud import bigquery as bq
 
     from airflow_gemini_batch.gcp.table_name import TableName
+    from airflow_gemini_batch.jobs.identity import RunIdentity
+
+_TYPES = {str: "STRING", int: "INT64"}
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,12 @@ def count_script(table: TableName) -> str:
     return render("results/count", table=table)
 
 
-def landed_script(tables: Tables) -> str:
-    """Return the query that counts the rows of ``@job_name`` landed at ``@landed_at``."""
-    return render("results/landed", results=tables.results, errors=tables.errors)
+def landed_script(tables: Tables, *, by_run: bool = False) -> str:
+    """Return the query that counts the rows of ``@job_name`` landed at ``@landed_at``.
+
+    :param by_run: only those that one task run has landed
+    """
+    return render("results/landed", results=tables.results, errors=tables.errors, by_run=by_run)
 
 
 def replaced_script(tables: Tables) -> str:
@@ -45,12 +51,22 @@ def count_rows(bigquery: bq.Client, table: TableName, job_names: tuple[str, ...]
     return int(found)
 
 
-def is_complete(bigquery: bq.Client, tables: Tables, job_name: str, counts: Mapping[str, Any]) -> bool:
+def is_complete(
+    bigquery: bq.Client,
+    tables: Tables,
+    job_name: str,
+    counts: Mapping[str, Any],
+    run: RunIdentity | None = None,
+) -> bool:
     """Whether all rows of a landing are still in the tables.
 
     :param counts: the row of counts that the landing script returned
+    :param run: the task run that must have landed them; ``None`` for any
     """
-    (found,) = _query(bigquery, landed_script(tables), job_name=job_name, landed_at=counts["landed_at"])
+    values: dict[str, Any] = {"job_name": job_name, "landed_at": counts["landed_at"]}
+    if run:
+        values |= {name: getattr(run, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+    (found,) = _query(bigquery, landed_script(tables, by_run=bool(run)), **values)
     return all(counts[name] == found[name] for name in ("result_rows", "error_rows"))
 
 
@@ -63,13 +79,13 @@ def count_not_replaced(bigquery: bq.Client, tables: Tables, job_name: str, repla
     return int(found)
 
 
-def _query(bigquery: bq.Client, statement: str, **values: str | datetime | tuple[str, ...]) -> Any:
+def _query(bigquery: bq.Client, statement: str, **values: str | int | datetime | tuple[str, ...]) -> Any:
     from google.cloud import bigquery as bq
 
     parameters = [
         bq.ArrayQueryParameter(name, "STRING", value)
         if isinstance(value, tuple)
-        else bq.ScalarQueryParameter(name, "STRING" if isinstance(value, str) else "TIMESTAMP", value)
+        else bq.ScalarQueryParameter(name, _TYPES.get(type(value), "TIMESTAMP"), value)
         for name, value in values.items()
     ]
     return bigquery.query(statement, job_config=bq.QueryJobConfig(query_parameters=parameters)).result()

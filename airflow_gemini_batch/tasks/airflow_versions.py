@@ -35,13 +35,20 @@ def policy(context: Context, **choices: Any) -> Policy:
     from airflow_gemini_batch.jobs.decision import Policy
 
     ti = context["ti"]
-    return Policy(is_first_try=ti.try_number <= 1, is_asked_for=is_asked_for(ti), **choices)
+    max_tries = getattr(ti, "max_tries", None)
+    return Policy(
+        is_first_try=ti.try_number <= 1,
+        is_asked_for=_is_asked_for(ti),
+        max_tries=max_tries if isinstance(max_tries, int) else None,
+        **choices,
+    )
 
 
-def is_asked_for(ti: Any) -> bool:
+def _is_asked_for(ti: Any) -> bool:
     """Whether a person or the schedule started this try, as opposed to an automatic retry.
 
-    Clearing a task raises ``max_tries``, so that the task has all its retries again.
+    Clearing a task raises ``max_tries``, so that the task has all its retries again. This is wrong if the
+    DAG's ``retries`` were changed during the run.
     """
     max_tries, retries = getattr(ti, "max_tries", None), getattr(getattr(ti, "task", None), "retries", None)
     if not isinstance(max_tries, int) or not isinstance(retries, int):

@@ -88,13 +88,18 @@ class Series:
         """Return the jobs that earlier tries of this task run have created, one per round."""
         from airflow_gemini_batch.jobs.lookup import find_reusable
 
-        places = {each.number: (each.place.project, each.place.location) for each in self._state.history}
+        if history := self._state.history:
+            jobs = [
+                find_reusable(self.hook, each.place.project, each.place.location, each.round)
+                for each in history
+            ]
+            return list(filter(None, jobs))
         found: list[BatchJob] = []
-        for number in range(1, max(places, default=self._options.max_rounds) + 1):
-            where = {places[number]} if number in places else self._places_without_claim()
-            identity = self._state.identity(number)
-            jobs = [find_reusable(self.hook, *place, identity) for place in sorted(where)]
-            if not any(jobs) and not places:
+        for number in range(1, self._options.max_rounds + 1):
+            key = self._state.identity(number).key
+            places = sorted(self._places_without_claim())
+            jobs = [find_reusable(self.hook, *place, key) for place in places]
+            if not any(jobs):
                 break
             found += filter(None, jobs)
         return found
@@ -145,7 +150,7 @@ class Series:
 
     def identity(self) -> RunIdentity:
         """Return the identity of the next round."""
-        return self._state.identity(self.number)
+        return self._state.identity()
 
     def spec(self, plan: Plan, built: RetryInput) -> JobSpec:
         """Describe the job of the next round."""

@@ -11,11 +11,11 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.table_name import dataset_location
 from airflow_gemini_batch.jobs.lookup import find_jobs
 from airflow_gemini_batch.jobs.rounds import End, ended, is_abandoned
-from airflow_gemini_batch.requests.in_bigquery.claims import Claim, Claims
+from airflow_gemini_batch.requests.in_bigquery.claims import Claim, Claims, related
 from airflow_gemini_batch.requests.in_bigquery.from_failures import find_failures
 from airflow_gemini_batch.requests.in_bigquery.statements import Failures
-from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS
-from airflow_gemini_batch.results.destination import add_columns
+from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, result_columns
+from airflow_gemini_batch.results.destination import add_columns, check_columns
 from airflow_gemini_batch.tasks.retry_sources import Sources
 
 if TYPE_CHECKING:
@@ -91,12 +91,13 @@ class RetryState:
 
     @cached_property
     def _known_rounds(self) -> tuple[BegunRound, ...]:
-        return self.claims.rounds(self._series, self._options.job_name or "")
+        own = self._options.job_name or ""
+        return related(self.claims.rounds(self._all_series, own), own)
 
     @cached_property
     def history(self) -> tuple[BegunRound, ...]:
-        """The rounds that this task run has begun, in any try."""
-        return tuple(each for each in self._known_rounds if each.series == self._series)
+        """The rounds that this task run has begun, in any try, also with another ``job_name``."""
+        return tuple(each for each in self._known_rounds if each.series in self._all_series)
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -116,6 +117,9 @@ class RetryState:
     @cached_property
     def open(self) -> tuple[OpenFailures, ...]:
         """The failed requests that may succeed, by their job and by the round that has claimed them."""
+        # Before anything is paid: a round whose results cannot be landed is of no use.
+        wanted = result_columns(self._landing.response_schema)
+        check_columns(self._landing.destination, wanted, self.bigquery)
         for table, columns in (
             (self._landing.destination, RESULT_COLUMNS),
             (self._landing.error_table, ERROR_COLUMNS),
@@ -145,28 +149,51 @@ class RetryState:
             asked[each.owner, each.round_job_name or "no batch job yet"] += each.requests
         return "; ".join(f"{count:,} by {owner} ({job})" for (owner, job), count in asked.most_common(10))
 
+    @cached_property
+    def _claimed(self) -> BegunRound | None:
+        """The round that an earlier try has claimed requests for, if it has not been landed."""
+        landed = {each.job_name for each in self._rounds}
+        open_ = {each.round for each in self.open}
+        return next(
+            (each for each in self.history if each.round in open_ and each.job_name not in landed), None
+        )
+
     @property
     def number(self) -> int:
         """The number of the next round. A round whose job was deleted leaves a gap."""
+        if self._claimed:
+            return self._claimed.number
         landed = {each.job_name for each in self._rounds}
         done = [each.number for each in self.history if each.job_name in landed]
         return max([len(self._rounds), *done]) + 1
 
     @property
+    def _retried_job(self) -> str:
+        return self._claimed.retried_job if self._claimed else self._options.job_name or ""
+
+    @property
     def round(self) -> str:
         """The key of the next round."""
-        return self.identity(self.number).key
+        return self.identity().key
 
     @property
     def _series(self) -> str:
-        return self._part("retry").key
+        return replace(self._run, part=f"retry {self._landing.destination}").key
 
-    def identity(self, number: int) -> RunIdentity:
-        """Return the identity of a round: this task run, its number, and the job or table it retries."""
-        return self._part(f"retry {number}")
+    @property
+    def _all_series(self) -> tuple[str, str]:
+        """The series of this task run, and the one that earlier versions wrote."""
+        named = self._options.job_name or self._landing.destination
+        return self._series, replace(self._run, part=f"retry {named}").key
 
-    def _part(self, what: str) -> RunIdentity:
-        return replace(self._run, part=f"{what} {self._options.job_name or self._landing.destination}")
+    def identity(self, number: int | None = None) -> RunIdentity:
+        """Return the identity of a round: this task run, its number, and the job or table it retries.
+
+        :param number: of a round whose claims are not known; default: that of the next round
+        """
+        retried = self._retried_job if number is None else self._options.job_name
+        part = f"retry {self.number if number is None else number} {retried or self._landing.destination}"
+        return replace(self._run, part=part)
 
     def next_round(self) -> Plan | End:
         """Return what the next round resubmits, or why there is none."""
@@ -214,7 +241,7 @@ class RetryState:
         claim = Claim(
             round=self.round,
             series=self._series,
-            retried_job=self._options.job_name or "",
+            retried_job=self._retried_job,
             number=self.number,
             owner=f"task {run.dag_id}.{run.task_id}{index} of run {run.run_id}",
             place=place,

@@ -34,6 +34,8 @@ def test_names_are_parsed(name: str, expected: str) -> None:
         "my-project.data.rows$20260101",
         "my-project.data.a`b;c",
         "my-project.data.a\nb",
+        "my-project.data.rows ",
+        "my-project.data. rows",
         f"my-project.data.{'é' * 513}",
         7,
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobError, JobName, JobState
 from airflow_gemini_batch.jobs.decision import Action, Match, OnChangedInput, Policy, Request, decide
-from airflow_gemini_batch.jobs.identity import MAPPED_LABEL, Mark, RunIdentity, marked
+from airflow_gemini_batch.jobs.identity import MAPPED_LABEL, TRIES_LABEL, Mark, RunIdentity, marked
 from airflow_gemini_batch.jobs.spec import InputFacts, JobSpec
 
 if TYPE_CHECKING:
@@ -211,6 +211,45 @@ def test_the_reason_for_a_job_of_a_new_force_new_says_that_it_pays_again() -> No
     asked_again = Request(replace(RUN, token="again"), SPEC)
     found = [job(JobState.SUCCEEDED, stats=NINE_DONE)]
     assert "paid for, even if they were before" in decide(found, asked_again, CLEARED).reason
+
+
+class TestRetriesChanged:
+    """Airflow counts from what ``retries`` is now, so a job carries the ``max_tries`` of its creation."""
+
+    lowered = Policy(is_first_try=False, is_asked_for=True, max_tries=3)
+    raised = Policy(is_first_try=False, is_asked_for=False, max_tries=5)
+
+    @staticmethod
+    def created(state: JobState, max_tries: int, spec: JobSpec = SPEC, **more: Any) -> BatchJob:
+        found = job(state, spec, **more)
+        return replace(found, labels={**found.labels, TRIES_LABEL: str(max_tries)})
+
+    def test_a_retry_is_not_taken_for_a_person(self) -> None:
+        cancelled = self.created(JobState.CANCELLED, 3)
+        assert decide([cancelled], MINE, self.lowered).action is Action.STOP
+        charged = self.created(JobState.SUCCEEDED, 3, OTHER_MODEL)
+        assert decide([charged], MINE, self.lowered).action is Action.REFUSE
+
+    def test_a_later_try_of_a_cleared_task_is_what_the_person_asked_for(self) -> None:
+        cancelled = self.created(JobState.CANCELLED, 3)
+        assert decide([cancelled], MINE, self.raised).action is Action.CREATE
+        charged = self.created(JobState.SUCCEEDED, 3, OTHER_MODEL)
+        assert decide([charged], MINE, self.raised).action is Action.CREATE
+
+    def test_a_job_from_after_the_task_was_cleared_counts(self) -> None:
+        found = [
+            self.created(JobState.SUCCEEDED, 5, replace(OTHER_MODEL, model="publishers/google/models/o")),
+            self.created(JobState.SUCCEEDED, 3, OTHER_MODEL, job_id="2"),
+        ]
+        decision = decide(found, MINE, self.raised)
+        assert (decision.action, decision.job) == (Action.REFUSE, found[0])
+
+    @pytest.mark.parametrize("tries", [None, 3])
+    def test_without_the_label_or_the_number_airflows_count_decides(self, tries: int | None) -> None:
+        cancelled = job(JobState.CANCELLED) if tries else self.created(JobState.CANCELLED, 3)
+        for asked, action in ((True, Action.CREATE), (False, Action.STOP)):
+            policy = Policy(is_first_try=False, is_asked_for=asked, max_tries=tries)
+            assert decide([cancelled], MINE, policy).action is action
 
 
 class TestMapped:

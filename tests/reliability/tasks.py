@@ -220,6 +220,11 @@ def cancel_requests(emulator: Emulator, seen: int = 0) -> list[str]:
     return [path.split("/", 2)[2].removesuffix(":cancel") for path in paths if path.endswith(":cancel")]
 
 
+def lost() -> None:
+    """The triggerer, or the worker that runs next, is gone."""
+    raise GeminiBatchError("lost")
+
+
 def active(emulator: Emulator) -> list[str]:
     """Return the names of the jobs that are going to process rows."""
     ending = (JobState.CANCELLING, *(state for state in JobState if state.is_terminal))

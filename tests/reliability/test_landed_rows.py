@@ -18,9 +18,10 @@ from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault, RowFa
 from airflow_gemini_batch.operators.requests import BigQueryToGeminiBatchRequestsOperator
 from tests.measure import overpaid, wrong_rows
 from tests.task_instance import TaskInstance
+from tests.wire import Refuse, watched
 
 from .landed import prompt_of
-from .tasks import Task, TaskFailedError, bill, cancel_requests, settle
+from .tasks import Task, TaskFailedError, bill, cancel_by_hand, cancel_requests, lost, settle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,79 @@ def test_two_retries_at_once(tables: Tables, named: bool, write_mode: str) -> No
     assert wrong_bill(tables, submit=10, retry=5) == []
 
 
+def test_a_schema_that_the_table_does_not_fit_is_refused_before_a_round_is_paid(tables: Tables) -> None:
+    def schema(kind: str, **more: str) -> dict[str, Any]:
+        kinds = {"answer": kind, **more}
+        return {"type": "object", "properties": {name: {"type": each} for name, each in kinds.items()}}
+
+    table = tables.table()
+    job = tables.submit(REQUESTS, plan=failing(1, 2))
+    tables.land(job, table, response_schema=schema("integer")).run()
+    for wrong, message in ((schema("string"), "answer"), (schema("integer", status="string"), "status")):
+        with pytest.raises(TaskFailedError, match=message):
+            tables.retry(table, job, response_schema=wrong).run()
+        assert len(tables.vertex.jobs) == 1
+    tables.retry(table, job, response_schema=schema("integer", more="string")).run()
+    assert wrong_bill(tables, submit=10, retry=2) == []
+
+
+@pytest.mark.parametrize("dies", ["before its job", "after its job"])
+@pytest.mark.parametrize("then", ["a table", "a job"])
+def test_a_retry_whose_job_name_is_changed_lands_the_round_that_it_has_paid(
+    tables: Tables, then: str, dies: str
+) -> None:
+    table = tables.table()
+    job = tables.submit(REQUESTS, plan=failing(1, 2, 3, 4))
+    tables.land(job, table).run()
+    first, second = (job, None) if then == "a table" else (None, job)
+    retry = tables.retry(table, first, pace="reads-5")
+    if dies == "before its job":
+        refuse = Refuse(lambda call: call.creates_job, 503)
+        with watched(refuse), pytest.raises(TaskFailedError):
+            retry.run(tries=1)
+    else:
+        retry.while_deferred = lost
+        with pytest.raises(TaskFailedError):
+            retry.run(tries=1)
+    changed = tables.retry(table, second, pace="reads-5")
+    changed.ti = retry.ti
+    result = changed.run()
+    assert [each["asked"] for each in result["rounds"]] == [4]
+    assert Counter(row["status"] for row in tables.rows(table)) == {"succeeded": 10}
+    assert wrong_rows(keys(tables.rows(table)), KEYS) == []
+    changed.clear()
+    assert changed.run() == result
+    assert wrong_bill(tables, submit=10, retry=4) == []
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_after_a_person_cancels_a_round_no_other_is_started(tables: Tables, dies: bool) -> None:
+    """Its completed rows are landed; a person who clears the task goes on."""
+    table = tables.table()
+    job = tables.submit(REQUESTS, plan=failing(1, 2, 3, 4))
+    tables.land(job, table).run()
+    retry = tables.retry(table, job, pace="reads-4")
+
+    def cancel() -> None:
+        assert cancel_by_hand(tables.vertex, looks=6)
+        if dies:
+            settle(tables.vertex)
+            lost()
+
+    retry.while_deferred = cancel
+    with pytest.raises(TaskFailedError, match="was cancelled") as caught:
+        retry.run()
+    assert "clear this task" in str(caught.value.__cause__)
+    cancelled = tables.vertex.jobs
+    assert len(cancelled) == 2
+    done = Counter(row["status"] for row in tables.rows(table))["succeeded"]
+    assert done == 6 + int(cancelled[1]["completionStats"]["successfulCount"]) > 6
+    retry.clear()
+    retry.run()
+    assert Counter(row["status"] for row in tables.rows(table)) == {"succeeded": 10}
+    assert wrong_bill(tables, submit=10, retry=4) == []
+
+
 def test_a_key_that_stands_for_several_requests(tables: Tables) -> None:
     requests = [(f"doc{n}", f"{what} of doc{n}") for n in range(4) for what in ("summary", "language")]
     table = tables.table()
@@ -134,6 +208,44 @@ def test_truncate_does_not_remove_the_jobs_of_the_same_run(tables: Tables) -> No
             task.run()
             landed += [key for key, _ in requests]
     assert wrong_rows(keys(tables.rows(table)), landed) == []
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0), None])
+def test_truncate_with_a_mapped_list_that_shifts(tables: Tables, order: Sequence[int] | None) -> None:
+    """``[a, b]`` becomes ``[c, a, b]``, and all landings are cleared; without an order at the same time."""
+    table = tables.table()
+    jobs = {name: tables.submit([(f"{name}{n}", "ask") for n in range(3)]) for name in "abc"}
+    seen: dict[int, TaskInstance] = {}
+
+    def landing(index: int, name: str) -> Task:
+        task = tables.land(jobs[name], table, write_mode="truncate")
+        task.ti.map_index = index
+        task.ti = seen.setdefault(index, task.ti)
+        return task
+
+    for index, name in enumerate("ab"):
+        landing(index, name).run()
+    again = [landing(index, name) for index, name in enumerate("cab")]
+    for task in again:
+        task.clear()
+    if order is None:
+        assert not [each for each in together(*again) if isinstance(each, Exception)]
+    else:
+        for index in order:
+            again[index].run()
+    expected = [f"{name}{n}" for name in "abc" for n in range(3)]
+    assert wrong_rows(keys(tables.rows(table)), expected) == []
+
+
+def test_truncate_keeps_a_job_that_an_earlier_run_has_landed_as_well(tables: Tables) -> None:
+    table = tables.table()
+    jobs = [tables.submit([(f"{name}{n}", "ask") for n in range(3)]) for name in "ab"]
+    tables.land(jobs[0], table, run_id="first", write_mode="truncate").run()
+    for index, job in enumerate(jobs):
+        task = tables.land(job, table, run_id="second", write_mode="truncate")
+        task.ti.map_index = index
+        task.run()
+    assert wrong_rows(keys(tables.rows(table)), [f"{name}{n}" for name in "ab" for n in range(3)]) == []
 
 
 def test_an_error_table_that_two_tables_share(tables: Tables) -> None:

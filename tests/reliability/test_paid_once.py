@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +34,7 @@ from .tasks import (
     cancel_by_hand,
     cancel_requests,
     labels,
+    lost,
     run_two_tries,
     settle,
 )
@@ -135,6 +137,76 @@ def test_a_job_that_a_person_cancels_is_not_made_again(
     assert made_again(before, bill(vertex), cancelled) == []
     run_and_clear(task)
     assert wrong(vertex) == []
+
+
+@pytest.mark.parametrize(
+    "fault", [None, JobFault(ends=JobState.EXPIRED, after_rows=5)], ids=["ok", "expired"]
+)
+@pytest.mark.parametrize("kind", ["one file", "a list", "a pattern", "looks missing"])
+def test_input_that_is_deleted_after_its_job_was_created(
+    vertex: Emulator,
+    args: dict[str, Any],
+    storage_client: storage.Client,
+    bucket: str,
+    kind: str,
+    fault: JobFault | None,
+) -> None:
+    """Nobody needs it any more: a retry and a cleared task find the job, and its rows can be used."""
+    uri = args["input_uri"]
+    given = {"a list": [uri], "a pattern": f"gs://{bucket}/in*.jsonl"}.get(kind, uri)
+    vertex.faults = FaultPlan(jobs=[fault] if fault else [])
+    task = task_of({**args, "input_uri": given, "on_incomplete": "continue"}, wait_for_completion=True)
+    name = task.run()
+    if kind != "looks missing":
+        storage_client.bucket(bucket).blob("in.jsonl").delete()
+    for prepare in (task.retry, task.clear):
+        prepare()
+        look = Refuse(lambda call: kind == "looks missing" and call.reads_input, 404, reason="notFound")
+        with watched(look):
+            assert task.run(tries=1) == name
+    before = vertex.jobs
+    with watched(look), pytest.raises(TaskFailedError, match=r"input_uri=.*does not exist"):
+        # The first run has found nothing to attach to.
+        task_of({**args, "input_uri": f"gs://{bucket}/gone.jsonl"}).run()
+    assert vertex.jobs == before
+    assert len(before) == 1
+
+
+@pytest.mark.parametrize("retries", [2, 1, 3])
+@pytest.mark.parametrize("what", ["cancelled", "changed"])
+def test_the_number_of_retries_is_changed_during_the_run(
+    vertex: Emulator,
+    args: dict[str, Any],
+    storage_client: storage.Client,
+    bucket: str,
+    retries: int,
+    what: str,
+) -> None:
+    """Airflow keeps ``max_tries`` of the run, and counts the retries of a cleared task from the new value."""
+    ti = TaskInstance(run_id=uuid.uuid4().hex, max_tries=3)
+    ti.task = SimpleNamespace(retries=3)
+    task = task_of(args, wait_for_completion=True, pace="reads-4", ti=ti)
+    task.while_deferred = lost
+    with pytest.raises(TaskFailedError):
+        task.run(tries=1)
+    if what == "cancelled":
+        cancel_by_hand(vertex)
+    settle(vertex)
+    if what == "changed":
+        put_input(storage_client, bucket, ROWS, text="Bye")
+    before = bill(vertex)
+    ti.task = SimpleNamespace(retries=retries)
+    with pytest.raises(TaskFailedError):
+        task.run(tries=3)
+    settle(vertex)
+    assert bill(vertex) == before
+
+    # A person who clears the task asks again, in whichever try the job is created.
+    ti.max_tries, ti.task = ti.try_number + 3, SimpleNamespace(retries=3)
+    ti.try_number += 3
+    task.run(tries=1)
+    settle(vertex)
+    assert sum(charge.rows for charge in bill(vertex)) == ROWS + sum(charge.rows for charge in before)
 
 
 @pytest.mark.parametrize("waits", [True, False])

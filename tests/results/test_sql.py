@@ -211,6 +211,7 @@ def test_every_variant_is_valid_sql() -> None:
     errors = column_types(ERROR_COLUMNS)
     names = dict.fromkeys(("job_names", "replaces"), sql_type("STRING", "REPEATED"))
     names |= {"job_name": text, "landed_at": sql_type("TIMESTAMP")}
+    of_run = dict.fromkeys(("dag_id", "run_id", "task_id"), text) | {"map_index": sql_type("INT64")}
     both = {str(RESULTS): results, str(ERRORS): errors, str(SHARED): errors}
     assert analyzer.check(count_script(RESULTS), both, names)
     assert analyzer.check(usage_query(RESULTS), both, {})
@@ -219,6 +220,7 @@ def test_every_variant_is_valid_sql() -> None:
     for tables_of in TABLES:
         assert analyzer.check(replaced_script(tables_of), both, names)
         assert analyzer.check(landed_script(tables_of), both, names)
+        assert analyzer.check(landed_script(tables_of, by_run=True), both, {**names, **of_run})
     assert analyzer.check(lock_script(LOCK), {}, {})
     assert analyzer.check(staged_script(MEDIA), {}, {})
     for script, source in schemas_scripts():
@@ -250,6 +252,7 @@ def test_the_variants_use_every_line_of_every_file() -> None:
         *report_scripts(),
         count_script(RESULTS),
         *(script(tables) for script in (landed_script, replaced_script) for tables in TABLES),
+        *(landed_script(tables, by_run=True) for tables in TABLES),
         lock_script(LOCK),
         staged_script(MEDIA),
         usage_query(RESULTS),

@@ -15,6 +15,8 @@ from airflow_gemini_batch.gcp.table_name import get_table
 from airflow_gemini_batch.requests.in_bigquery.jobs import TableJobs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from google.cloud import bigquery as bq
 
     from airflow_gemini_batch.gcp.table_name import TableName
@@ -32,7 +34,7 @@ COLUMNS = (
     ("key", "STRING", "The key of the request"),
     ("request_digest", "STRING", "SHA-256 of the request"),
     ("round", "STRING", "The round that resubmits it, as in the label of the round's batch job"),
-    ("series", "STRING", "Shared by all rounds of a task run"),
+    ("series", "STRING", "Shared by all rounds of a task run for this table"),
     ("retried_job", "STRING", "The job that the task retries; empty if it retries the whole table"),
     ("number", "INTEGER", "The number of the round in its task run, from 1"),
     ("owner", "STRING", "The task run"),
@@ -60,7 +62,7 @@ class Claim:
     """What a round claims: the open failures of some jobs, except those that another round has claimed.
 
     :param round: identifies the round, see :attr:`RunIdentity.key`
-    :param series: identifies the task run and what it retries
+    :param series: identifies the task run and the table
     :param retried_job: the job that the task retries; empty for all
     :param number: of the round, from 1
     :param owner: describes the task run to the users of others
@@ -134,17 +136,35 @@ class OpenFailures:
 class BegunRound:
     """A round that has claimed failures.
 
+    :param retried_job: see :class:`Claim`
     :param failed_jobs: names of the jobs whose failures it has claimed
     :param job_name: its job, once it was created and noted
     """
 
     series: str
+    retried_job: str
     number: int
     round: str
     place: Place
     output_uri: str
     failed_jobs: tuple[str, ...] = field(default=())
     job_name: str | None = None
+
+
+def related(rounds: Iterable[BegunRound], job_name: str) -> tuple[BegunRound, ...]:
+    """Return the rounds that resubmitted failures of a job, or failures of such rounds.
+
+    :param job_name: its name; empty for all rounds
+    """
+    rounds = tuple(rounds)
+    if not job_name:
+        return rounds
+    jobs: set[str | None] = {job_name}
+    while more := {each.job_name for each in rounds if jobs.intersection(each.failed_jobs)} - jobs - {None}:
+        jobs |= more
+    return tuple(
+        each for each in rounds if each.retried_job == job_name or jobs.intersection(each.failed_jobs)
+    )
 
 
 class Claims:
@@ -174,17 +194,22 @@ class Claims:
         table.clustering_fields = ["failed_job", "key"]
         self._bigquery.create_table(table, exists_ok=True)
 
-    def rounds(self, series: str, retried_job: str) -> tuple[BegunRound, ...]:
+    def rounds(self, series: Iterable[str], retried_job: str) -> tuple[BegunRound, ...]:
         """Return the rounds of a task run, and those in which any task run has retried a job by its name.
 
+        :param series: see :class:`Claim`
         :param retried_job: its name; empty for none
         """
         if not self.exist():
             return ()
-        given = {"series": series, "retried_job": retried_job or "none"}
+        given: dict[str, str | int | list[str]] = {
+            "series": list(series),
+            "retried_job": retried_job or "none",
+        }
         return tuple(
             BegunRound(
                 series=row["series"],
+                retried_job=row["retried_job"] or "",
                 number=row["number"],
                 round=row["round"],
                 place=Place(row["project"], row["location"], row["model"]),
