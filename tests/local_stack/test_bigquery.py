@@ -133,6 +133,33 @@ def test_tables_and_views_are_found_while_they_exist(dataset: str, bigquery_clie
             bigquery_client.get_table(f"{dataset}.t")
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO `{table}` VALUES (2)",
+        "UPDATE `{table}` SET n = 2 WHERE TRUE",
+        "DELETE FROM `{table}` WHERE TRUE",
+        "TRUNCATE TABLE `{table}`",
+        "MERGE `{table}` AS t USING (SELECT 2) AS s ON FALSE WHEN NOT MATCHED THEN INSERT (n) VALUES (2)",
+        "BEGIN TRANSACTION; INSERT INTO `{table}` VALUES (2); COMMIT TRANSACTION",
+        "CREATE OR REPLACE TABLE `{table}` AS SELECT 2 AS n",
+    ],
+)
+def test_a_table_whose_rows_change_is_modified(
+    statement: str, dataset: str, bigquery_client: bigquery.Client
+) -> None:
+    table = f"{dataset}.t"
+    bigquery_client.query_and_wait(f"CREATE TABLE `{table}` AS SELECT 1 AS n")
+    before = bigquery_client.get_table(table).modified
+    bigquery_client.query_and_wait(f"SELECT * FROM `{table}`")
+    bigquery_client.query_and_wait(
+        f"BEGIN TRANSACTION; DELETE FROM `{table}` WHERE TRUE; ROLLBACK TRANSACTION"
+    )
+    assert bigquery_client.get_table(table).modified == before
+    bigquery_client.query_and_wait(statement.format(table=table))
+    assert bigquery_client.get_table(table).modified > before
+
+
 def test_the_rows_of_a_query_are_found_by_its_job(bigquery_client: bigquery.Client) -> None:
     from google.api_core.exceptions import NotFound
 

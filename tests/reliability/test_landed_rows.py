@@ -16,6 +16,7 @@ import pytest
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault, RowFault, RowFaultKind
 from airflow_gemini_batch.operators.requests import BigQueryToGeminiBatchRequestsOperator
+from airflow_gemini_batch.results import outputs
 from tests.measure import overpaid, wrong_rows
 from tests.task_instance import TaskInstance
 from tests.wire import Refuse, watched
@@ -333,10 +334,10 @@ def test_what_a_job_has_completed_before_it_expired_is_landed_and_the_rest_asked
     assert wrong_bill(tables, submit=7, retry=3) == []
 
 
-def _ask(tables: Tables, table: str, text: str) -> None:
-    """Write a table of two requests, the same size for each text of the same length."""
+def _ask(tables: Tables, table: str, text: str, names: Sequence[str] = ("a", "b")) -> None:
+    """Write a table of requests, the same size for each text of the same length."""
     request = json.dumps({"contents": [{"role": "user", "parts": [{"text": text}]}]})
-    rows = " UNION ALL ".join(f"SELECT '{key}' AS key, JSON '{request}' AS request" for key in ("a", "b"))
+    rows = " UNION ALL ".join(f"SELECT '{key}' AS key, JSON '{request}' AS request" for key in names)
     tables.bigquery.query_and_wait(f"CREATE OR REPLACE TABLE `{table}` AS {rows}")
 
 
@@ -349,6 +350,35 @@ def test_an_input_table_rewritten_in_the_same_size_is_asked(tables: Tables) -> N
     submit.clear()
     tables.land(submit.run(), results).run()
     assert [prompt_of(row) for row in tables.rows(results)] == ["tomorrow!", "tomorrow!"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO `{asks}` SELECT CONCAT('new ', key), request FROM `{asks}`",
+        "DELETE FROM `{asks}` WHERE key = 'k0'",
+        "UPDATE `{asks}` SET key = CONCAT('new ', key) WHERE TRUE",
+    ],
+    ids=["insert", "delete", "update"],
+)
+def test_an_input_table_that_changes_after_its_job_expired(
+    tables: Tables, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is open can no longer be known for sure, and a row that the job was not asked is not paid."""
+    asks, results = tables.table("asks"), tables.table()
+    _ask(tables, asks, "yesterday", KEYS[:6])
+    monkeypatch.setattr(outputs, "_SLACK", timedelta())  # Here both services have one clock.
+    plan = FaultPlan(jobs=[JobFault(ends=JobState.EXPIRED, after_rows=3)])
+    tables.vertex.faults = plan
+    job = tables.submit_task(f"bq://{asks}", on_incomplete="continue").run()
+    tables.vertex.faults = FaultPlan()
+    tables.bigquery.query_and_wait(change.format(asks=asks))
+    manifest = tables.land(job, results).run()
+    assert manifest["input_known"] is False
+    with contextlib.suppress(TaskFailedError):
+        tables.retry(results, job).run()
+    assert wrong_bill(tables, submit=6, retry=3) == []
+    assert sum(charge.rows for charge in bill(tables.vertex)) <= 6
 
 
 def test_a_table_whose_metadata_changes_is_not_asked_again(tables: Tables) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import re
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -28,7 +29,13 @@ _PRIVATE = re.compile(r"\s*(SET|USE|CREATE\s+(OR\s+REPLACE\s+)?TEMP)", re.IGNORE
 _BEGIN = re.compile(r"\s*BEGIN\b", re.IGNORECASE)
 _END = re.compile(r"\s*(COMMIT|ROLLBACK|ABORT)\b", re.IGNORECASE)
 _ROWS_ONLY = re.compile(r"\s*(INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
+_TARGET = re.compile(
+    r"\s*(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?)\s+((?:\"(?:[^\"]|\"\")+\"\.?)+)",
+    re.IGNORECASE,
+)
 _counts: Counter[str] = Counter()
+_written_at: dict[str, int] = {}
+"""When the rows of a table were last changed, in milliseconds, by its quoted name."""
 
 
 def adapt() -> None:
@@ -37,6 +44,22 @@ def adapt() -> None:
 
     connect = database._connect.__wrapped__
     database._connect = functools.cache(lambda: _Connection(connect()))
+    _show_times()
+
+
+def _show_times() -> None:
+    """Show when the rows of a table were last changed, as BigQuery does; the emulator shows other changes."""
+    from local_bigquery.catalog import tables
+    from local_bigquery.engine.database import quote
+
+    load = tables.load
+
+    def load_with_time(project_id: str, dataset_id: str, table_id: str) -> Any:
+        table = load(project_id, dataset_id, table_id)
+        written = _written_at.get(quote(project_id, dataset_id, table_id), 0)
+        return table.replace(lastModifiedTime=str(max(written, int(table.lastModifiedTime or 0))))
+
+    tables.load = load_with_time
 
 
 def count_of(query: str) -> int:
@@ -62,6 +85,7 @@ class _Connection:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._is_in_transaction = False
+        self._written: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -74,19 +98,29 @@ class _Connection:
             return self._connection.execute(query, parameters)
         place = _place(query)
         with _user_lock if place in ("users", "results") else _own_lock:
+            is_done = False
             try:
-                return self._connection.execute(query, parameters)
+                result = self._connection.execute(query, parameters)
+                is_done = True
+                return result
             finally:
-                self._count(place, query)
+                self._note(place, query, is_done=is_done)
 
-    def _count(self, place: str, query: str) -> None:
-        if _BEGIN.match(query):
+    def _note(self, place: str, query: str, *, is_done: bool) -> None:
+        """Note that something was written, when others can see it."""
+        if target := _TARGET.match(query):
+            self._written |= {target[1]} if is_done and place == "users" else set()
+        elif _BEGIN.match(query):
             self._is_in_transaction = True
-        elif _END.match(query):
+        elif end := _END.match(query):
             self._is_in_transaction = False
+            if not (is_done and end[1].upper() == "COMMIT"):
+                self._written.clear()
         # Look-ups use connections of their own, which see nothing of a transaction before its end.
         if self._is_in_transaction or _PRIVATE.match(query):
             return
+        _written_at.update(dict.fromkeys(self._written, time.time_ns() // 1_000_000))
+        self._written.clear()
         _counts[place] += 1
         if place == "users" and not _ROWS_ONLY.match(query):
             _counts["columns"] += 1
