@@ -8,14 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
-from airflow_gemini_batch.gcp.table_name import TableName
+from airflow_gemini_batch.gcp.table_name import TableName, get_table
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
 from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from google.cloud import bigquery as bq
 
     from airflow_gemini_batch.cost.budget import Budget
     from airflow_gemini_batch.cost.sample import Sample
@@ -72,6 +75,29 @@ def _check_output(hook: GeminiBatchHook, spec: JobSpec) -> None:
     except Forbidden:
         # To write there takes other permissions than to look.
         log.info("Not checked whether %s %s exists: no permission to read its metadata", what, name)
+        return
+    if spec.has_output_table:
+        _name_existing(TableName.parse(spec.output_uri), hook.bigquery_client(spec.project))
+
+
+def _name_existing(output: TableName, bigquery: bq.Client) -> None:
+    """Warn of an output table that exists: a job in another location or project may write to it.
+
+    Jobs in the same location are looked up, and refused.
+    """
+    from google.api_core.exceptions import Forbidden
+
+    try:
+        table = get_table(bigquery, output)
+    except Forbidden:
+        return
+    if table:
+        log.warning(
+            "The output table %s exists already, with %s. If another job has written there, the rows of both "
+            "cannot be told apart. Give each job a table of its own, or only the dataset.",
+            output,
+            counted(table.num_rows or 0, "row"),
+        )
 
 
 def _estimate(options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budget: Budget) -> dict[str, str]:

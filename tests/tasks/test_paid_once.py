@@ -358,6 +358,22 @@ class TestThingsThatChange:
             assert error.parameter == "output_uri"
         assert len(vertex.jobs) == 1
 
+    def test_an_output_table_that_exists_is_named(
+        self,
+        submit_args: dict[str, Any],
+        ti: TaskInstance,
+        regional: str,
+        bigquery_client: bigquery.Client,
+        capsys: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """The job that has written it may be in another location, where it is not looked up."""
+        bigquery_client.query_and_wait(f"CREATE TABLE `{regional}.output` AS SELECT 1 AS key")
+        submit_args["output_uri"] = f"bq://{regional}.output"
+        GeminiBatchSubmitOperator(**submit_args).execute({"ti": ti})
+        log = capsys.readouterr().out + caplog.text
+        assert f"{regional}.output exists already, with 1 row" in log
+
 
 class TestTwoTriesAtOnce:
     def run_both(self, vertex: Emulator, args: dict[str, Any], faults: list[CallFault]) -> list[Any]:
