@@ -71,11 +71,9 @@ class Policy:
     max_tries: int | None = None
 
     def is_asked_since(self, job: BatchJob) -> bool:
-        """Whether a person or the schedule has started the task after this run created a job."""
-        then = job.labels.get(TRIES_LABEL)
-        if self.is_first_try or then is None or self.max_tries is None:
-            return self.is_asked_for
-        return then != str(self.max_tries)
+        """Whether a person or the schedule started this try, after this run had created a job."""
+        is_cleared = job.labels.get(TRIES_LABEL) != str(self.max_tries)
+        return self.is_asked_for and (self.is_first_try or is_cleared)
 
 
 @dataclass(frozen=True)

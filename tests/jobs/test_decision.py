@@ -217,7 +217,6 @@ class TestRetriesChanged:
     """Airflow counts from what ``retries`` is now, so a job carries the ``max_tries`` of its creation."""
 
     lowered = Policy(is_first_try=False, is_asked_for=True, max_tries=3)
-    raised = Policy(is_first_try=False, is_asked_for=False, max_tries=5)
 
     @staticmethod
     def created(state: JobState, max_tries: int, spec: JobSpec = SPEC, **more: Any) -> BatchJob:
@@ -230,26 +229,27 @@ class TestRetriesChanged:
         charged = self.created(JobState.SUCCEEDED, 3, OTHER_MODEL)
         assert decide([charged], MINE, self.lowered).action is Action.REFUSE
 
-    def test_a_later_try_of_a_cleared_task_is_what_the_person_asked_for(self) -> None:
+    def test_a_retry_of_a_cleared_task_is_not_either(self) -> None:
+        """The cleared task may have attached to the job, which was cancelled only then."""
+        cancelled = self.created(JobState.CANCELLED, 1)
+        retry = Policy(is_first_try=False, is_asked_for=False, max_tries=3)
+        assert decide([cancelled], MINE, retry).action is Action.STOP
+
+    def test_a_person_who_clears_the_task_asks(self) -> None:
+        cancelled = self.created(JobState.CANCELLED, 1)
+        assert decide([cancelled], MINE, self.lowered).action is Action.CREATE
+        charged = self.created(JobState.SUCCEEDED, 1, OTHER_MODEL)
+        assert decide([charged], MINE, self.lowered).action is Action.CREATE
+
+    def test_the_first_try_of_a_run_that_was_deleted_and_made_again_is_asked_for(self) -> None:
         cancelled = self.created(JobState.CANCELLED, 3)
-        assert decide([cancelled], MINE, self.raised).action is Action.CREATE
-        charged = self.created(JobState.SUCCEEDED, 3, OTHER_MODEL)
-        assert decide([charged], MINE, self.raised).action is Action.CREATE
+        first = Policy(is_first_try=True, is_asked_for=True, max_tries=3)
+        assert decide([cancelled], MINE, first).action is Action.CREATE
 
-    def test_a_job_from_after_the_task_was_cleared_counts(self) -> None:
-        found = [
-            self.created(JobState.SUCCEEDED, 5, replace(OTHER_MODEL, model="publishers/google/models/o")),
-            self.created(JobState.SUCCEEDED, 3, OTHER_MODEL, job_id="2"),
-        ]
-        decision = decide(found, MINE, self.raised)
-        assert (decision.action, decision.job) == (Action.REFUSE, found[0])
-
-    @pytest.mark.parametrize("tries", [None, 3])
-    def test_without_the_label_or_the_number_airflows_count_decides(self, tries: int | None) -> None:
-        cancelled = job(JobState.CANCELLED) if tries else self.created(JobState.CANCELLED, 3)
+    def test_without_the_label_airflows_count_decides(self) -> None:
         for asked, action in ((True, Action.CREATE), (False, Action.STOP)):
-            policy = Policy(is_first_try=False, is_asked_for=asked, max_tries=tries)
-            assert decide([cancelled], MINE, policy).action is action
+            policy = Policy(is_first_try=False, is_asked_for=asked, max_tries=3)
+            assert decide([job(JobState.CANCELLED)], MINE, policy).action is action
 
 
 class TestMapped:

@@ -201,6 +201,7 @@ class Event(StrEnum):
     TOUCHED = "the metadata of the input changes"
     MOVED = "the input gets another storage class"
     REWRITTEN = "the input is replaced by one of the same size, which asks for its rows"
+    DELETED = "the input is deleted, and put back later"
     REFUSED = "one look at the input is refused"
     TWICE = "two tries run at once"
     NEIGHBOUR = "another installation runs the same task"

@@ -112,6 +112,10 @@ class Run:
     def write_input(self) -> None:
         """Write an input that differs from the last one, in the same number of bytes."""
         self.versions += 1
+        self.put_input()
+
+    def put_input(self) -> None:
+        """Write the last input, again if it is there."""
         put_input(self.client, self.bucket, self.story.rows, self.object, f"Hello{self.versions}")
 
     def ask(self, *installations: str) -> None:
@@ -128,11 +132,9 @@ class Run:
             self.happen(event)
         self.vertex.faults = NO_FAULTS
 
-    def happen(self, event: Event) -> None:
+    def change_input(self, event: Event) -> None:
         blob = self.client.bucket(self.bucket).get_blob(self.object)
         match event:
-            case Event.CANCELLED:
-                self.cancel_by_hand()
             case Event.TOUCHED:
                 blob.metadata = {"touched": str(self.versions)}
                 blob.patch()
@@ -141,6 +143,14 @@ class Run:
             case Event.REWRITTEN:
                 self.write_input()
                 self.ask(*self.tasks)
+            case Event.DELETED:
+                blob.delete()
+
+    def happen(self, event: Event) -> None:
+        self.change_input(event)
+        match event:
+            case Event.CANCELLED:
+                self.cancel_by_hand()
             case Event.NEW_TOKEN:
                 self.token = f"token-{len(self.vertex.jobs)}-{self.token}"[:40]
                 self.ask(*self.tasks)
@@ -154,6 +164,8 @@ class Run:
                 task.clear()
             self.run(installation, event)
         self.want_again()
+        if event is Event.DELETED:
+            self.put_input()
 
     def want_again(self) -> None:
         """Whoever clears a task whose job was cancelled before its first row wants it again."""
