@@ -201,8 +201,8 @@ def test_the_number_of_retries_is_changed_during_the_run(
     settle(vertex)
     assert bill(vertex) == before
 
-    # A person who clears the task asks again. With fewer retries than before, Airflow's numbers may once more be
-    # those of an automatic retry; the task then fails.
+    # A person who clears the task asks again. With fewer retries than before, Airflow shows the same numbers
+    # for this as for an automatic retry, once; the task then fails.
     for _ in range(2 if retries < 3 else 1):
         ti.max_tries, ti.try_number = ti.try_number + retries, ti.try_number + 1
         with contextlib.suppress(TaskFailedError):
