@@ -197,6 +197,13 @@ class BatchJob:
         return self.end_time or self.start_time or self.create_time
 
     @property
+    def known_output(self) -> str | None:
+        """Where the output is: as the service says, or the one table that it was asked to write."""
+        asked = self.output_uri or ""
+        is_table = asked.startswith("bq://") and asked.count(".") >= 2
+        return self.output_location or (asked if is_table else None)
+
+    @property
     def is_active(self) -> bool:
         """Whether the job is going to process rows. One that is being cancelled is not."""
         return not self.state.is_terminal and self.state is not JobState.CANCELLING

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
+from airflow.providers.common.compat.sdk import (
+    AirflowSkipException,
+    DecoratedOperator,
+    task_decorator_factory,
+)
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
+from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.land import check_landing, land_results
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
+    from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.cost.prices import BatchPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 
@@ -170,17 +176,42 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             if self.results_table:
                 self._check_landing(hook)  # Before anything is paid.
             self.output_uri = self.output_uri or f"{staging_folder(self.staging_uri)}/results"
-        stored = store_requests(
-            PromptFunction(self.python_callable, self.op_args, self.op_kwargs, self.template),
-            RequestOptions.of(self),
-            context,
-            hook,
-            staging_uri=self.staging_uri,
-            project_id=self.project_id,
-            max_objects=1,
-        )
+        try:
+            stored = store_requests(
+                PromptFunction(self.python_callable, self.op_args, self.op_kwargs, self.template),
+                RequestOptions.of(self),
+                context,
+                hook,
+                staging_uri=self.staging_uri,
+                project_id=self.project_id,
+                max_objects=1,
+            )
+        except AirflowSkipException:
+            # An earlier try may have taken the prompts from a queue, and paid for them.
+            job = self._job_of_this_run(hook, context)
+            if job is None:
+                raise
+            self.log.warning(
+                "The function returned no prompts, but this task run already has the batch job %s (%s). Its "
+                "results are used; nothing is paid again.",
+                job.name,
+                job.state.name,
+            )
+            return self._land(self._end_of(job, hook, context), context)
         self.input_uri = stored.uris
         return self._land(GeminiBatchSubmitOperator.execute(self, context), context)
+
+    def _job_of_this_run(self, hook: GeminiBatchHook, context: Context) -> BatchJob | None:
+        from airflow_gemini_batch.jobs.lookup import find_reusable
+
+        with fail_without_retry():
+            location = self._location()
+            project, run = hook.resolve_project(self.project_id), run_identity(context, self._token())
+            job = find_reusable(hook, project, location, run.key) if location else None
+        if job:
+            self._to_cancel.expect(lambda: hook, WaitOptions.of(self), context["ti"])
+            self._to_cancel.found(job.name)
+        return job
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Land when the job has ended."""

@@ -7,7 +7,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.jobs.identity import MAPPED_LABEL, TRIES_LABEL, Mark
+from airflow_gemini_batch.jobs.identity import MAPPED_LABEL, TRIES_LABEL, Mark, shared_key
 from airflow_gemini_batch.jobs.outcome import may_run_again
 
 if TYPE_CHECKING:
@@ -72,8 +72,11 @@ class Policy:
 
     def is_asked_since(self, job: BatchJob) -> bool:
         """Whether a person or the schedule started this try, after this run had created a job."""
-        is_cleared = job.labels.get(TRIES_LABEL) != str(self.max_tries)
-        return self.is_asked_for and (self.is_first_try or is_cleared)
+        return self.is_asked_for and (self.is_first_try or self.is_cleared_since(job))
+
+    def is_cleared_since(self, job: BatchJob) -> bool:
+        """Whether a person may have cleared the task after this run had created a job."""
+        return job.labels.get(TRIES_LABEL) != str(self.max_tries)
 
 
 @dataclass(frozen=True)
@@ -116,23 +119,30 @@ class Request:
             return Match.FOREIGN
         if theirs.is_legacy:
             return self._match_legacy(theirs)
-        is_peer = self.is_peer(job) and theirs.asked == mine.asked
+        is_peer = self.is_peer(job)
         if theirs.run != mine.run and not is_peer:
             return Match.FOREIGN
-        match = self._match_content(job, theirs, mine) if theirs.asked == mine.asked else Match.CHANGED
+        is_same = is_peer or theirs.asked == mine.asked
+        match = self._match_content(job, theirs, mine) if is_same else Match.CHANGED
         return Match.FOREIGN if is_peer and match is not Match.SAME else match
 
     def is_peer(self, job: BatchJob) -> bool:
-        """Whether another map index of this run created the job."""
-        shared = self.run.mapped_key
+        """Whether another map index of this run created the job, for this model and the names of this input.
+
+        Its output may be elsewhere: the job says where, and to pay again costs more.
+        """
+        shared = shared_key(self.run, self.spec)
         is_mine = f"[{self.run.key}." in job.display_name
         return bool(shared) and job.labels.get(MAPPED_LABEL) == shared and not is_mine
 
-    def is_moved(self, job: BatchJob) -> bool:
-        """Whether this map index had another request: the list that the task is mapped over has changed."""
+    def may_have_moved(self, job: BatchJob, policy: Policy) -> bool:
+        """Whether this map index may have had another request, which another index now asks for.
+
+        The list that a task is mapped over changes only when tasks are cleared.
+        """
         theirs = Mark.read(job)
         is_other = theirs is not None and theirs.asked != Mark.of(self.run, self.spec).asked
-        return bool(self.run.mapped_key) and is_other
+        return bool(self.run.mapped_key) and is_other and policy.is_cleared_since(job)
 
     def _match_content(self, job: BatchJob, theirs: Mark, mine: Mark) -> Match:
         if theirs.content and mine.content:
@@ -168,7 +178,7 @@ def decide(found: Sequence[BatchJob], request: Request, policy: Policy) -> Decis
         for job, match in matches
         if match is Match.CHANGED
         and (job.state.is_success or job.is_charged)
-        and not request.is_moved(job)
+        and not request.may_have_moved(job, policy)
         and not policy.is_asked_since(job)
     ]
     if charged:
@@ -176,7 +186,8 @@ def decide(found: Sequence[BatchJob], request: Request, policy: Policy) -> Decis
     outdated = tuple(job for job, match in matches if match is Match.CHANGED and job.is_active)
     if outdated and policy.on_changed_input is OnChangedInput.FAIL:
         return Decision(Action.REFUSE, _CHANGED, outdated[0])
-    if outdated and not policy.is_first_try and not request.run.mapped_key:
+    is_replaced = not any(request.may_have_moved(job, policy) for job in outdated)
+    if outdated and not policy.is_first_try and is_replaced:
         return Decision(Action.REPLACE, "the request has changed since it was created", to_cancel=outdated)
     mine = [job for job in same if not request.is_peer(job)]
     return _create(mine, outdated, policy, _why_none(matches, request))

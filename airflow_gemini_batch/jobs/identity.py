@@ -142,7 +142,7 @@ def marked(spec: JobSpec, run: RunIdentity) -> JobSpec:
     mark = Mark.of(run, spec)
     labels = {**spec.labels, RUN_LABEL: mark.run, REQUEST_LABEL: mark.asked}
     if run.mapped_key:
-        labels[MAPPED_LABEL] = run.mapped_key
+        labels[MAPPED_LABEL] = shared_key(run, spec)
     if spec.has_output_table:
         labels[OUTPUT_LABEL] = output_key(spec)
     if len(labels) > MAX_LABELS:
@@ -153,6 +153,15 @@ def marked(spec: JobSpec, run: RunIdentity) -> JobSpec:
         )
     name = f"{title(spec)} {mark.text}".strip()
     return replace(spec, display_name=name, labels=labels)
+
+
+def shared_key(run: RunIdentity, spec: JobSpec) -> str:
+    """Hash of what a mapped task asks, whichever map index asks and wherever it wants the output.
+
+    24 hex digits; empty if the task is not mapped.
+    """
+    asked = [run.mapped_key, spec.project, spec.location, spec.model, sorted(spec.input_uris)]
+    return _hash(asked, 24) if run.mapped_key else ""
 
 
 def title(spec: JobSpec) -> str:

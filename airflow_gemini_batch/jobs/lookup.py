@@ -11,10 +11,10 @@ from airflow_gemini_batch.exceptions import ApiError
 from airflow_gemini_batch.jobs.identity import (
     MAPPED_LABEL,
     OUTPUT_LABEL,
-    REQUEST_LABEL,
     RUN_LABEL,
     Mark,
     output_key,
+    shared_key,
     title,
 )
 
@@ -82,12 +82,11 @@ class Lookup:
 
     def of_mapped(self, spec: JobSpec) -> list[BatchJob]:
         """Return the jobs that any map index of this run created for a request, if the task is mapped."""
-        shared, asked = self.run.mapped_key, Mark.of(self.run, spec).asked
+        shared = shared_key(self.run, spec)
         if not shared:
             return []
         return self._list(
-            f'labels.{MAPPED_LABEL}="{shared}" AND labels.{REQUEST_LABEL}="{asked}"',
-            lambda job: job.labels.get(MAPPED_LABEL) == shared and _asked(job) == asked,
+            f'labels.{MAPPED_LABEL}="{shared}"', lambda job: job.labels.get(MAPPED_LABEL) == shared
         )
 
     def with_output(self, spec: JobSpec) -> list[BatchJob]:
@@ -148,11 +147,6 @@ def _find(
         log.warning("The service refused the filter %s; reading all recent jobs instead", filter_)
         found = jobs.list_jobs(project, location, f'createTime>="{_searched_since()}"')
     return [job for job in found if is_wanted(job)]
-
-
-def _asked(job: BatchJob) -> str | None:
-    mark = Mark.read(job)
-    return mark.asked if mark else None
 
 
 def _searched_since() -> str:

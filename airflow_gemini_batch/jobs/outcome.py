@@ -29,7 +29,8 @@ _PASSING = frozenset({0, 2, 4, 8, 10, 13, 14})
 
 def may_run_again(job: BatchJob) -> bool:
     """Whether a retry may create the job again: it ended for a passing reason, with nothing charged."""
-    if not job.state.is_terminal or job.is_charged or job.state is JobState.CANCELLED:
+    is_over = job.state.is_success or job.state is JobState.CANCELLED
+    if not job.state.is_terminal or job.is_charged or is_over:
         return False
     return job.error is None or job.error.code in _PASSING
 
@@ -74,11 +75,11 @@ def explain_end(job: BatchJob, *, is_used: bool = False, is_round: bool = False,
     lines.append(f"Rows: {job.stats}.")
     if not job.is_charged:
         lines.append(how_to_run_again(job, is_round=is_round))
-    elif not job.output_location:
+    elif not job.known_output:
         lines.append("Completed rows are charged, but the service does not say where they are stored.")
         lines.append(how_to_run_again(job, is_round=is_round))
     else:
-        lines.append(f"Completed rows are charged and stored at {job.output_location}.")
+        lines.append(f"Completed rows are charged and stored at {job.known_output}.")
         # Rounds use completed rows anyway.
         lines += [] if is_used or is_round else [*_how_to_use(job, task_id), how_to_run_again(job)]
     return " ".join(lines)
@@ -88,7 +89,7 @@ def _how_to_use(job: BatchJob, task_id: str) -> Iterator[str]:
     task = f"the task {task_id!r}" if task_id else "the task that waits for the job"
     yield (
         f'To use them, set on_incomplete="continue" on {task} in the DAG, then clear it and its downstream '
-        "tasks."
+        "tasks. Do not change the request: another input, model or output is paid in full."
     )
     if job.stats.incomplete != 0:
         yield "GeminiBatchRetryFailedOperator then asks only for the rows that are missing."

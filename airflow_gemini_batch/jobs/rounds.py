@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.formats import counted, dollars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from airflow_gemini_batch.batch_job import BatchJob
 
@@ -28,7 +28,8 @@ class End(StrEnum):
 _RAISE = "To ask for them again, raise {} and clear this task: rounds that are done are not paid again."
 _EXPLANATIONS = {
     End.NOTHING_LEFT: "No request that may yet succeed is left.",
-    End.NO_PROGRESS: "No request succeeded in the last round, so no further round is run.",
+    End.NO_PROGRESS: "No request succeeded in the last round, so no further round is run now. To try again, "
+    "clear this task: rounds that are done are not paid again.",
     End.MAX_ROUNDS: f"max_rounds is reached. {_RAISE.format('max_rounds')}",
     End.MAX_COST: "Another round could exceed max_cost_usd, so it was not started. "
     + _RAISE.format("max_cost_usd"),
@@ -56,14 +57,15 @@ class Round:
         return f"{self.succeeded:,} of {self.asked:,} requests succeeded, {cost}"
 
 
-def ended(rounds: Sequence[Round], left: int, max_rounds: int) -> End | None:
+def ended(rounds: Sequence[Round], left: int, max_rounds: int, before: Collection[str] = ()) -> End | None:
     """Return why no further round runs, or ``None`` if one should.
 
     :param left: failed requests that are retryable
+    :param before: names of the jobs of rounds that were done before a person cleared the task, to try again
     """
     if not left:
         return End.NOTHING_LEFT
-    if rounds and not rounds[-1].succeeded:
+    if rounds and not rounds[-1].succeeded and rounds[-1].job_name not in before:
         return End.NO_PROGRESS
     return End.MAX_ROUNDS if len(rounds) >= max_rounds else None
 

@@ -163,9 +163,14 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         job = submission.job
         self._to_cancel.found(job.name)
         task_state.write(job.name)
-        BatchJobLink.persist(context, job.name)
         verb = "Created" if submission.created else "Attached to"
         self.log.info("%s batch job %s (%s): %s", verb, job.name, job.state.name, submission.reason)
+        return self._end_of(job, hook, context)
+
+    def _end_of(self, job: BatchJob, hook: GeminiBatchHook, context: Context) -> str:
+        """Wait for a job if requested, and return its name."""
+        waiting = WaitOptions.of(self)
+        BatchJobLink.persist(context, job.name)
         if self.wait_for_completion:
             self._wait(hook, waiting, job)
         elif EndOptions.given(vars(self)):
@@ -205,6 +210,9 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         on_changed_input = choice(OnChangedInput, "on_changed_input", self.on_changed_input)
         return policy(context, on_changed_input=on_changed_input)
 
+    def _location(self) -> str | None:
+        return self.location or os.environ.get("GOOGLE_CLOUD_LOCATION")
+
     def _token(self) -> str:
         # A template renders to text, also when it means no.
         token = str(self.force_new or "").strip()
@@ -216,7 +224,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         ti = context["ti"]
         return job_spec(
             project=hook.resolve_project(self.project_id),
-            location=self.location or os.environ.get("GOOGLE_CLOUD_LOCATION"),
+            location=self._location(),
             model=self.model,
             input_uri=self.input_uri,
             output_uri=self.output_uri,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -137,13 +137,13 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
 
     def _resume(self, context: Context, hook: GeminiBatchHook) -> dict[str, Any]:
         with self._failures():
-            series = Series(self._task(), context, hook)
-            begun = series.begun()
+            begun = Series(self._task(), context, hook).begun()
+            is_asked = bool(begun) and policy(context).is_asked_since(begun[-1])
+            before = frozenset(str(job.name) for job in begun if is_asked)
+            series = Series(self._task(), context, hook, before=before)
         if begun:
             found = counted(len(begun), "round")
             self.log.info("Found %s of earlier tries of this task. Nothing of it is paid again.", found)
-        may_go_on = policy(context).is_asked_since
-        cancelled = [job for job in begun if job.state is JobState.CANCELLED and not may_go_on(job)]
         for job in begun:
             if not job.state.is_terminal:
                 self._to_cancel.expect(lambda: hook, WaitOptions.of(self), context["ti"])
@@ -151,8 +151,8 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
                 series = self._landed(series, self._wait(series, job))
             else:
                 series = self._landed(series, job, goes_on=True)
-        for job in cancelled:
-            self._stop(series, job)
+        if begun and begun[-1].state is JobState.CANCELLED and not is_asked:
+            self._stop(series, begun[-1])
         return self._go_on(series, context)
 
     @forgets_jobs_at_the_end
@@ -161,10 +161,12 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         context: Context,
         event: dict[str, Any] | None = None,
         rounds: Sequence[Mapping[str, Any]] | None = None,
+        before: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Resume when the job of a round has ended: land it, then continue.
 
         :param rounds: rounds that ended before this one
+        :param before: names of the jobs of those that ended before a person cleared the task
         """
         hook = connect(self)
         with self._failures():
@@ -173,7 +175,8 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
             # ``dag.test()`` keeps only the event.
             return self._resume(context, hook)
         with self._failures():
-            series = Series(self._task(), context, hook, tuple(Round(**each) for each in rounds))
+            done = tuple(Round(**each) for each in rounds)
+            series = Series(self._task(), context, hook, done, frozenset(before))
         return self._go_on(self._landed(series, job), context)
 
     def on_kill(self) -> None:
@@ -246,7 +249,7 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         options = WaitOptions.of(self)
         if options.deferrable:
             rounds = [asdict(each) for each in series.rounds]
-            wait_in_triggerer(self, options, job.name, {"rounds": rounds})
+            wait_in_triggerer(self, options, job.name, {"rounds": rounds, "before": sorted(series.before)})
         with self._failures():
             return wait_here(series.hook, options, job.name)
 
@@ -263,8 +266,10 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
             self._stop(series, job)
         return series
 
-    def _stop(self, series: Series, job: BatchJob) -> NoReturn:
-        """Fail without a retry after a job that was cancelled: nobody wants a further round then."""
+    def _stop(self, series: Series, job: BatchJob) -> None:
+        """Fail without a retry after a job that was cancelled, if a further round would be the next."""
+        if not series.left():
+            return
         left = counted(series.left(), "failed request")
         with self._failures():
             raise JobEndedError(
@@ -273,7 +278,6 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
                 "may yet succeed are left. To resubmit them, clear this task: rounds that are done are not "
                 "paid again.",
             )
-        raise AssertionError("the error is raised")
 
     def _task(self) -> RetryTask:
         WaitOptions.of(self)  # Checked before anything is created.

@@ -145,8 +145,9 @@ def _output_table(job: BatchJob, bigquery: bq.Client) -> JobTable:
             )
     raise OutputNotFoundError(
         job,
-        f"Batch job {job.name} ended as {job.state.name} and names no output location, so it has written no "
-        f"output. Rows: {job.stats}. Nothing was landed. Check the job's error.",
+        f"Batch job {job.name} ended as {job.state.name} and does not say where its output is. Rows: "
+        f"{job.stats}. Nothing was landed. If rows were completed, look for what the job has written at "
+        f"{job.output_uri or 'the output_uri of the task that submitted it'}.",
     )
 
 

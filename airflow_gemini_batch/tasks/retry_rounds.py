@@ -35,6 +35,7 @@ class Series:
 
     :param hook: shared by all rounds, since each of its clients has connections and a token of its own
     :param rounds: those that have been landed
+    :param before: names of the jobs of rounds that were done before a person cleared the task
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class Series:
         context: Context,
         hook: GeminiBatchHook,
         rounds: tuple[Round, ...] = (),
+        before: frozenset[str] = frozenset(),
         sources: Sources | None = None,
     ) -> None:
         self.rounds = rounds
+        self.before = before
         self.hook = hook
         self._task = task
         self._options = task.retry
@@ -59,11 +62,14 @@ class Series:
         from airflow_gemini_batch.tasks.retry_state import RetryState
 
         run = run_identity(self._context)
-        return RetryState(self._options, self._landing, run, self.hook, self.rounds, self._sources)
+        return RetryState(
+            self._options, self._landing, run, self.hook, self.rounds, self.before, self._sources
+        )
 
     def after(self, *rounds: Round) -> Series:
         """Return the series with more rounds; it reads the tables again."""
-        return Series(self._task, self._context, self.hook, (*self.rounds, *rounds), self._state.sources)
+        done, sources = (*self.rounds, *rounds), self._state.sources
+        return Series(self._task, self._context, self.hook, done, self.before, sources)
 
     @property
     def number(self) -> int:

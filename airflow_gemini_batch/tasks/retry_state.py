@@ -49,6 +49,7 @@ class RetryState:
     """What the tables say before the next round, each fact read once.
 
     :param rounds: those that the task run has landed
+    :param before: see :func:`ended`
     :param sources: to share with other states, so that each job is read once
     """
 
@@ -59,6 +60,7 @@ class RetryState:
         run: RunIdentity,
         hook: GeminiBatchHook,
         rounds: tuple[Round, ...],
+        before: frozenset[str] = frozenset(),
         sources: Sources | None = None,
     ) -> None:
         self._options = options
@@ -66,6 +68,7 @@ class RetryState:
         self._run = run
         self._hook = hook
         self._rounds = rounds
+        self._before = before
         self._given_sources = sources
 
     @cached_property
@@ -203,7 +206,8 @@ class RetryState:
         groups, unknown = self._groups([each for each in self.open if each.round in ("", *self._abandoned)])
         ends = []
         for place, failures in sorted(groups.items(), key=lambda each: (-requests_of(each[1]), each[0])):
-            end = ended(self._rounds_in(place), requests_of(failures), self._options.max_rounds)
+            rounds, left = self._rounds_in(place), requests_of(failures)
+            end = ended(rounds, left, self._options.max_rounds, self._before)
             if end is None:
                 return self._plan(place, failures)
             ends.append(end)

@@ -82,16 +82,19 @@ def store_requests(
     from airflow_gemini_batch.requests.building.upload import previous, remember, upload
 
     with fail_without_retry():
-        folder = f"{staging_folder(staging_uri)}/requests/{run_identity(context).key}"
+        run, requests = run_identity(context), f"{staging_folder(staging_uri)}/requests"
+        folder = f"{requests}/{run.key}"
+        # The map indexes of a run share the objects, so that each finds the job of the same requests.
+        shared = f"{requests}/{run.mapped_key}" if run.mapped_key else None
         storage = hook.storage_client(hook.resolve_project(project_id))
         before = previous(folder, storage)
         lines = build_lines(prompts.prompts(context), options.defaults(), template=prompts.template)
-        manifest = upload(lines, folder, storage, inspect=BuiltCheck, max_objects=max_objects)
+        manifest = upload(lines, folder, storage, into=shared, inspect=BuiltCheck, max_objects=max_objects)
         if before and (reason := difference(before, manifest)):
             log.warning(
                 "This try built different requests than the one before: %s. If the data did not change, the "
                 "function is not deterministic: look for the current time, random numbers, sets, or queries "
-                "without ORDER BY. Results of the previous requests, which were paid for, are not reused.",
+                "without ORDER BY. A job for the previous requests is not used for these.",
                 reason,
             )
         remember(manifest, folder, storage)

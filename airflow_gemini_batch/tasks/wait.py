@@ -169,7 +169,7 @@ def ended_well(job: BatchJob, options: EndOptions | None = None, task_id: str = 
     is_wanted = options is None or options.on_incomplete == "continue"
     if job.state.is_success:
         return job
-    if is_wanted and job.is_charged and job.output_location:
+    if is_wanted and job.is_charged and job.known_output:
         log.warning("%s The task goes on with the completed rows.", explain_end(job, is_used=True))
         return job
     explanation = explain_end(job, is_round=options is None, task_id=task_id)

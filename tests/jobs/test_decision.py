@@ -280,6 +280,32 @@ class TestMapped:
         found = [job(JobState.SUCCEEDED, rewritten, self.index)]
         assert decide(found, self.request, RETRY).action is Action.REFUSE
 
+    @pytest.mark.parametrize("spec", [OTHER_MODEL, replace(SPEC, input_uris=("gs://bkt/other",))])
+    def test_the_list_does_not_change_between_automatic_retries(self, spec: JobSpec) -> None:
+        """So a request that has changed is another one, as for a task that is not mapped."""
+        retry = Policy(is_first_try=False, is_asked_for=False, max_tries=3)
+
+        def created(state: JobState, **more: Any) -> BatchJob:
+            found = job(state, spec, self.index, **more)
+            return replace(found, labels={**found.labels, TRIES_LABEL: "3"})
+
+        assert decide([created(JobState.SUCCEEDED)], self.request, retry).action is Action.REFUSE
+        assert decide([created(JobState.EXPIRED, stats=NINE_DONE)], self.request, retry).action is (
+            Action.REFUSE
+        )
+        assert decide([created(JobState.RUNNING)], self.request, retry).action is Action.REPLACE
+        cleared = Policy(is_first_try=False, is_asked_for=True, max_tries=5)
+        left = decide([created(JobState.RUNNING)], self.request, cleared)
+        assert (left.action, left.to_cancel) == (Action.CREATE, ())
+
+    @pytest.mark.parametrize("state", [*ACTIVE, *SUCCEEDED])
+    def test_another_index_may_have_written_elsewhere(self, state: JobState) -> None:
+        theirs = replace(SPEC, output_uri="gs://bkt/out/1")
+        mine = Request(self.index, replace(SPEC, output_uri="gs://bkt/out/0"))
+        assert decide([job(state, theirs, self.other)], mine, CLEARED).action is Action.ATTACH
+        moved = job(state, replace(theirs, output_uri="gs://bkt/out/2"), self.index)
+        assert decide([moved], mine, CLEARED).action is Action.CREATE
+
     def test_the_bad_end_of_another_index_does_not_stop_this_one(self) -> None:
         found = [job(JobState.CANCELLED, run=self.other)]
         assert decide(found, self.request, RETRY).action is Action.CREATE

@@ -7,6 +7,9 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_gemini_batch.decorators.gemini_batch import gemini_batch_task
 from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
@@ -18,7 +21,7 @@ from tests.task_instance import TaskInstance
 from .tasks import Task, labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from google.cloud import bigquery, storage
 
@@ -77,6 +80,34 @@ class Tables:
         }
         ti = TaskInstance(run_id=uuid.uuid4().hex)
         return Task(lambda: GeminiBatchSubmitOperator(task_id="submit", **arguments), ti)
+
+    def ask(
+        self,
+        function: Callable[[], Any],
+        asked_by: str = "ask",
+        *,
+        pace: str = "",
+        index: int = -1,
+        run_id: str = "",
+        **more: Any,
+    ) -> Task:
+        """Return the task that makes a job of the prompts that a function returns."""
+        arguments: dict[str, Any] = {
+            "task_id": "ask",
+            "model": "gemini-2.5-flash",
+            "staging_uri": f"gs://{self.bucket}/staging",
+            "location": "us-central1",
+            "labels": labels(asked_by, pace=pace),
+            "poll_interval": 0.01,
+            "usage_view": False,
+            **more,
+        }
+
+        def make() -> Any:
+            with DAG("dag", schedule=None):
+                return gemini_batch_task(function, **arguments)().operator
+
+        return Task(make, TaskInstance("ask", run_id or uuid.uuid4().hex, map_index=index))
 
     def land(self, job: str, table: str, *, task_id: str = "land", run_id: str = "run", **more: Any) -> Task:
         """Return the task that lands a job."""

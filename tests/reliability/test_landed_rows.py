@@ -157,6 +157,51 @@ def test_after_a_person_cancels_a_round_no_other_is_started(tables: Tables, dies
     assert wrong_bill(tables, submit=10, retry=4) == []
 
 
+def test_a_cancelled_round_that_was_followed_by_another_stops_nothing(tables: Tables) -> None:
+    table = tables.table()
+    job = tables.submit(REQUESTS, plan=failing(*range(1, 7)))
+    tables.land(job, table).run()
+    retry = tables.retry(table, job, pace="reads-4")
+    retry.while_deferred = lambda: cancel_by_hand(tables.vertex, looks=6)
+    with pytest.raises(TaskFailedError, match="was cancelled"):
+        retry.run()
+    retry.clear()
+
+    def end_and_lose() -> None:
+        settle(tables.vertex)
+        lost()
+
+    retry.while_deferred = end_and_lose
+    retry.run()
+    assert Counter(row["status"] for row in tables.rows(table)) == {"succeeded": 10}
+    assert wrong_bill(tables, submit=10, retry=6) == []
+
+
+def test_a_cancelled_round_that_has_done_all_is_enough(tables: Tables) -> None:
+    table = tables.table()
+    job = tables.submit(REQUESTS, plan=failing(1, 2))
+    tables.land(job, table).run()
+    tables.vertex.faults = FaultPlan(jobs=[JobFault(ends=JobState.CANCELLED)])
+    assert tables.retry(table, job).run()["ended"] == "nothing_left"
+
+
+def test_a_person_who_clears_a_retry_without_progress_tries_again(tables: Tables) -> None:
+    table = tables.table()
+    job = tables.submit(REQUESTS, plan=failing(1, 2))
+    tables.land(job, table).run()
+    tables.vertex.faults = failing(1, 2)
+    retry = tables.retry(table, job)
+    first = retry.run()
+    assert (first["ended"], first["left"]) == ("no_progress", 2)
+    tables.vertex.faults = FaultPlan()
+    retry.retry()
+    assert retry.run() == first  # An automatic retry asks for nothing.
+    retry.clear()
+    assert retry.run()["left"] == 0
+    assert Counter(row["status"] for row in tables.rows(table)) == {"succeeded": 10}
+    assert wrong_bill(tables, submit=10, retry=2) == []
+
+
 def test_a_key_that_stands_for_several_requests(tables: Tables) -> None:
     requests = [(f"doc{n}", f"{what} of doc{n}") for n in range(4) for what in ("summary", "language")]
     table = tables.table()

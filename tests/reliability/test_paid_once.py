@@ -172,6 +172,40 @@ def test_input_that_is_deleted_after_its_job_was_created(
     assert len(before) == 1
 
 
+def test_the_table_that_a_job_was_to_write_is_used_though_the_service_does_not_name_it(
+    vertex: Emulator, args: dict[str, Any], regional: str
+) -> None:
+    fault = JobFault(ends=JobState.EXPIRED, after_rows=4, output=OutputFault.NO_INFO)
+    vertex.faults = FaultPlan(jobs=[fault])
+    args |= {"output_uri": f"bq://{regional}.output", "on_incomplete": "continue"}
+    task_of(args, wait_for_completion=True).run()
+    assert wrong(vertex) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_a_mapped_list_shifts_and_each_index_has_an_output_of_its_own(
+    vertex: Emulator,
+    args: dict[str, Any],
+    storage_client: storage.Client,
+    bucket: str,
+    regional: str,
+    kind: str,
+) -> None:
+    run_id, seen = uuid.uuid4().hex, dict[int, TaskInstance]()
+    uris = {name: put_input(storage_client, bucket, ROWS, f"{name}.jsonl", name) for name in "abc"}
+    outputs = f"bq://{regional}.out_{{}}" if kind == "table" else f"gs://{bucket}/out/{{}}"
+    for order in ("abc", "cab"):
+        for index, name in enumerate(order):
+            ti = seen.setdefault(index, TaskInstance("submit", run_id, map_index=index))
+            given = {**args, "input_uri": uris[name], "output_uri": outputs.format(index)}
+            task = task_of(given, name, ti=ti, wait_for_completion=True)
+            if order == "cab":
+                task.clear()
+            task.run(tries=1)
+    assert len(vertex.jobs) == 3
+    assert wrong(vertex, a=ROWS, b=ROWS, c=ROWS) == []
+
+
 @pytest.mark.parametrize("retries", [2, 1, 3])
 @pytest.mark.parametrize("what", ["cancelled", "changed"])
 def test_the_number_of_retries_is_changed_during_the_run(

@@ -285,7 +285,7 @@ def test_no_output_lines_at_all(lander: Lander) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"output_location": None}, "names no output location"),
+        ({"output_location": None}, "does not say where its output is"),
         ({}, "left no predictions in gs://"),
         ({"state": JobState.RUNNING}, "is still writing its output"),
     ],

@@ -34,6 +34,7 @@ def upload(
     folder: str,
     storage: Client,
     *,
+    into: str | None = None,
     inspect: Callable[[], Inspector] | None = None,
     max_rows: int | None = None,
     max_bytes: int | None = None,
@@ -45,14 +46,17 @@ def upload(
     second upload of the same lines changes nothing, not even a timestamp.
 
     :param folder: ``gs://bucket/prefix`` that only this run uses
+    :param into: where the objects are when they are complete, which several runs may share; default: there
     :param inspect: creates an inspector for each object, which raises to reject it
     :param max_objects: maximum number of objects
     :raises InvalidParameterError: two requests have the same key, one is too large for a job, or the lines
         need more objects than ``max_objects``
     :raises RequestsError: the stored object differs from what was sent
     """
+    bucket, prefix = _place(folder, storage)
+    _, target = _place(into or folder, storage)
     uploader = _Uploader(
-        *_place(folder, storage), inspect, max_rows or MAX_ROWS, max_bytes or MAX_BYTES, max_objects
+        bucket, prefix, target, inspect, max_rows or MAX_ROWS, max_bytes or MAX_BYTES, max_objects
     )
     keys = content = 0
     with Duplicates() as duplicates:
@@ -105,6 +109,7 @@ class _Uploader:
 
     bucket: Bucket
     prefix: str
+    target: str
     inspect: Callable[[], Inspector] | None
     max_rows: int
     max_bytes: int
@@ -129,7 +134,7 @@ class _Uploader:
                     f"a job takes {self.max_rows:,} requests and {self.max_bytes:,} bytes; the task group "
                     "gemini_batch() creates several jobs",
                 )
-            self._current = _Object(self.bucket, self.prefix, len(self.done), self.inspect)
+            self._current = _Object(self.bucket, self.prefix, self.target, len(self.done), self.inspect)
         self._current.add(line)
 
     def finish(self) -> None:
@@ -148,6 +153,7 @@ class _Object:
 
     bucket: Bucket
     prefix: str
+    target: str
     index: int
     inspect: Callable[[], Inspector] | None
     rows: int = 0
@@ -184,7 +190,7 @@ class _Object:
         self._inspector.finish()
         self._writer.close()
         digest = self._digest.hexdigest()
-        final = self.bucket.blob(f"{self.prefix}requests-{self.index:05d}-{digest[:16]}.jsonl")
+        final = self.bucket.blob(f"{self.target}requests-{self.index:05d}-{digest[:16]}.jsonl")
         if not final.exists():
             self._name_it(final.name)
         self._growing.delete()
