@@ -11,7 +11,7 @@ def shorten_lookups(patch: pytest.MonkeyPatch) -> None:
     """Look for a job as often as usual, but without waiting a minute for one that may not be listed yet."""
     from airflow_gemini_batch.jobs import submission
 
-    for waits in ("LOOKUP_WAITS", "RETRY_WAITS"):
+    for waits in ("LOOKUP_WAITS", "RETRY_WAITS", "_REJECTED_WAITS"):
         patch.setattr(submission, waits, (0.001,) * len(getattr(submission, waits)))
 
 

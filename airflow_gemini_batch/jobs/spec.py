@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 MAX_DISPLAY_NAME = 128
 MAX_LABELS = 64
 MAX_LABEL = 64
-MAX_OWN_LABELS = MAX_LABELS - 5
-"""Five labels are reserved for the identity of the task run, its tries, its request and its output."""
+MAX_OWN_LABELS = MAX_LABELS - 4
+"""Four labels are reserved for the identity of the task run, its request and its output."""
 
 # The service also writes shards, such as `predictions.jsonl-00000-of-00002`.
 _OUTPUT_NAMES = ("predictions.jsonl", "incremental_predictions.jsonl", "predictions.jsonl-00000-of-00002")

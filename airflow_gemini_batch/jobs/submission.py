@@ -24,6 +24,7 @@ from airflow_gemini_batch.jobs.decision import Action, Match, Policy, Request, d
 from airflow_gemini_batch.jobs.identity import TRIES_LABEL, marked
 from airflow_gemini_batch.jobs.lookup import Lookup
 from airflow_gemini_batch.jobs.outcome import explain_end
+from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -235,9 +236,10 @@ class _Submitter:
         self, labels: Mapping[str, str], decision: Decision, known: Collection[JobName]
     ) -> Submission:
         spec = self.request.spec
-        if self.policy.max_tries is not None:
-            labels = {**labels, TRIES_LABEL: str(self.policy.max_tries)}
-        spec = marked(replace(spec, labels={**spec.labels, **labels}), self.request.run)
+        own = {**spec.labels, **labels}
+        if self.policy.max_tries is not None and len(own) < MAX_OWN_LABELS:
+            own[TRIES_LABEL] = str(self.policy.max_tries)
+        spec = marked(replace(spec, labels=own), self.request.run)
         started = self.clock()
         try:
             job = self.jobs.create_job(spec)

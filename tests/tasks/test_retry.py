@@ -227,6 +227,7 @@ def test_a_job_may_have_given_all_its_rows_away(land: Callable[..., Landed]) -> 
     assert len(landed.jobs) == 1
 
 
+@pytest.mark.any_airflow
 def test_all_rounds_of_a_task_share_a_hook(
     land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
