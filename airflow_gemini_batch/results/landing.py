@@ -118,7 +118,8 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     results, columns = _results_table(request, sources, location, bigquery)
     errors = ensure_table(request.error_table, ERROR_COLUMNS, bigquery)
     # A table that was dropped and created again is another table: rows landed in the old one are not in it.
-    created, claims = (results.created, errors.created), _claims(request, location, bigquery)
+    claims = _claims(request, location, bigquery, input_known=given is not None)
+    created = (results.created, errors.created)
     plan = _plan(request, sources, arranged(columns, results.schema), created, claims)
     if plan.landing.lock:
         create_table(lock_script(plan.landing.lock), plan.landing.lock, bigquery, location)
@@ -180,10 +181,16 @@ def _results_table(
     return ensure_table(request.destination, RESULT_COLUMNS, bigquery), ()
 
 
-def _claims(request: LandingRequest, location: str, bigquery: bq.Client) -> TableName | None:
-    """Return the table of claims, if there is one. A merge needs none: it keeps one row per key anyway."""
+def _claims(
+    request: LandingRequest, location: str, bigquery: bq.Client, *, input_known: bool
+) -> TableName | None:
+    """Return the table of claims, if there is one.
+
+    A merge needs it only if the input is unknown: it keeps one row per key anyway.
+    """
     claims = Claims(request.destination, bigquery, location)
-    return claims.table if request.write_mode is not WriteMode.MERGE and claims.exist() else None
+    is_needed = request.write_mode is not WriteMode.MERGE or not input_known
+    return claims.table if is_needed and claims.exist() else None
 
 
 def _plan(

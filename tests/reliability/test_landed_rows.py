@@ -426,6 +426,44 @@ def test_an_input_table_that_changes_after_its_job_expired(
     assert sum(charge.rows for charge in bill(tables.vertex)) <= 6
 
 
+@pytest.mark.parametrize("mode", ["append", "merge"])
+@pytest.mark.parametrize("retried", [True, False], ids=["retried", "not retried"])
+@pytest.mark.parametrize("kind", ["file is deleted", "table is rebuilt"])
+def test_a_job_is_landed_again_after_its_input_is_gone(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch, kind: str, retried: bool, mode: str
+) -> None:
+    """What is known of the rows that it has not answered is kept: their keys, and that they may be asked."""
+    monkeypatch.setattr(outputs, "_SLACK", timedelta())  # Here all services have one clock.
+    asks, results = tables.table("asks"), tables.table()
+    if kind == "table is rebuilt":
+        _ask(tables, asks, "yesterday", KEYS)
+        uri = f"bq://{asks}"
+    else:
+        uri = tables.put(REQUESTS)
+    tables.vertex.faults = FaultPlan(jobs=[JobFault(ends=JobState.EXPIRED, after_rows=6)])
+    job = tables.submit_task(uri, on_incomplete="continue").run()
+    tables.vertex.faults = FaultPlan()
+    land = tables.land(job, results, write_mode=mode)
+    retry = tables.retry(results, job, write_mode=mode)
+    land.run()
+    if retried:
+        retry.run()
+    if kind == "table is rebuilt":
+        _ask(tables, asks, "tomorrow!", KEYS)
+    else:
+        tables.storage.bucket(tables.bucket).blob(uri.rpartition("/")[2]).delete()
+    land.clear()
+    land.run()
+    if not retried:
+        assert Counter(row["status"] for row in tables.rows(results)) == {"succeeded": 6, "missing": 4}
+    assert wrong_rows(keys(tables.rows(results)), KEYS) == []
+    retry.clear()
+    retry.run()
+    assert Counter(row["status"] for row in tables.rows(results)) == {"succeeded": 10}
+    assert wrong_rows(keys(tables.rows(results)), KEYS) == []
+    assert wrong_bill(tables, submit=6, retry=4) == []
+
+
 def test_a_table_whose_metadata_changes_is_not_asked_again(tables: Tables) -> None:
     asks = tables.table("asks")
     _ask(tables, asks, "yesterday")
