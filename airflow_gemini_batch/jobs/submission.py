@@ -138,10 +138,22 @@ class _Submitter:
         decision = decide(found, self.request, self.policy)
         if not decision.creates:
             return self._existing(decision)
+        if not self._cancelled(decision):
+            # A job has ended meanwhile, so it may be charged, which changes what is allowed.
+            found = self._find()
+            decision = decide(found, self.request, self.policy)
+            if not decision.creates:
+                return self._existing(decision)
+            self._cancelled(decision)
+        return self._create(labels, decision, known={job.name for job in found})
+
+    def _cancelled(self, decision: Decision) -> bool:
+        """Cancel the jobs that are to be replaced; return whether all were still running."""
+        done = True
         for job in decision.to_cancel:
             log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
-            self.jobs.cancel_job(job.name)
-        return self._create(labels, decision, known={job.name for job in found})
+            done &= self.jobs.cancel_job(job.name)
+        return done
 
     def _existing(self, decision: Decision) -> Submission:
         """Return the job that was found, or say why it cannot be used."""

@@ -172,6 +172,40 @@ def test_input_that_is_deleted_after_its_job_was_created(
     assert len(before) == 1
 
 
+class _EndsBeforeItsCancellation:
+    """The job ends right before the request to cancel it arrives."""
+
+    def __init__(self, vertex: Emulator) -> None:
+        self.vertex = vertex
+        self.cancels = 0
+
+    def before(self, call: Call) -> None:
+        if call.url.endswith(":cancel"):
+            self.cancels += 1
+            settle(self.vertex)
+
+    def after(self, call: Call) -> None:
+        """Do nothing."""
+
+
+def test_a_job_that_ends_before_it_is_replaced_is_charged(
+    vertex: Emulator, args: dict[str, Any], storage_client: storage.Client, bucket: str
+) -> None:
+    """So an automatic retry does not pay for the new request; a person who clears the task does."""
+    task = task_of(args, wait_for_completion=False, pace="reads-9")
+    task.run()
+    put_input(storage_client, bucket, ROWS, text="Bye")
+    task.retry()
+    race = _EndsBeforeItsCancellation(vertex)
+    with watched(race), pytest.raises(TaskFailedError, match="pays for no other request"):
+        task.run()
+    assert race.cancels == 1
+    assert wrong(vertex) == []
+    task.clear()
+    task.run()
+    assert wrong(vertex, submit=2 * ROWS) == []
+
+
 def test_the_table_that_a_job_was_to_write_is_used_though_the_service_does_not_name_it(
     vertex: Emulator, args: dict[str, Any], regional: str
 ) -> None:
