@@ -155,7 +155,7 @@ class CompletionStats:
 
     def __str__(self) -> str:
         known = {"succeeded": self.successful, "failed": self.failed, "incomplete": self.incomplete}
-        return ", ".join(f"{n:,} {what}" for what, n in known.items() if n is not None) or "no counts yet"
+        return ", ".join(f"{n:,} {what}" for what, n in known.items() if n is not None) or "no counts"
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_nearly_every_field_is_optional() -> None:
     assert job.state is JobState.UNSPECIFIED
     assert job.input_uris == ()
     assert job.output_location is None
-    assert str(job.stats) == "no counts yet"
+    assert str(job.stats) == "no counts"
 
 
 @pytest.mark.parametrize(

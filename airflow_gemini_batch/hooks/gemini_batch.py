@@ -327,9 +327,9 @@ class GeminiBatchAsyncHook(GoogleBaseAsyncHook):
         """Read a job without retries; the trigger handles failures."""
         return await self._in_thread(lambda hook: hook.get_job(name, retry=False))
 
-    async def cancel_job(self, name: JobName) -> None:
-        """Request cancellation of a job."""
-        await self._in_thread(lambda hook: hook.cancel_job(name))
+    async def cancel_job(self, name: JobName) -> bool:
+        """Request cancellation of a job; ``False`` if it had already ended."""
+        return await self._in_thread(lambda hook: hook.cancel_job(name))
 
     async def _in_thread(self, call: Callable[[GeminiBatchHook], _T]) -> _T:
         def run() -> _T:

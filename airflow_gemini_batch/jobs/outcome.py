@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 # Advice by google.rpc.Code, for codes of jobs that were seen to fail.
 _ADVICE = {
-    1: "The job was cancelled: by somebody in the console, by the service, or by a task that was stopped, "
-    "timed out or replaced its input. The log of such a task names this job.",
+    1: "It was cancelled in the console, by the service, or by a task that was stopped, timed out or "
+    "replaced its input. If it was a task, the log of that task says so and names this job.",
     IMPORT_FAILED: "The service rejected the whole input. It infers one type per JSON path for the whole "
     "file, so a single inconsistent line fails the job; the message names the path.",
     7: "Grant the service agent named in the message the missing role: roles/storage.objectAdmin on the "
@@ -65,7 +65,8 @@ def explain_end(job: BatchJob, *, is_used: bool = False, is_round: bool = False,
     """
     lines = [f"Batch job {job.name} ended {job.state.name}."]
     if job.error:
-        lines.append(f"Vertex AI reported: {job.error.code} {job.error.message}".rstrip())
+        reported = f"{job.error.message.rstrip('.')} (code {job.error.code})".strip()
+        lines.append(f"Vertex AI reported: {reported}.")
         if advice := _ADVICE.get(job.error.code):
             lines.append(advice)
     elif job.state is JobState.EXPIRED:
@@ -92,7 +93,10 @@ def _how_to_use(job: BatchJob, task_id: str) -> Iterator[str]:
         "tasks. Do not change the request: another input, model or output is paid in full."
     )
     if job.stats.incomplete != 0:
-        yield "GeminiBatchRetryFailedOperator then asks only for the rows that are missing."
+        yield (
+            "To ask for the rows that are missing as well, have a GeminiBatchRetryFailedOperator after the "
+            "task that lands."
+        )
 
 
 def how_to_run_again(job: BatchJob, *, is_round: bool = False) -> str:
@@ -102,12 +106,18 @@ def how_to_run_again(job: BatchJob, *, is_round: bool = False) -> str:
     """
     if not job.state.is_terminal:
         return ""
+    task = "this task" if is_round else "the task that submitted the job"
     if may_run_again(job):
-        return "Nothing is charged. When the task that submitted the job runs again, it creates a new one."
-    if not (job.is_charged or job.state.is_success):
+        return f"{_uncharged(job)} When {task} runs again, it creates a new one."
+    if not job.is_charged and job.state is JobState.CANCELLED:
         return (
-            "Nothing is charged. A retry would end the same, so there is none: mend the cause, then clear "
-            "the task that submitted the job. It creates a new one."
+            f"{_uncharged(job)} Somebody may have cancelled it on purpose, so a retry does not create "
+            f"another. To run its rows, clear {task}."
+        )
+    if not job.is_charged and not job.state.is_success:
+        return (
+            f"{_uncharged(job)} A retry would end the same, so there is none: mend the cause, then clear "
+            f"{task}. It creates a new one."
         )
     if is_round:
         return "Clearing this task finds the same job and pays for nothing."
@@ -115,6 +125,13 @@ def how_to_run_again(job: BatchJob, *, is_round: bool = False) -> str:
         "Clearing the submit task finds the same job and pays for nothing. To run all rows again, and pay "
         "for all of them again, give the submit task a new force_new."
     )
+
+
+def _uncharged(job: BatchJob) -> str:
+    is_silent = job.stats.successful is None and not (job.error and job.error.code == IMPORT_FAILED)
+    if is_silent:
+        return "The service reports neither completed rows nor output, so nothing should be charged."
+    return "Nothing is charged."
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -239,9 +239,10 @@ class _Submitter:
             raise InvalidParameterError(
                 "output_uri",
                 spec.output_uri,
-                f"the batch job {job.name} ({job.state.name}) was given the same table, and rows of two jobs "
-                "in one table cannot be told apart; give each job a table of its own, for example with "
-                "{{ ts_nodash }} and {{ ti.map_index }} in its name, or give only the dataset",
+                f"the batch job {job.name} ({job.state.name}) was given the same table by another task, "
+                "run or installation, and rows of two jobs in one table cannot be told apart; give each job "
+                "a table of its own, for example with {{ ts_nodash }} and {{ ti.map_index }} in its name, or "
+                "give only the dataset. Give each Airflow installation a dataset of its own",
             )
 
     def _create(

@@ -72,8 +72,9 @@ def find_output(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects 
     if not job.state.is_terminal:
         raise OutputNotFoundError(
             job,
-            f"Batch job {job.name} is {job.state.name} and is still writing its output. Wait for it with "
-            "GeminiBatchJobSensor, then land it.",
+            f"Batch job {job.name} is {job.state.name}: it has not ended, and goes on. Set "
+            "wait_for_completion=True on the task that submits it, or put a GeminiBatchJobSensor before this "
+            "task, then clear this task.",
         )
     location = job.output_location or ""
     if not location.startswith("gs://"):

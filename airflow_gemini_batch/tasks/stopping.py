@@ -141,6 +141,8 @@ class _Target:
             return f"Requested cancellation of batch job {names}: {self._reason}. Completed rows are charged."
         if problems:
             return f"{_UNCONFIRMED} {self}. {' '.join(problems)}"
+        if self.name:
+            return f"Batch job {self.name} has ended, so nothing was cancelled. Completed rows are charged."
         return "There was no batch job to cancel."
 
     @property

@@ -26,7 +26,7 @@ def test_completed_rows_are_used_by_clearing_this_task_and_what_follows() -> Non
     assert "charged and stored at gs://bkt/out/prediction-1" in told
     go_on = """set on_incomplete="continue" on the task 'wait' in the DAG, then clear it and its downstream"""
     assert go_on in told
-    assert "asks only for the rows that are missing" in told
+    assert "To ask for the rows that are missing as well" in told
     nothing_missing = replace(JOB, stats=CompletionStats(9, 1, 0))
     assert "missing" not in explain_end(nothing_missing)
     assert PAYS_AGAIN in told

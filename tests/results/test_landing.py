@@ -287,7 +287,7 @@ def test_no_output_lines_at_all(lander: Lander) -> None:
     [
         ({"output_location": None}, "does not say where its output is"),
         ({}, "left no predictions in gs://"),
-        ({"state": JobState.RUNNING}, "is still writing its output"),
+        ({"state": JobState.RUNNING}, "it has not ended"),
     ],
 )
 def test_nothing_to_land(lander: Lander, changes: dict[str, Any], message: str) -> None:

@@ -246,15 +246,17 @@ class TestThingsThatChange:
     def test_a_mapped_task_whose_list_has_changed_pays_only_for_what_is_new(
         self, vertex: Emulator, submit_args: dict[str, Any], files: dict[str, str], order: str, pace: str
     ) -> None:
-        def run(names: str, number: int) -> None:
+        def run(names: str, *, cleared: bool = False) -> None:
             for index, name in enumerate(names):
                 mapped = {**submit_args, "input_uri": files[name], "labels": {"emulator-pace": pace}}
+                ti = TaskInstance(map_index=index)
                 # An index that is new has its first try.
-                ti = TaskInstance(map_index=index, try_number=number if index < 3 else 1)
+                if cleared and index < 3:
+                    ti.clear()
                 GeminiBatchSubmitOperator(**mapped).execute({"ti": ti})
 
-        run("abc", 1)
-        run(order, 2)
+        run("abc")
+        run(order, cleared=True)
         inputs = [job["inputConfig"]["gcsSource"]["uris"][0] for job in vertex.jobs]
         assert sorted(inputs) == sorted(files[name] for name in set("abc" + order))
         assert not [job for job in vertex.jobs if "CANCEL" in job["state"]]
