@@ -106,7 +106,7 @@ def test_a_cancelled_job_fails_the_task_with_all_that_is_known(job_at: Any, cont
 def test_a_failed_job_says_what_the_service_said(job_at: Any, context: Context) -> None:
     name = job_at("immediate", output_uri="gs://no-such-bucket-anywhere/out", preflight=False)
     with pytest.raises(
-        AirflowFailException, match=r"ended FAILED.*Vertex AI reported: .*code 9.*Nothing is charged"
+        AirflowFailException, match=r"ended FAILED.*Vertex AI reported: .*code 9.*nothing should be charged"
     ):
         sensor(name).execute(context)
     with pytest.raises(AirflowFailException, match="ended FAILED"):
