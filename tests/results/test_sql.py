@@ -109,6 +109,7 @@ VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("objects", "objects", None, {"replaces": True, "errors": SHARED}),
     ("objects", "objects", None, {"replaces": True, **MERGING}),
     ("objects", "objects", None, {"claims": CLAIMED}),
+    ("objects", "unknown", None, {"claims": CLAIMED, **MERGING}),
     ("objects", "objects", None, {"claims": CLAIMED, "truncates": True, "lock": LOCK}),
 ]
 
