@@ -197,11 +197,15 @@ class BatchJob:
         return self.end_time or self.start_time or self.create_time
 
     @property
+    def output_table(self) -> str | None:
+        """The table with the output, ``bq://…``: as the service says, or as it was asked to write."""
+        places = (self.output_location, self.output_uri)
+        return next((place for place in places if place and is_table_uri(place)), None)
+
+    @property
     def known_output(self) -> str | None:
         """Where the output is: as the service says, or the one table that it was asked to write."""
-        asked = self.output_uri or ""
-        is_table = asked.startswith("bq://") and asked.count(".") >= 2
-        return self.output_location or (asked if is_table else None)
+        return self.output_location or self.output_table
 
     @property
     def is_active(self) -> bool:
@@ -255,6 +259,11 @@ class BatchJob:
             update_time=as_time(members.get("updateTime")),
             labels={k: v for k, v in as_mapping(members.get("labels")).items() if isinstance(v, str)},
         )
+
+
+def is_table_uri(uri: str) -> bool:
+    """Whether a URI names one table, ``bq://project.dataset.table``, and not only a dataset."""
+    return uri.startswith("bq://") and uri.count(".") >= 2
 
 
 def _input_uris(source: Mapping[str, Any]) -> tuple[str, ...]:

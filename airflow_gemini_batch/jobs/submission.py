@@ -133,18 +133,15 @@ class _Submitter:
             raise InvalidParameterError("input_uri", missing, fix)
         self._check_output()
         labels = (before_create() if before_create else None) or {}
-        # Another try of this run may have created a job in the meantime.
-        found = self._find()
-        decision = decide(found, self.request, self.policy)
-        if not decision.creates:
-            return self._existing(decision)
-        if not self._cancelled(decision):
-            # A job has ended meanwhile, so it may be charged, which changes what is allowed.
+        # Another try of this run may have created a job in the meantime; and a job that ends before it is
+        # cancelled may be charged, which changes what is allowed.
+        for _ in range(2):
             found = self._find()
             decision = decide(found, self.request, self.policy)
             if not decision.creates:
                 return self._existing(decision)
-            self._cancelled(decision)
+            if self._cancelled(decision):
+                break
         return self._create(labels, decision, known={job.name for job in found})
 
     def _cancelled(self, decision: Decision) -> bool:

@@ -145,14 +145,12 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
             found = counted(len(begun), "round")
             self.log.info("Found %s of earlier tries of this task. Nothing of it is paid again.", found)
         for job in begun:
+            # Somebody has gone on after a round that another one followed.
+            goes_on = job.state.is_terminal and (is_asked or job is not begun[-1])
             if not job.state.is_terminal:
                 self._to_cancel.expect(lambda: hook, WaitOptions.of(self), context["ti"])
                 self._to_cancel.found(job.name)
-                series = self._landed(series, self._wait(series, job))
-            else:
-                series = self._landed(series, job, goes_on=True)
-        if begun and begun[-1].state is JobState.CANCELLED and not is_asked:
-            self._stop(series, begun[-1])
+            series = self._landed(series, self._wait(series, job), goes_on=goes_on)
         return self._go_on(series, context)
 
     @forgets_jobs_at_the_end
@@ -268,15 +266,14 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
 
     def _stop(self, series: Series, job: BatchJob) -> None:
         """Fail without a retry after a job that was cancelled, if a further round would be the next."""
-        if not series.left():
+        if not (left := series.left()):
             return
-        left = counted(series.left(), "failed request")
         with self._failures():
             raise JobEndedError(
                 job,
-                f"Batch job {job.name} was cancelled. Its completed rows are charged and landed; {left} that "
-                "may yet succeed are left. To resubmit them, clear this task: rounds that are done are not "
-                "paid again.",
+                f"Batch job {job.name} was cancelled. Its completed rows are charged and landed; "
+                f"{counted(left, 'failed request')} that may yet succeed are left. To resubmit them, clear "
+                "this task: rounds that are done are not paid again.",
             )
 
     def _task(self) -> RetryTask:

@@ -89,8 +89,7 @@ def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -
             wanted.time_partitioning = TimePartitioning(field=PARTITION_COLUMN)
             wanted.clustering_fields = list(CLUSTER_COLUMNS)
             table = bigquery.create_table(wanted, exists_ok=True)
-        if found := differences(columns, widened(columns, table.schema)):
-            raise TableMismatchError(str(name), found)
+        _check(name, table, columns)
         if complete := _widen(table, columns, bigquery):
             return complete
     raise _unsettled(name)
@@ -101,8 +100,12 @@ def check_columns(name: TableName, columns: Sequence[Column], bigquery: Client) 
 
     :raises TableMismatchError: its columns are incompatible
     """
-    table = get_table(bigquery, name)
-    if table and (found := differences(columns, widened(columns, table.schema))):
+    if table := get_table(bigquery, name):
+        _check(name, table, columns)
+
+
+def _check(name: TableName, table: Table, columns: Sequence[Column]) -> None:
+    if found := differences(columns, widened(columns, table.schema)):
         raise TableMismatchError(str(name), found)
 
 

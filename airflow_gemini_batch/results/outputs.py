@@ -134,16 +134,15 @@ def _is_later(changed: datetime | None, job: BatchJob) -> bool:
 
 
 def _output_table(job: BatchJob, bigquery: bq.Client) -> JobTable:
-    for place in (job.output_location, job.output_uri):
-        if place and place.startswith("bq://") and place.count(".") >= 2:
-            table = _table(TableName.parse(place, parameter="output_uri"), bigquery)
-            if table:
-                return table
-            raise OutputNotFoundError(
-                job,
-                f"Batch job {job.name} ended as {job.state.name}, but its output table {place} does not "
-                f"exist. Rows: {job.stats}. Nothing was landed.",
-            )
+    if place := job.output_table:
+        table = _table(TableName.parse(place, parameter="output_uri"), bigquery)
+        if table:
+            return table
+        raise OutputNotFoundError(
+            job,
+            f"Batch job {job.name} ended as {job.state.name}, but its output table {place} does not "
+            f"exist. Rows: {job.stats}. Nothing was landed.",
+        )
     raise OutputNotFoundError(
         job,
         f"Batch job {job.name} ended as {job.state.name} and does not say where its output is. Rows: "

@@ -35,23 +35,24 @@ def policy(context: Context, **choices: Any) -> Policy:
     from airflow_gemini_batch.jobs.decision import Policy
 
     ti = context["ti"]
-    max_tries = getattr(ti, "max_tries", None)
+    given = getattr(ti, "max_tries", None)
+    max_tries = given if isinstance(given, int) else None
     return Policy(
         is_first_try=ti.try_number <= 1,
-        is_asked_for=_is_asked_for(ti),
-        max_tries=max_tries if isinstance(max_tries, int) else None,
+        is_asked_for=_is_asked_for(ti, max_tries),
+        max_tries=max_tries,
         **choices,
     )
 
 
-def _is_asked_for(ti: Any) -> bool:
+def _is_asked_for(ti: Any, max_tries: int | None) -> bool:
     """Whether a person or the schedule started this try, as opposed to an automatic retry.
 
     Clearing a task raises ``max_tries``, so that the task has all its retries again. This is wrong if the
     DAG's ``retries`` were changed during the run.
     """
-    max_tries, retries = getattr(ti, "max_tries", None), getattr(getattr(ti, "task", None), "retries", None)
-    if not isinstance(max_tries, int) or not isinstance(retries, int):
+    retries = getattr(getattr(ti, "task", None), "retries", None)
+    if max_tries is None or not isinstance(retries, int):
         return bool(ti.try_number <= 1)
     return bool(ti.try_number <= 1 or ti.try_number == max_tries - retries + 1)
 

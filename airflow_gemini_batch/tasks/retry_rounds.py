@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_gemini_batch.batch_job import is_table_uri
 from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError, RequestsError
 from airflow_gemini_batch.jobs.rounds import spent
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
@@ -101,9 +102,9 @@ class Series:
             ]
             return list(filter(None, jobs))
         found: list[BatchJob] = []
+        places = sorted(self._places_without_claim())
         for number in range(1, self._options.max_rounds + 1):
-            key = self._state.identity(number).key
-            places = sorted(self._places_without_claim())
+            key = self._state.identity_of(number, self._options.job_name).key
             jobs = [find_reusable(self.hook, *place, key) for place in places]
             if not any(jobs):
                 break
@@ -156,14 +157,14 @@ class Series:
 
     def identity(self) -> RunIdentity:
         """Return the identity of the next round."""
-        return self._state.identity()
+        return self._state.identity
 
     def spec(self, plan: Plan, built: RetryInput) -> JobSpec:
         """Describe the job of the next round."""
         from airflow_gemini_batch.jobs.spec import job_spec
 
         output, place, run = plan.claim.output_uri, plan.claim.place, self.identity()
-        if output.startswith("bq://") and output.count(".") >= 2:
+        if is_table_uri(output):
             # Every job needs an output table of its own.
             output = f"{output}_retry_{built.digest}"
         return job_spec(

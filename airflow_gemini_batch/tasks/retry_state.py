@@ -175,28 +175,30 @@ class RetryState:
         return self._claimed.retried_job if self._claimed else self._options.job_name or ""
 
     @property
+    def identity(self) -> RunIdentity:
+        """The identity of the next round."""
+        return self.identity_of(self.number, self._retried_job)
+
+    @property
     def round(self) -> str:
         """The key of the next round."""
-        return self.identity().key
+        return self.identity.key
 
     @property
     def _series(self) -> str:
-        return replace(self._run, part=f"retry {self._landing.destination}").key
+        return self._part("retry", None).key
 
     @property
     def _all_series(self) -> tuple[str, str]:
         """The series of this task run, and the one that earlier versions wrote."""
-        named = self._options.job_name or self._landing.destination
-        return self._series, replace(self._run, part=f"retry {named}").key
+        return self._series, self._part("retry", self._options.job_name).key
 
-    def identity(self, number: int | None = None) -> RunIdentity:
-        """Return the identity of a round: this task run, its number, and the job or table it retries.
+    def identity_of(self, number: int, retried_job: str | None) -> RunIdentity:
+        """Return the identity of a round: this task run, its number, and the job or table it retries."""
+        return self._part(f"retry {number}", retried_job)
 
-        :param number: of a round whose claims are not known; default: that of the next round
-        """
-        retried = self._retried_job if number is None else self._options.job_name
-        part = f"retry {self.number if number is None else number} {retried or self._landing.destination}"
-        return replace(self._run, part=part)
+    def _part(self, what: str, retried_job: str | None) -> RunIdentity:
+        return replace(self._run, part=f"{what} {retried_job or self._landing.destination}")
 
     def next_round(self) -> Plan | End:
         """Return what the next round resubmits, or why there is none."""

@@ -102,13 +102,16 @@ class GeminiBatchJobTrigger(BaseTrigger):
         elif not is_over(state := await sync_to_async(task_state)(self.task_instance)):
             reason = f"its task is {state or 'cleared'} and runs again. The new try attaches to this job"
         else:
-            if await self._hook().cancel_job(JobName.parse(self.job_name)):
-                done = "Requested cancellation of the batch job %s: its task was marked as %s and "
-                done += "cancel_on_kill is set. Completed rows are charged."
-            else:
-                done = "The batch job %s had ended when its task was marked as %s, so nothing was cancelled. "
-                done += "Completed rows are charged; clear the task to use them."
-            self.log.warning(done, self.job_name, state)
+            is_cancelled = await self._hook().cancel_job(JobName.parse(self.job_name))
+            self.log.warning(
+                "Requested cancellation of the batch job %s: its task was marked as %s and cancel_on_kill is "
+                "set. Completed rows are charged."
+                if is_cancelled
+                else "The batch job %s had ended when its task was marked as %s, so nothing was cancelled. "
+                "Completed rows are charged; clear the task to use them.",
+                self.job_name,
+                state,
+            )
             return
         self.log.info("The batch job %s keeps running and costs money: %s", self.job_name, reason)
 

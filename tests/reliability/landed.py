@@ -16,9 +16,10 @@ from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchSubmitOperator,
 )
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
+from tests.measure import overpaid
 from tests.task_instance import TaskInstance
 
-from .tasks import Task, labels
+from .tasks import Task, bill, labels, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -137,6 +138,12 @@ class Tables:
         """Return the rows of an error table that may be asked again."""
         query = f"SELECT key, job_name, TO_JSON_STRING(request) AS request FROM `{table}` WHERE retryable"
         return list(self.bigquery.query_and_wait(query))
+
+
+def wrong_bill(tables: Tables, **asked: int) -> list[str]:
+    """Return what the jobs have cost beyond the rows that were asked, when all have ended."""
+    settle(tables.vertex)
+    return overpaid(bill(tables.vertex), asked)
 
 
 def prompt_of(row: Any) -> str:

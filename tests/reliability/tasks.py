@@ -225,6 +225,12 @@ def lost() -> None:
     raise GeminiBatchError("lost")
 
 
+def lost_after_the_end(emulator: Emulator) -> None:
+    """All jobs end, and then the triggerer is gone."""
+    settle(emulator)
+    lost()
+
+
 def active(emulator: Emulator) -> list[str]:
     """Return the names of the jobs that are going to process rows."""
     ending = (JobState.CANCELLING, *(state for state in JobState if state.is_terminal))

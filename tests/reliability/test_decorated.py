@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,9 +12,10 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault
-from tests.measure import overpaid, wrong_rows
+from tests.measure import wrong_rows
 
-from .tasks import TaskFailedError, bill, lost, settle
+from .landed import wrong_bill
+from .tasks import TaskFailedError, lost, lost_after_the_end, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,20 +43,11 @@ def changing() -> Callable[[], Prompts]:
     return function
 
 
-def wrong_bill(tables: Tables, **asked: int) -> list[str]:
-    settle(tables.vertex)
-    return overpaid(bill(tables.vertex), asked)
-
-
 @pytest.mark.parametrize("index", [-1, 0], ids=["one", "mapped"])
 def test_an_automatic_retry_pays_for_no_other_prompts(tables: Tables, index: int) -> None:
     ask = tables.ask(changing(), results_table=tables.table(), index=index)
 
-    def end_and_lose() -> None:
-        settle(tables.vertex)
-        lost()
-
-    ask.while_deferred = end_and_lose
+    ask.while_deferred = partial(lost_after_the_end, tables.vertex)
     with pytest.raises(TaskFailedError, match="pays for no other request"):
         ask.run()
     assert len(tables.vertex.jobs) == 1

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,12 +18,21 @@ from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault, RowFault, RowFaultKind
 from airflow_gemini_batch.operators.requests import BigQueryToGeminiBatchRequestsOperator
 from airflow_gemini_batch.results import outputs
-from tests.measure import overpaid, wrong_rows
+from tests.measure import wrong_rows
 from tests.task_instance import TaskInstance
 from tests.wire import Refuse, watched
 
-from .landed import prompt_of
-from .tasks import Task, TaskFailedError, bill, cancel_by_hand, cancel_requests, lost, settle
+from .landed import prompt_of, wrong_bill
+from .tasks import (
+    Task,
+    TaskFailedError,
+    bill,
+    cancel_by_hand,
+    cancel_requests,
+    lost,
+    lost_after_the_end,
+    settle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,11 +69,6 @@ def together(*tasks: Task) -> list[Any]:
     for thread in threads:
         thread.join()
     return results
-
-
-def wrong_bill(tables: Tables, **asked: int) -> list[str]:
-    settle(tables.vertex)
-    return overpaid(bill(tables.vertex), asked)
 
 
 @pytest.mark.parametrize("write_mode", ["append", "merge"])
@@ -167,11 +172,7 @@ def test_a_cancelled_round_that_was_followed_by_another_stops_nothing(tables: Ta
         retry.run()
     retry.clear()
 
-    def end_and_lose() -> None:
-        settle(tables.vertex)
-        lost()
-
-    retry.while_deferred = end_and_lose
+    retry.while_deferred = partial(lost_after_the_end, tables.vertex)
     retry.run()
     assert Counter(row["status"] for row in tables.rows(table)) == {"succeeded": 10}
     assert wrong_bill(tables, submit=10, retry=6) == []
