@@ -1,9 +1,29 @@
-"""Names of models: publisher models such as Gemini, tuned models, and endpoints."""
+"""Models: their names, and what is known of each: where it is offered, until when, what it refuses and costs.
+
+What is known is in ``models.json``, or in the newer file that the environment variable
+``GEMINI_BATCH_MODELS`` names. A model that it does not contain is never refused.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import date  # noqa: TC003 - msgspec reads the types
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+
+from airflow_gemini_batch.exceptions import InvalidParameterError
+
+MODELS_FILE = "GEMINI_BATCH_MODELS"
+"""Environment variable with the path of a newer file like ``models.json``."""
+
+GLOBAL = "global"
+MULTI_REGIONS = ("us", "eu")
+
+LAST_TURN = "last turn with role model"
+"""One of the things that a model may refuse."""
 
 _PARENT = r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/"
 _FORMS = tuple(
@@ -14,13 +34,15 @@ _FORMS = tuple(
         r"(?P<id>[A-Za-z0-9][A-Za-z0-9._-]*)(?P<version>@[A-Za-z0-9@._-]*)?",
     )
 )
+# Versions of a model, such as gemini-2.0-flash-001 and gemini-2.5-flash-preview-09-2025.
+_VERSION = re.compile(r"-(\d{3}|preview(-\d{2}-\d{4})?)$")
 
 
 @dataclass(frozen=True)
 class ModelName:
     """A model as users and the service name it.
 
-    :param id: such as ``gemini-2.5-flash``, or the ID of a tuned model or endpoint
+    :param id: such as ``gemini-3.5-flash``, or the ID of a tuned model or endpoint
     :param version: with its ``@``; empty when there is none
     :param publisher: such as ``google``; ``None`` for a tuned model and for a bare ID
     :param project: of a full resource name
@@ -55,3 +77,136 @@ class ModelName:
     def publisher_model(self) -> str:
         """``publishers/PUBLISHER/models/ID``; a bare ID is Google's. Undefined for a tuned model."""
         return f"publishers/{self.publisher or 'google'}/models/{self.id}{self.version}"
+
+    @property
+    def google_id(self) -> str | None:
+        """The ID of a model that Google publishes; ``None`` for any other model."""
+        return self.id if not self.is_tuned and self.publisher in (None, "google") else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is known of a model, named as in ``models.json``. Empty and ``None``: not known.
+
+    :param stage: ``ga`` or ``preview``
+    :param locations: where it is offered
+    :param retires: the day on which it is closed to new projects, or switched off
+    :param retires_or_later: whether ``retires`` is the earliest day
+    :param switched_off: the reported day on which it is switched off for all projects, if that is another
+    :param short_term: whether it retires 45 days after its replacement is released
+    :param replacement: the model that Google names instead
+    :param max_output_tokens: the most that ``maxOutputTokens`` may be
+    :param thinking_levels: the values that ``thinkingLevel`` may have
+    :param refuses: what fails a request: names of fields, and :data:`LAST_TURN`
+    :param ignores: names of fields without effect
+    :param kind: ``generation``, or ``embedding`` for a model that answers with vectors
+    :param max_rows: number of requests that a job takes
+    :param input: ``gcs``, ``bigquery``
+    :param outside_global: factor on the price at all locations but ``global``
+    :param batch_share: the batch price as a share of the list price
+    """
+
+    stage: str | None = None
+    locations: tuple[str, ...] = ()
+    retires: date | None = None
+    retires_or_later: bool = False
+    switched_off: date | None = None
+    short_term: bool = False
+    replacement: str | None = None
+    max_output_tokens: int | None = None
+    thinking_levels: tuple[str, ...] = ()
+    refuses: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
+    kind: str = "generation"
+    max_rows: int = 200_000
+    input: tuple[str, ...] = ("gcs", "bigquery")
+    outside_global: Decimal = Decimal(1)
+    batch_share: Decimal = Decimal("0.5")
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether it answers with vectors instead of text."""
+        return self.kind == "embedding"
+
+    def is_offered_in(self, location: str) -> bool | None:
+        """Whether it is offered at a location; ``None`` when that is not known."""
+        return location in self.locations if self.locations else None
+
+    def is_retired(self, today: date) -> bool:
+        """Whether new projects can no longer use it, as far as that is certain."""
+        return bool(self.retires and not self.retires_or_later and today >= self.retires)
+
+    def price_factor(self, location: str) -> Decimal:
+        """Return the factor on the price at a location."""
+        return Decimal(1) if location == GLOBAL else self.outside_global
+
+
+@dataclass(frozen=True)
+class SearchFacts:
+    """Searches with Google.
+
+    :param usd_per_1000_queries: in US dollars
+    :param queries_per_request: the fewest and the most of one request, for estimates
+    """
+
+    usd_per_1000_queries: Decimal
+    queries_per_request: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Models:
+    """All that is known of models.
+
+    :param as_of: the day on which it was gathered
+    :param models: by ID
+    :param retired: by ID: the day, and the model to use instead
+    :param search: never ``None`` in what :func:`models` returns
+    """
+
+    as_of: date
+    models: dict[str, Model]
+    retired: dict[str, tuple[date, str]] = field(default_factory=dict)
+    search: SearchFacts | None = None
+
+    def find(self, name: str) -> Model | None:
+        """Return what is known of a model, given any form of its name; ``None`` if it is not known."""
+        found = self.id_of(name)
+        if found in self.retired:
+            retires, replacement = self.retired[found]
+            return Model(retires=retires, replacement=replacement)
+        return self.models.get(found) if found else None
+
+    def id_of(self, name: str) -> str | None:
+        """Return the ID under which a model is known, without the version; ``None`` if it is not known."""
+        parsed = ModelName.parse(name)
+        found = parsed.google_id if parsed else None
+        while found and found not in self.models and found not in self.retired:
+            shorter = _VERSION.sub("", found)
+            found = shorter if shorter != found else None
+        return found
+
+
+def models() -> Models:
+    """Return what is known of models. Reads the file once per process.
+
+    :raises InvalidParameterError: the file that ``GEMINI_BATCH_MODELS`` names cannot be used
+    """
+    known = _read(os.environ.get(MODELS_FILE) or None)
+    return known if known.search else replace(known, search=_read(None).search)
+
+
+def find_model(name: str) -> Model | None:
+    """Return what is known of a model, given any form of its name; ``None`` if it is not known."""
+    return models().find(name)
+
+
+@lru_cache(maxsize=4)
+def _read(given: str | None) -> Models:
+    import msgspec
+
+    path = Path(given) if given else Path(__file__).with_name("models.json")
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Models)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        fix = f"give the path of a file like the package's models.json: {error}"
+        raise InvalidParameterError(MODELS_FILE, str(path), fix) from None

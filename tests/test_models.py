@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
 import pytest
 
-from airflow_gemini_batch.models import ModelName
+from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.models import MODELS_FILE, Model, ModelName, find_model, models
 
 
 @pytest.mark.parametrize(
@@ -35,3 +40,88 @@ def test_a_bare_id_is_googles() -> None:
     name = ModelName.parse("gemini-2.5-flash@001")
     assert name
     assert name.publisher_model == "publishers/google/models/gemini-2.5-flash@001"
+
+
+def test_a_version_is_known_as_its_model() -> None:
+    for name in (
+        "gemini-3.5-flash",
+        "gemini-3.5-flash@001",
+        "gemini-3.5-flash-001",
+        "gemini-3.5-flash-preview-09-2026",
+    ):
+        assert find_model(name) == find_model("publishers/google/models/gemini-3.5-flash")
+    assert find_model("gemini-3.1-pro-preview") != find_model("gemini-3.5-flash")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gemini-9-flash", "publishers/meta/models/gemini-3.5-flash", "projects/p/locations/eu/models/4", "a b"],
+)
+def test_other_models_are_unknown(name: str) -> None:
+    assert find_model(name) is None
+
+
+def test_retired_models_name_their_replacement() -> None:
+    found = find_model("gemini-2.0-flash-001")
+    assert found
+    assert found.is_retired(date(2026, 6, 1))
+    assert not found.is_retired(date(2026, 5, 31))
+    assert found.replacement == "gemini-3.1-flash-lite"
+
+
+def test_a_day_that_may_come_later_does_not_retire_a_model() -> None:
+    found = find_model("gemini-3.5-flash")
+    assert found
+    assert found.retires == date(2027, 5, 19)
+    assert not found.is_retired(date(2028, 1, 1))
+
+
+def test_the_place_decides_on_the_price() -> None:
+    found = find_model("gemini-3.5-flash")
+    assert found
+    assert found.price_factor("global") == 1
+    assert found.price_factor("eu") == Decimal("1.1")
+    assert found.is_offered_in("eu")
+    assert found.is_offered_in("us-central1") is False
+    assert Model().is_offered_in("us-central1") is None
+
+
+def test_a_newer_file_replaces_what_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(
+        '{"as_of": "2027-01-01", "models": {"gemini-9-flash": {"locations": ["eu"], "news": 1}},'
+        ' "retired": {"gemini-3.5-flash": ["2026-12-24", "gemini-9-flash"]}}'
+    )
+    before = models()
+    monkeypatch.setenv(MODELS_FILE, str(file))
+    assert models().as_of == date(2027, 1, 1)
+    assert models().search == before.search
+    newer, retired = find_model("gemini-9-flash"), find_model("gemini-3.5-flash")
+    assert newer == Model(locations=("eu",))
+    assert retired == Model(retires=date(2026, 12, 24), replacement="gemini-9-flash")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"as_of": "today", "models": {}}',
+        '{"as_of": "2027-01-01", "models": {"m": {"max_rows": "x"}}}',
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(
+    content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(content)
+    monkeypatch.setenv(MODELS_FILE, str(file))
+    with pytest.raises(InvalidParameterError, match=r"GEMINI_BATCH_MODELS=.*models\.json'"):
+        models()
+
+
+def test_a_file_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(MODELS_FILE, str(tmp_path / "none.json"))
+    with pytest.raises(InvalidParameterError, match=r"none\.json"):
+        models()
