@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.models import MODELS_FILE, Model, ModelName, find_model, models
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
