@@ -20,7 +20,6 @@ MODELS_FILE = "GEMINI_BATCH_MODELS"
 """Environment variable with the path of a newer file like ``models.json``."""
 
 GLOBAL = "global"
-MULTI_REGIONS = ("us", "eu")
 
 LAST_TURN = "last turn with role model"
 """One of the things that a model may refuse."""

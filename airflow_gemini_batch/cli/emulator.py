@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from datetime import date
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
@@ -34,6 +35,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--seed", type=int, default=0, help="seed for the generated answers (default: 0)")
     parser.add_argument(
+        "--today",
+        type=_day,
+        metavar="DATE",
+        help="the day that decides which models are retired, such as 2027-06-01 (default: today)",
+    )
+    parser.add_argument(
         "--faults", type=Path, help="JSON file with the faults to inject, see docs/emulator.md"
     )
     parser.add_argument(
@@ -42,6 +49,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="project ID in the generated credentials (default: local-project)",
     )
     parser.set_defaults(run=run)
+
+
+def _day(text: str) -> date:
+    from argparse import ArgumentTypeError
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a date; give one such as 2027-06-01") from None
 
 
 def _port(text: str) -> int:
@@ -71,7 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     try:
         emulator = Emulator(
-            port=arguments.port, pace=Pace.parse(arguments.pace), seed=arguments.seed, faults=faults
+            port=arguments.port,
+            pace=Pace.parse(arguments.pace),
+            today=arguments.today,
+            seed=arguments.seed,
+            faults=faults,
         )
         emulator.start()
     except InvalidParameterError as error:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    from airflow_gemini_batch.cli import demo, emulator, estimate, report, up, validate
+    from airflow_gemini_batch.cli import demo, emulator, estimate, models, report, up, validate
 
     top = argparse.ArgumentParser(
         "gemini-batch",
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (validate, estimate, report, demo, up, emulator):
+    for module in (validate, estimate, models, report, demo, up, emulator):
         module.add_parser(commands)
     return top
 

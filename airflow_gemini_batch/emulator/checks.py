@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import JobState
@@ -10,36 +11,23 @@ from airflow_gemini_batch.emulator.faults.plan import JobFault
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.protocol.errors import Violation
 from airflow_gemini_batch.emulator.running.job_clock import Pace
+from airflow_gemini_batch.emulator.running.job_store import utc_now
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.discovery import snake_case
-from airflow_gemini_batch.models import ModelName
+from airflow_gemini_batch.models import GLOBAL, ModelName, find_model
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from datetime import date
 
 ROOT = "batch_prediction_job"
 PACE_LABEL = "emulator-pace"
 ENDS_LABEL = "emulator-ends"
 
-KNOWN_MODELS = frozenset(
-    {
-        "gemini-2.0-flash",
-        "gemini-2.0-flash-001",
-        "gemini-2.0-flash-lite",
-        "gemini-2.0-flash-lite-001",
-        "gemini-2.5-flash",
-        "gemini-2.5-flash-image",
-        "gemini-2.5-flash-lite",
-        "gemini-2.5-pro",
-        "gemini-3-flash-preview",
-        "gemini-3-pro-preview",
-        "gemini-3.1-flash-lite",
-        "gemini-3.1-flash-lite-preview",
-        "gemini-3.1-pro-preview",
-        "gemini-3.5-flash",
-    }
+# Models that are newer than models.json.
+_NEWER_MODEL = re.compile(
+    r"gemini-([3-9]|\d{2,})(\.\d+)?-(pro|flash|flash-lite)(-image)?(-preview(-\d{2}-\d{4})?)?(-\d{3})?"
 )
-"""The default of ``Emulator(models=…)``."""
 
 _LABEL = re.compile(r"^[\w-]{0,64}$")
 _MAX_LABELS = 64
@@ -56,7 +44,34 @@ _SIDES = {
 _SCHEMES = {"jsonl": "gs://", "bigquery": "bq://"}
 
 
-def check_job(body: Mapping[str, Any], parent: str, models: Collection[str]) -> None:
+@dataclass(frozen=True)
+class Offer:
+    """Which publisher models exist.
+
+    :param models: their IDs; ``None`` for those of models.json, and newer ones with names like theirs, where
+        and while they are offered
+    :param today: the day that decides whether a model is retired; ``None`` for the real one
+    """
+
+    models: Collection[str] | None = None
+    today: date | None = None
+
+    def has(self, model: str, location: str) -> bool:
+        """Whether a model can be used."""
+        if self.models is not None:
+            return model in self.models
+        found = find_model(model)
+        if found is None:
+            return bool(_NEWER_MODEL.fullmatch(model))
+        # Stricter than the service may be: where a model retires on a day or later, it is gone on that day.
+        is_retired = found.retires and (self.today or utc_now().date()) >= found.retires
+        return not is_retired and found.is_offered_in(location) is not False
+
+
+CURRENT_MODELS = Offer()
+
+
+def check_job(body: Mapping[str, Any], parent: str, offer: Offer) -> None:
     """Check a create body whose field names (camelCase) and types are already valid.
 
     :raises CallError: 400, or 404 for the model
@@ -73,7 +88,7 @@ def check_job(body: Mapping[str, Any], parent: str, models: Collection[str]) -> 
     found.extend(_check_labels(body.get("labels") or {}))
     if found:
         raise errors.bad_fields(found)
-    check_model(body["model"], parent, models)
+    check_model(body["model"], parent, offer)
 
 
 def pace_of(body: Mapping[str, Any], default: Pace) -> Pace:
@@ -161,20 +176,19 @@ def _is_label(text: str) -> bool:
     return bool(_LABEL.match(text)) and text == text.lower()
 
 
-def check_model(model: str, parent: str, models: Collection[str]) -> None:
-    """Check that a model exists.
+def check_model(model: str, parent: str, offer: Offer) -> None:
+    """Check that a model exists and is offered in the location.
 
     :raises CallError: 400, or 404
     """
-    name = ModelName.parse(model)
+    name, location = ModelName.parse(model), parent.rsplit("/", 1)[-1]
     if name and name.publisher == "google":
-        if name.id not in models:
+        if not offer.has(name.id, location):
             raise errors.model_not_found(f"{parent}/publishers/google/models/{name.id}")
         return
     if not name or not name.is_tuned:
         raise errors.bad_fields([Violation(f"{ROOT}.model", f'Invalid resource name "{model}".')])
-    location = parent.rsplit("/", 1)[-1]
-    if location == "global":
+    if location == GLOBAL:
         raise errors.bad_fields([Violation(f"{ROOT}.model", "Tuned models are not supported on global.")])
     if name.location != location:
         raise errors.tuned_model_not_found(model)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from airflow_gemini_batch.emulator.answers.prompt import prompt_tokens
-from airflow_gemini_batch.emulator.checks import KNOWN_MODELS, ROOT, check_job, check_model, end_of, pace_of
+from airflow_gemini_batch.emulator.checks import (
+    CURRENT_MODELS,
+    ROOT,
+    Offer,
+    check_job,
+    check_model,
+    end_of,
+    pace_of,
+)
 from airflow_gemini_batch.emulator.faults.calls import REFUSED_TOKEN, JobPlan
 from airflow_gemini_batch.emulator.faults.plan import Route
 from airflow_gemini_batch.emulator.list_filter import FilterError, compile_filter
@@ -75,7 +83,7 @@ class Settings:
     """Settings of the server; :class:`~airflow_gemini_batch.emulator.server.Emulator` documents them."""
 
     pace: Pace = IMMEDIATE
-    models: Collection[str] = KNOWN_MODELS
+    offer: Offer = CURRENT_MODELS
     projects: Collection[str] | None = None
     creates_per_minute: int | None = None
 
@@ -94,7 +102,7 @@ class Routes:
         start: Callable[[Job], None],
         next_job: Callable[[], JobPlan] = JobPlan,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._jobs = jobs
         self._start = start
         self._next_job = next_job
@@ -156,8 +164,8 @@ class Routes:
         if violations := discovery.violations(schema, body, ROOT):
             raise errors.bad_body(violations)
         request = discovery.writable(schema, body)
-        check_job(request, parent, self._settings.models)
-        pace = pace_of(request, self._settings.pace)
+        check_job(request, parent, self.settings.offer)
+        pace = pace_of(request, self.settings.pace)
         ends = end_of(request)
         self._count_create(parent)
         job = self._jobs.create(parent, request, pace, replace(self._next_job(), own=ends))
@@ -171,7 +179,7 @@ class Routes:
         discovery = Discovery.load("aiplatform", version)
         if violations := discovery.violations(discovery.schema_named("CountTokensRequest"), body, ""):
             raise errors.bad_body(violations)
-        check_model(model, parent, self._settings.models)
+        check_model(model, parent, self.settings.offer)
         tokens = prompt_tokens(body)
         details = [{"modality": modality, "tokenCount": count} for modality, count in tokens.items()]
         return {"totalTokens": sum(tokens.values()), "promptTokensDetails": details}
@@ -206,13 +214,13 @@ class Routes:
         return answer
 
     def _authorize(self, verb: str, parent: str) -> None:
-        projects = self._settings.projects
+        projects = self.settings.projects
         if projects is not None and parent.split("/")[1] not in projects:
             kind = "endpoints" if verb == "predict" else "batchPredictionJobs"
             raise errors.permission_denied(f"aiplatform.{kind}.{verb}", parent)
 
     def _count_create(self, parent: str) -> None:
-        limit = self._settings.creates_per_minute
+        limit = self.settings.creates_per_minute
         if limit is None:
             return
         recent, now = self._creates.setdefault(parent, deque()), monotonic()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.emulator.checks import KNOWN_MODELS
+from airflow_gemini_batch.emulator.checks import Offer
 from airflow_gemini_batch.emulator.faults.calls import FaultBook, Reply, disturbed
 from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS
 from airflow_gemini_batch.emulator.faults.plan_json import plan_from_json, plan_to_json
@@ -32,6 +32,7 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from datetime import date
     from types import TracebackType
 
     from airflow_gemini_batch.emulator.faults.plan import FaultPlan
@@ -71,7 +72,9 @@ class Emulator:
 
     :param port: 0 chooses a free port
     :param pace: how fast jobs advance, unless they set the label ``emulator-pace``
-    :param models: ids of the publisher models that exist; any other is a 404
+    :param models: IDs of the publisher models that exist, in all locations; any other is a 404. Default: the
+        models of today, where they are offered
+    :param today: the day that decides which models are retired; default: the real one
     :param seed: changes the answers and the order of the output
     :param habits: how output rows differ from input rows
     :param projects: the only projects that callers may use, any other is a 403; None allows all
@@ -84,7 +87,8 @@ class Emulator:
         *,
         port: int = 0,
         pace: Pace = IMMEDIATE,
-        models: Collection[str] = KNOWN_MODELS,
+        models: Collection[str] | None = None,
+        today: date | None = None,
         seed: int = 0,
         habits: Habits = Habits(),  # noqa: B008
         projects: Collection[str] | None = None,
@@ -95,7 +99,8 @@ class Emulator:
         self._jobs = JobStore()
         self._recorded: deque[RecordedRequest] = deque(maxlen=_KEPT_REQUESTS)
         self._runner = Runner(habits, seed)
-        settings = Settings(pace, frozenset(models), projects, creates_per_minute)
+        offer = Offer(None if models is None else frozenset(models), today)
+        settings = Settings(pace, offer, projects, creates_per_minute)
         self._first_plan = faults
         self._book = FaultBook(faults)
         self._cleared = threading.Event()
@@ -136,6 +141,16 @@ class Emulator:
     @faults.setter
     def faults(self, plan: FaultPlan) -> None:
         self._book.plan = plan
+
+    @property
+    def today(self) -> date | None:
+        """The day that decides which models are retired; ``None`` for the real one."""
+        return self._routes.settings.offer.today
+
+    @today.setter
+    def today(self, day: date | None) -> None:
+        settings = self._routes.settings
+        self._routes.settings = replace(settings, offer=replace(settings.offer, today=day))
 
     def clear(self) -> None:
         """Delete all jobs and recorded requests; end running jobs and stalled calls.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import DatasetNotFoundError, InvalidParameterError
+from airflow_gemini_batch.models import GLOBAL
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq
     from google.cloud.bigquery import Client
+
+log = logging.getLogger(__name__)
 
 _PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}")
@@ -20,6 +24,8 @@ _MAX_TABLE_BYTES = 1024
 _TABLE_CATEGORIES = ("L", "M", "N", "Pc", "Pd", "Zs")
 _URI_FORM = "give bq://project.dataset.table"
 _FORM = "give 'project.dataset.table'"
+# The data of the multi-region `eu` stays in member states, so London and Zurich are not part of it.
+_EUROPE_OUTSIDE_EU = ("europe-west2", "europe-west6")
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,9 @@ def dataset_location(table: TableName, bigquery: Client, job_location: str) -> s
 def check_region(table: str, dataset_location: str | None, job_location: str) -> None:
     """Check that a batch job can read a table.
 
+    ``global`` reads tables of any region. Whether ``us`` and ``eu`` read those of a region inside them is not
+    documented, so that only gives a warning.
+
     :param table: its name, for the error
     :param dataset_location: location of its dataset; ``None`` if unknown
     :raises InvalidParameterError: the dataset is in a multi-region, or in another region than the job
@@ -128,13 +137,27 @@ def check_region(table: str, dataset_location: str | None, job_location: str) ->
             f"its dataset is in the multi-region {dataset_location!r}, which batch jobs cannot read; "
             f"copy the table to a dataset in a single region such as {job_location!r}",
         )
-    if job_location != "global" and dataset_location.lower() != job_location:
+    region = dataset_location.lower()
+    if _is_inside(region, job_location):
+        log.warning(
+            "The dataset of %s is in %s. Google does not say whether a batch job in %r can read it. If the "
+            "job fails, use location='global'.",
+            table,
+            region,
+            job_location,
+        )
+    elif job_location not in (GLOBAL, region):
         raise InvalidParameterError(
             "location",
             job_location,
-            f"the dataset of {table} is in {dataset_location.lower()!r}, and a job reads only tables in its "
-            "own region; use that location",
+            f"the dataset of {table} is in {region!r}, and a job reads only tables in its own region; use "
+            "that location, or 'global'",
         )
+
+
+def _is_inside(region: str, multi_region: str) -> bool:
+    prefix = {"us": "us-", "eu": "europe-"}.get(multi_region)
+    return bool(prefix) and region.startswith(str(prefix)) and region not in _EUROPE_OUTSIDE_EU
 
 
 def _is_table_id(text: str) -> bool:

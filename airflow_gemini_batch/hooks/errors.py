@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import (
@@ -17,6 +18,7 @@ from airflow_gemini_batch.exceptions import (
     ServiceUnreachableError,
     UnreadableResponseError,
 )
+from airflow_gemini_batch.jobs.model_notices import why_not_found
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +39,10 @@ class Translated:
     credentials_refused: bool = False
 
 
-def from_sdk(error: Exception, *, project: str, location: str, creating: bool) -> Translated | None:
+def from_sdk(error: Exception, *, project: str, location: str, model: str | None) -> Translated | None:
     """Translate an exception; ``None`` if it comes from neither the service nor the network.
 
-    :param creating: the request was a create, so a 404 means that the model was not found
+    :param model: that the request named, so a 404 means that it was not found; ``None`` if it named a job
     """
     from google.auth import exceptions as auth
     from google.genai import errors as genai_errors
@@ -49,7 +51,7 @@ def from_sdk(error: Exception, *, project: str, location: str, creating: bool) -
     if isinstance(error, GeminiBatchError):
         return Translated(error)
     if isinstance(error, genai_errors.APIError):
-        return _from_api(error, project, location, creating)
+        return _from_api(error, project, location, model)
     if isinstance(error, auth.GoogleAuthError):
         return _from_auth(error)
     unreadable = (json.JSONDecodeError, RecursionError, genai_errors.UnknownApiResponseError, ValidationError)
@@ -73,17 +75,18 @@ def _from_auth(error: GoogleAuthError) -> Translated:
     return Translated(refused, credentials_refused=True)
 
 
-def _from_api(error: object, project: str, location: str, creating: bool) -> Translated:
+def _from_api(error: object, project: str, location: str, model: str | None) -> Translated:
     code = int(getattr(error, "code", 0) or 0)
     status = str(getattr(error, "status", "") or "UNKNOWN")
     message = str(getattr(error, "message", "") or "no message").strip()
-    if code == 404 and creating:
+    if code == 404 and model is not None:
         return Translated(
             ModelNotFoundError(
                 code,
                 status,
                 message,
-                f"Check that model is spelled correctly and available in {location!r}, and that project "
+                why_not_found(model, location, datetime.now(UTC).date())
+                or f"Check that model is spelled correctly and available in {location!r}, and that project "
                 f"{project!r} has access to it.",
             )
         )

@@ -91,7 +91,7 @@ class GeminiBatchHook(GoogleBaseHook):
                 model=spec.model, src=batch_job_source(spec.input_uris), config=config
             )
 
-        job = self._call(spec.project, spec.location, create, creating=True)
+        job = self._call(spec.project, spec.location, create, model=spec.model)
         return BatchJob.from_resource({"name": job.name, "state": job.state, "displayName": job.display_name})
 
     def get_job(self, name: JobName, *, retry: bool = True) -> BatchJob:
@@ -151,9 +151,8 @@ class GeminiBatchHook(GoogleBaseHook):
         :raises ServiceUnreachableError: no response
         """
         counted = {name: value for name, value in request.items() if snake_case(name) in _COUNTED_FIELDS}
-        return self._call(
-            spec.project, spec.location, partial(count_tokens, model=spec.model, request=counted)
-        )
+        count = partial(count_tokens, model=spec.model, request=counted)
+        return self._call(spec.project, spec.location, count, model=spec.model)
 
     def resolve_project(self, project_id: str | None) -> str:
         """Return ``project_id`` if given, else the connection's project, else ``GOOGLE_CLOUD_PROJECT``.
@@ -243,20 +242,23 @@ class GeminiBatchHook(GoogleBaseHook):
         return retry(self._call)  # type: ignore[no-any-return]
 
     def _call(
-        self, project: str, location: str, call: Callable[[genai.Client], _T], *, creating: bool = False
+        self, project: str, location: str, call: Callable[[genai.Client], _T], *, model: str | None = None
     ) -> _T:
-        """Call the service; try once more with a new access token if the token was rejected."""
+        """Call the service; try once more with a new access token if the token was rejected.
+
+        :param model: that the call names
+        """
         try:
-            with self._client(project, location, creating=creating) as client:
+            with self._client(project, location, model) as client:
                 return call(client)
         except PermissionDeniedError as error:
             if error.code != 401:
                 raise
-        with self._client(project, location, creating=creating) as client:
+        with self._client(project, location, model) as client:
             return call(client)
 
     @contextmanager
-    def _client(self, project: str, location: str, *, creating: bool) -> Iterator[genai.Client]:
+    def _client(self, project: str, location: str, model: str | None) -> Iterator[genai.Client]:
         """Yield the shared client, and translate the SDK's exceptions."""
         check_place(project, location)
         key = self._client_key(project, location)
@@ -267,7 +269,7 @@ class GeminiBatchHook(GoogleBaseHook):
             with without_request_logging():
                 yield client
         except Exception as error:
-            translated = from_sdk(error, project=project, location=location, creating=creating)
+            translated = from_sdk(error, project=project, location=location, model=model)
             if translated is None:
                 raise
             if translated.credentials_refused:
@@ -309,7 +311,7 @@ def _credentials_checked(spec: JobSpec) -> Iterator[None]:
     try:
         yield
     except GoogleAuthError as error:
-        translated = from_sdk(error, project=spec.project, location=spec.location, creating=False)
+        translated = from_sdk(error, project=spec.project, location=spec.location, model=None)
         raise (translated.error if translated else error) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
 from airflow_gemini_batch.gcp.table_name import TableName, get_table
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
+from airflow_gemini_batch.jobs.model_notices import warnings_about
 from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ def check_job(options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budg
     from airflow_gemini_batch.requests.checking.preflight import preflight
     from airflow_gemini_batch.requests.in_bigquery.preflight import preflight_table
 
+    for notice in warnings_about(spec.model, spec.location, datetime.now(UTC).date()):
+        log.warning(notice)
     if options.preflight is not False:
         _check_output(hook, spec)
     if options.preflight is not False and not spec.input_table:
