@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_INTEGRATION = "Gemini batch inference on Vertex AI"
+_INTEGRATION = "Gemini batch inference on Agent Platform (Vertex AI)"
 _PRODUCT = "Gemini Enterprise Agent Platform (Vertex AI)"
 
 
@@ -17,8 +17,8 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [
             {
                 "integration-name": _INTEGRATION,
-                "external-doc-url": "https://cloud.google.com/vertex-ai/generative-ai/docs/"
-                "multimodal/batch-prediction-gemini",
+                "external-doc-url": "https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/"
+                "capabilities/batch-inference",
                 "tags": ["gcp"],
             }
         ],

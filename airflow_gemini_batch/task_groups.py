@@ -92,14 +92,15 @@ def gemini_batch(
     if a task of one job fails, the tasks of the others run to their end, and the DAG run then fails.
 
     :param python_callable: function that returns or yields prompts
-    :param model: model ID such as ``gemini-2.5-flash``, ``publishers/google/models/ID``, or the resource
+    :param model: model ID such as ``gemini-3.5-flash``, ``publishers/google/models/ID``, or the resource
         name of a tuned model
     :param staging_uri: ``gs://bucket/prefix`` for requests and output
     :param group_id: ID of the task group
     :param op_args: positional arguments for the function
     :param op_kwargs: keyword arguments for the function
     :param output_uri: where the service writes its output; default: ``results`` under ``staging_uri``
-    :param location: region such as ``us-central1``, or ``global``; default ``GOOGLE_CLOUD_LOCATION``
+    :param location: ``global``, ``us``, ``eu`` or a region, where the model is offered; default
+        ``GOOGLE_CLOUD_LOCATION``
     :param project_id: project of the batch jobs and of the BigQuery jobs; default: the connection's project,
         then ``GOOGLE_CLOUD_PROJECT``
     :param template: text with ``{field}`` placeholders, filled from each row that the function returns

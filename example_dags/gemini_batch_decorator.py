@@ -11,7 +11,7 @@ from airflow_gemini_batch.task_groups import gemini_batch
 
 BUCKET = os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket")
 DATASET = os.environ.get("GEMINI_BATCH_DATASET", "my_dataset")
-LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "us-central1")
+LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "global")
 
 REVIEWS = {
     "review-1": "Arrived two days late, but the colors are lovely.",
@@ -35,7 +35,7 @@ def gemini_batch_decorator():
         return REVIEWS
 
     @task.gemini_batch(
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         location=LOCATION,
         staging_uri=f"gs://{BUCKET}/decorator",
         system_instruction="You read customer reviews.",
@@ -58,7 +58,7 @@ def descriptions(ds: str):
 def gemini_batch_task_group():
     gemini_batch(
         descriptions,
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         location=LOCATION,
         staging_uri=f"gs://{BUCKET}/group",
         template="On {day} a customer wrote: {text}",

@@ -18,7 +18,7 @@ from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 
 BUCKET = os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket")
 DATASET = os.environ.get("GEMINI_BATCH_DATASET", "my_dataset")
-LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "us-central1")
+LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "global")
 
 ANSWER = {
     "type": "object",
@@ -55,7 +55,7 @@ def gemini_batch_demo():
 
     submit = GeminiBatchSubmitOperator(
         task_id="submit",
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         input_uri=write_requests(),
         output_uri=f"gs://{BUCKET}/demo/results",
         location=LOCATION,

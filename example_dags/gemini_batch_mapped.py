@@ -15,7 +15,7 @@ from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 
 BUCKET = os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket")
 DATASET = os.environ.get("GEMINI_BATCH_DATASET", "my_dataset")
-LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "us-central1")
+LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "global")
 
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["gemini-batch"])
@@ -32,7 +32,7 @@ def gemini_batch_mapped():
     def job(input_uri: str):
         submit = GeminiBatchSubmitOperator(
             task_id="submit",
-            model="gemini-2.5-flash-lite",
+            model="gemini-3.5-flash-lite",
             input_uri=input_uri,
             output_uri=f"gs://{BUCKET}/results",
             location=LOCATION,

@@ -6,10 +6,10 @@ from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperato
 with DAG("gemini_batch_minimal", schedule=None):
     job = Submit(
         task_id="submit",
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         input_uri="gs://my-bucket/requests.jsonl",
         output_uri="gs://my-bucket/results",
-        location="us-central1",
+        location="global",
         wait_for_completion=True,
     )
     Land(task_id="land", job_name=job.output, destination_table="my_dataset.answers")

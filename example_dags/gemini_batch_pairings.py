@@ -16,7 +16,7 @@ from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 BUCKET = os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket")
 DATASET = os.environ.get("GEMINI_BATCH_DATASET", "my_dataset")
 PROJECT = os.environ.get("GOOGLE_CLOUD_PROJECT", "my-project")
-LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "us-central1")
+LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "global")
 
 INPUTS = {
     "gcs": f"gs://{BUCKET}/requests/*.jsonl",
@@ -38,7 +38,7 @@ for source, input_uri in INPUTS.items():
         ):
             submit = GeminiBatchSubmitOperator(
                 task_id="submit",
-                model="gemini-2.5-flash-lite",
+                model="gemini-3.5-flash-lite",
                 input_uri=input_uri,
                 output_uri=output_uri,
                 location=LOCATION,

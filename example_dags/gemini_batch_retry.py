@@ -15,7 +15,7 @@ from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 
 BUCKET = os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket")
 DATASET = os.environ.get("GEMINI_BATCH_DATASET", "my_dataset")
-LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "us-central1")
+LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "global")
 
 with DAG(
     "gemini_batch_retry",
@@ -26,7 +26,7 @@ with DAG(
 ):
     submit = GeminiBatchSubmitOperator(
         task_id="submit",
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         input_uri=f"gs://{BUCKET}/requests.jsonl",
         output_uri=f"gs://{BUCKET}/results",
         location=LOCATION,

@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "source", metavar="FILE|gs://URI|-", help="JSONL input of the job; - for standard input"
     )
-    parser.add_argument("--model", required=True, help="Gemini model, such as gemini-2.5-flash")
+    parser.add_argument("--model", required=True, help="Gemini model, such as gemini-3.5-flash")
     parser.add_argument(
         "--max-output-tokens",
         type=int,

@@ -90,8 +90,9 @@ def _print(known: Models, rows: list[dict[str, Any]]) -> None:
         if len(row["locations"]) > _SHOWN_LOCATIONS:
             terminal.heading(f"  Locations of {row['model']}")
             terminal.paragraph(", ".join(row["locations"]))
-    terminal.heading("  Retired or about to be: use instead")
-    terminal.pairs([(row["model"], row["replacement"]) for row in rows if row["replacement"]])
+    if replaced := [(row["model"], row["replacement"]) for row in rows if row["replacement"]]:
+        terminal.heading("  Retired or about to be: use instead")
+        terminal.pairs(replaced)
     terminal.line()
     terminal.paragraph(
         "batch price: US dollars per million tokens of input / output in `global`. × 1.1: all other "

@@ -78,7 +78,11 @@ class Terminal:
         """Print text that wraps at the width of the terminal."""
         margin = " " * indent
         width = min(self.console.width, 100)
-        self.line(textwrap.fill(escaped(text), width, initial_indent=margin, subsequent_indent=margin))
+        self.line(
+            textwrap.fill(
+                escaped(text), width, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
+            )
+        )
 
     def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
         """Print names and values in two columns."""

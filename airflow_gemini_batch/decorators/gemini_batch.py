@@ -51,14 +51,14 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         prompt may be
     :param op_args: positional arguments for the function (templated)
     :param op_kwargs: keyword arguments for the function (templated)
-    :param model: model ID such as ``gemini-2.5-flash``, ``publishers/google/models/ID``, or the resource
+    :param model: model ID such as ``gemini-3.5-flash``, ``publishers/google/models/ID``, or the resource
         name of a tuned model (templated)
     :param staging_uri: ``gs://bucket/prefix`` for requests and output; default: environment variable
         ``GEMINI_BATCH_STAGING_URI`` (templated)
     :param output_uri: where the service writes its output; default: ``results`` under ``staging_uri``
         (templated)
-    :param location: region such as ``us-central1``, or ``global``; default ``GOOGLE_CLOUD_LOCATION``
-        (templated)
+    :param location: ``global``, ``us``, ``eu`` or a region, where the model is offered; default
+        ``GOOGLE_CLOUD_LOCATION`` (templated)
     :param project_id: project of the batch job and of the BigQuery jobs; default: the connection's project,
         then ``GOOGLE_CLOUD_PROJECT`` (templated)
     :param display_name: name shown in the console; default ``dag_id.task_id`` (templated)

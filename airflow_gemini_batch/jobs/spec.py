@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.batch_job import LOCATION_FORM
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_match, is_object
 from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
@@ -115,11 +116,10 @@ def _location(location: str | None) -> str:
         raise InvalidParameterError(
             "location",
             location,
-            "no location is set; give a region such as 'us-central1', or 'global', or set the environment "
-            "variable GOOGLE_CLOUD_LOCATION",
+            f"no location is set; {LOCATION_FORM}, or set the environment variable GOOGLE_CLOUD_LOCATION",
         )
     if not _LOCATION.fullmatch(location):
-        raise InvalidParameterError("location", location, "give a region such as 'us-central1', or 'global'")
+        raise InvalidParameterError("location", location, LOCATION_FORM)
     return location
 
 
@@ -129,7 +129,7 @@ def _model(model: str, location: str) -> str:
         raise InvalidParameterError(
             "model",
             model,
-            "give a model id such as 'gemini-2.5-flash', 'publishers/google/models/ID', or the resource "
+            "give a model id such as 'gemini-3.5-flash', 'publishers/google/models/ID', or the resource "
             "name of a tuned model, 'projects/P/locations/L/models/ID' or '…/endpoints/ID'",
         )
     if not name.is_tuned:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PROJECT = "local-project"
-LOCATION = "us-central1"
+LOCATION = "global"
 _HERE = Path(__file__).parent
 
 

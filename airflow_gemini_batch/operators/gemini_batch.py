@@ -57,14 +57,14 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
     completed rows, since those are charged. A new job is created only if nothing of the earlier one is
     charged.
 
-    :param model: model ID such as ``gemini-2.5-flash``, ``publishers/google/models/ID``, or the resource name
+    :param model: model ID such as ``gemini-3.5-flash``, ``publishers/google/models/ID``, or the resource name
         of a tuned model (templated)
     :param input_uri: JSONL in Cloud Storage, one or more ``gs://…`` URIs (``*`` allowed), or one BigQuery
         table with a ``request`` column, ``bq://project.dataset.table`` (templated)
     :param output_uri: where the service writes its output: ``gs://bucket/prefix``,
         ``bq://project.dataset.table`` or ``bq://project.dataset`` (templated)
-    :param location: region such as ``us-central1``, or ``global``; default ``GOOGLE_CLOUD_LOCATION``
-        (templated)
+    :param location: ``global``, ``us``, ``eu`` or a region, where the model is offered; default
+        ``GOOGLE_CLOUD_LOCATION`` (templated)
     :param project_id: project of the batch job; default: the connection's project, then
         ``GOOGLE_CLOUD_PROJECT`` (templated)
     :param display_name: name shown in the console; default ``dag_id.task_id``. The identity of the task run

@@ -41,6 +41,6 @@ def console_url(job_name: JobName | str) -> str:
     except InvalidParameterError:
         return ""
     return (
-        f"{_CONSOLE}vertex-ai/locations/{quote(name.location)}/batch-predictions/"
+        f"{_CONSOLE}agent-platform/locations/{quote(name.location)}/batch-predictions/"
         f"{quote(name.job_id)}?project={quote(name.project)}"
     )

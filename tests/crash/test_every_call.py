@@ -128,7 +128,7 @@ def build(tables: Tables) -> Scenario:
     arguments = {
         "sql": sql,
         "destination_table": asks,
-        "location": "us-central1",
+        "location": "global",
         "export_uri": f"gs://{tables.bucket}/{prefix}",
     }
     ti = TaskInstance("build", prefix)

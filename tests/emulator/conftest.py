@@ -55,4 +55,4 @@ def sdk(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Any:
     info = service_account_info(f"{emulator.url}/token", PROJECT)
     scopes = ["https://www.googleapis.com/auth/cloud-platform"]
     credentials = service_account.Credentials.from_service_account_info(info, scopes=scopes)
-    return genai.Client(vertexai=True, project=PROJECT, location="us-central1", credentials=credentials)
+    return genai.Client(vertexai=True, project=PROJECT, location="global", credentials=credentials)

@@ -6,6 +6,7 @@ import http.client
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -54,16 +55,20 @@ def test_job_names_are_unique_and_have_the_services_format(create: Create) -> No
 @pytest.mark.parametrize(
     "model",
     [
-        "publishers/google/models/gemini-2.5-flash",
-        "publishers/google/models/gemini-2.5-flash@default",
-        f"{PARENT}/publishers/google/models/gemini-2.5-pro",
-        f"{PARENT}/models/1234567890",
-        f"{PARENT}/models/1234567890@2",
-        "projects/123/locations/us-central1/endpoints/456",
+        "publishers/google/models/gemini-3.5-flash",
+        "publishers/google/models/gemini-3.5-flash@default",
+        f"{PARENT}/publishers/google/models/gemini-3.1-pro-preview",
     ],
 )
 def test_models_that_exist(create: Create, model: str) -> None:
     assert create(model=model)["model"] == model
+
+
+@pytest.mark.parametrize("model", ["models/1234567890", "models/1234567890@2", "endpoints/456"])
+def test_tuned_models_exist(http: Http, model: str) -> None:
+    parent = "projects/123/locations/us-central1"
+    answer = http("POST", f"/v1/{parent}/batchPredictionJobs", job_body(model=f"{parent}/{model}"))
+    assert answer[0] == 200
 
 
 def test_a_model_that_does_not_exist_is_a_404(http: Http) -> None:
@@ -79,6 +84,54 @@ def test_the_known_models_can_be_chosen() -> None:
         call = Http(emulator.url)
         assert call("POST", "", job_body(model="publishers/google/models/mine"))[0] == 200
         assert call("POST", "")[0] == 400
+        assert call("POST", "", job_body())[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("model", "location"),
+    [
+        ("gemini-3.5-flash", "europe-west2"),
+        ("gemini-3.5-flash-001", "eu"),
+        ("gemini-3.1-flash-lite-preview", "global"),
+        ("gemini-3.9-flash", "global"),
+        ("gemini-5-pro-preview", "us"),
+        ("gemini-embedding-001", "us-central1"),
+        ("gemini-4-argon", "global"),
+    ],
+)
+def test_models_of_today_exist_where_they_are_offered(http: Http, model: str, location: str) -> None:
+    path = f"/v1/projects/p/locations/{location}/batchPredictionJobs"
+    assert http("POST", path, job_body(model=f"publishers/google/models/{model}"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("model", "location"),
+    [
+        ("gemini-3.5-flash", "us-central1"),
+        ("gemini-3.1-pro-preview", "eu"),
+        ("gemini-embedding-001", "global"),
+        ("gemini-2.5-flash", "us-central1"),
+        ("gemini-2.5-flash-preview-09-2025", "global"),
+        ("gemini-2.0-flash-001", "us-central1"),
+        ("gemini-1.5-pro", "us-central1"),
+        ("gemini-3.5-flsh", "global"),
+    ],
+)
+def test_models_of_yesterday_and_of_other_locations_are_a_404(http: Http, model: str, location: str) -> None:
+    path = f"/v1/projects/p/locations/{location}/batchPredictionJobs"
+    error = error_of(http("POST", path, job_body(model=f"publishers/google/models/{model}")))
+    assert (error["code"], error["status"]) == (404, "NOT_FOUND")
+
+
+def test_the_day_decides_whether_a_model_is_retired() -> None:
+    body = job_body(model="publishers/google/models/gemini-2.5-flash")
+    with Emulator(today=date(2026, 10, 19)) as emulator:
+        call = Http(emulator.url)
+        assert call("POST", "", body)[0] == 200
+        emulator.today = date(2026, 10, 20)
+        assert call("POST", "", body)[0] == 404
+        assert call("POST", "", job_body())[0] == 200
+        emulator.today = date(2027, 5, 19)
         assert call("POST", "", job_body())[0] == 404
 
 
@@ -104,7 +157,7 @@ def test_a_tuned_model_lives_in_its_location(http: Http) -> None:
         ),
         ({"displayName": "x" * 129}, "longer than 128"),
         ({"model": None}, "Field: batch_prediction_job.model; Message: Required field is not set."),
-        ({"model": "gemini-2.5-flash"}, 'Invalid resource name "gemini-2.5-flash"'),
+        ({"model": "gemini-3.5-flash"}, 'Invalid resource name "gemini-3.5-flash"'),
         ({"inputConfig": {}}, "Field: batch_prediction_job.input_config; Message: Required"),
         (
             {"inputConfig": {"instancesFormat": "jsonl"}},
@@ -215,7 +268,7 @@ def test_a_job_that_does_not_exist_is_a_404(http: Http, method: str, path: str) 
 
 
 def test_a_job_belongs_to_its_location(http: Http, create: Create) -> None:
-    elsewhere = create()["name"].replace("us-central1", "europe-west4")
+    elsewhere = create()["name"].replace("global", "europe-west4")
     assert http("GET", f"/v1/{elsewhere}")[0] == 404
 
 
@@ -249,7 +302,7 @@ def test_unknown_query_parameters_are_refused(http: Http) -> None:
 class TestList:
     def test_newest_first_and_only_those_of_the_parent(self, http: Http, create: Create) -> None:
         names = [create()["name"] for _ in range(3)]
-        http("POST", "/v1/projects/other/locations/us-central1/batchPredictionJobs", job_body())
+        http("POST", "/v1/projects/other/locations/global/batchPredictionJobs", job_body())
         _, answer = http("GET")
         assert [job["name"] for job in answer["batchPredictionJobs"]] == names[::-1]
         assert "nextPageToken" not in answer
@@ -494,7 +547,7 @@ DEEP = {
     [
         ("POST", ""),
         ("PUT", "/_emulator/faults"),
-        ("POST", f"/v1/{PARENT}/publishers/google/models/gemini-2.5-flash:countTokens"),
+        ("POST", f"/v1/{PARENT}/publishers/google/models/gemini-3.5-flash:countTokens"),
     ],
 )
 def test_nesting_without_end_is_the_mistake_of_the_caller(

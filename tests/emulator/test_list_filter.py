@@ -10,7 +10,7 @@ from airflow_gemini_batch.emulator.list_filter import FilterError, compile_filte
 
 JOB = {
     "displayName": "my_job_7",
-    "model": "publishers/google/models/gemini-2.5-flash",
+    "model": "publishers/google/models/gemini-3.5-flash",
     "state": "JOB_STATE_RUNNING",
     "createTime": "2026-05-18T12:00:00.500000Z",
     "labels": {"team": "red", "empty": "", "a_b_2": "1"},
@@ -30,7 +30,7 @@ JOB = {
         'display_name:"my_job_*"',
         "display_name:*",
         'display_name = "my_job_7"',
-        'model_display_name="gemini-2.5-flash"',
+        'model_display_name="gemini-3.5-flash"',
         'state="JOB_STATE_RUNNING"',
         "state=JOB_STATE_RUNNING",
         'state!="JOB_STATE_FAILED"',

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 REQUEST = {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]}
 
 
-def create(sdk: Any, src: Any, dest: str, model: str = "gemini-2.5-flash", **labels: str) -> Any:
+def create(sdk: Any, src: Any, dest: str, model: str = "gemini-3.5-flash", **labels: str) -> Any:
     from google.genai import types
 
     options = types.HttpOptions(extra_body={"labels": labels}) if labels else None
@@ -43,7 +43,7 @@ def test_objects_in_and_out(
     source = types.BatchJobSource(format="jsonl", gcs_uri=uris)
     job = wait(sdk, create(sdk, source, f"gs://{bucket}/out", team="red"))
     assert job.state.name == "JOB_STATE_SUCCEEDED"
-    assert job.model == "publishers/google/models/gemini-2.5-flash"
+    assert job.model == "publishers/google/models/gemini-3.5-flash"
     assert job.output_info.gcs_output_directory.startswith(f"gs://{bucket}/out/prediction-model-")
     sent = next(
         request for request in emulator.requests if request.method == "POST" and request.path != "/token"

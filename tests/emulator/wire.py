@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.server import RecordedRequest
 
 PROJECT = "local-project"
-PARENT = f"projects/{PROJECT}/locations/us-central1"
+PARENT = f"projects/{PROJECT}/locations/global"
 _ERROR_FIELDS = {"code", "message", "status", "details"}
 
 
@@ -83,7 +83,7 @@ def job_body(
     """Return the body of a create call."""
     return {
         "displayName": "a job",
-        "model": "publishers/google/models/gemini-2.5-flash",
+        "model": "publishers/google/models/gemini-3.5-flash",
         "inputConfig": {"instancesFormat": "bigquery", "bigquerySource": {"inputUri": source}}
         if source.startswith("bq://")
         else {"instancesFormat": "jsonl", "gcsSource": {"uris": [source]}},

@@ -31,8 +31,8 @@ def prompts():
 def several_jobs():
     gemini_batch(
         prompts,
-        model="gemini-2.5-flash",
-        location="us-central1",
+        model="gemini-3.5-flash",
+        location="global",
         staging_uri="gs://BUCKET/group",
         results_table="TABLE",
         max_retry_rounds=1,

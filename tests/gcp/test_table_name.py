@@ -112,6 +112,23 @@ def test_the_global_endpoint_accepts_tables_in_any_region() -> None:
     check_region("bq://p.d.t", "europe-west4", "global")
 
 
+@pytest.mark.parametrize(("region", "place"), [("us-central1", "us"), ("EUROPE-WEST4", "eu")])
+def test_a_region_inside_the_jobs_multi_region_is_accepted_with_a_warning(
+    region: str, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_region("bq://p.d.t", region, place)
+    assert "can read it. If the job fails, use location='global'" in caplog.text
+    assert repr(place) in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("region", "place"), [("europe-west4", "us"), ("us-central1", "eu"), ("europe-west2", "eu"), ("EU", "eu")]
+)
+def test_a_region_outside_the_jobs_multi_region_is_refused(region: str, place: str) -> None:
+    with pytest.raises(InvalidParameterError):
+        check_region("bq://p.d.t", region, place)
+
+
 @pytest.mark.parametrize(("region", "parameter"), [("US", "input_uri"), ("europe-west4", "location")])
 def test_an_input_table_in_another_region_is_rejected(region: str, parameter: str) -> None:
     with pytest.raises(InvalidParameterError) as caught:

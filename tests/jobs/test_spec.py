@@ -8,7 +8,7 @@ from airflow_gemini_batch.jobs.spec import JobSpec, job_spec
 GOOD = {
     "project": "p",
     "location": "us-central1",
-    "model": "gemini-2.5-flash",
+    "model": "gemini-3.5-flash",
     "input_uri": "gs://bucket/in.jsonl",
     "output_uri": "gs://bucket/out",
 }
@@ -22,8 +22,11 @@ def spec(**changes: object) -> JobSpec:
 @pytest.mark.parametrize(
     ("given", "sent"),
     [
-        ("gemini-2.5-flash", "publishers/google/models/gemini-2.5-flash"),
-        ("publishers/google/models/gemini-2.5-pro", "publishers/google/models/gemini-2.5-pro"),
+        ("gemini-3.5-flash", "publishers/google/models/gemini-3.5-flash"),
+        (
+            "publishers/google/models/gemini-3.1-pro-preview",
+            "publishers/google/models/gemini-3.1-pro-preview",
+        ),
         ("publishers/meta/models/llama", "publishers/meta/models/llama"),
         ("projects/p/locations/l/publishers/google/models/g", "publishers/google/models/g"),
         (TUNED, TUNED),

@@ -89,7 +89,7 @@ def test_a_run_through_real_processes_lands_every_row(running: Running) -> None:
     state, seen = Airflow(running.airflow_url).run(DAG_ID, 180)
     assert state == "success", seen
     assert ("wait", "deferred") in seen
-    jobs = f"v1/projects/{running.addresses.project}/locations/us-central1/batchPredictionJobs"
+    jobs = f"v1/projects/{running.addresses.project}/locations/global/batchPredictionJobs"
     (job,) = call(f"{running.addresses.vertex_url}/{jobs}")["batchPredictionJobs"]
     assert job["state"] == "JOB_STATE_SUCCEEDED"
     table = f"{running.addresses.project}.{samples.DATASET}.answers_gcs_gcs"

@@ -50,9 +50,9 @@ def tables(
 def submit_args(vertex: Emulator, storage_client: storage.Client, bucket: str) -> dict[str, Any]:
     return {
         "task_id": "submit",
-        "model": "gemini-2.5-flash",
+        "model": "gemini-3.5-flash",
         "input_uri": put_input(storage_client, bucket, 3),
         "output_uri": f"gs://{bucket}/out",
-        "location": "us-central1",
+        "location": "global",
         "labels": {ASKED_BY: "submit"},
     }

@@ -70,10 +70,10 @@ class Tables:
     def submit_task(self, input_uri: str, asked_by: str = "submit", pace: str = "", **more: Any) -> Task:
         """Return the task that submits a job and waits for it."""
         arguments: dict[str, Any] = {
-            "model": "gemini-2.5-flash",
+            "model": "gemini-3.5-flash",
             "input_uri": input_uri,
             "output_uri": f"gs://{self.bucket}/out",
-            "location": "us-central1",
+            "location": "global",
             "labels": labels(asked_by, pace=pace),
             "wait_for_completion": True,
             "poll_interval": 0.01,
@@ -95,9 +95,9 @@ class Tables:
         """Return the task that makes a job of the prompts that a function returns."""
         arguments: dict[str, Any] = {
             "task_id": "ask",
-            "model": "gemini-2.5-flash",
+            "model": "gemini-3.5-flash",
             "staging_uri": f"gs://{self.bucket}/staging",
-            "location": "us-central1",
+            "location": "global",
             "labels": labels(asked_by, pace=pace),
             "poll_interval": 0.01,
             "usage_view": False,

@@ -28,7 +28,7 @@ def output_line(number: int) -> bytes:
             "status": "",
             "response": {
                 "candidates": [{"content": {"parts": parts, "role": "model"}, "finishReason": "STOP"}],
-                "modelVersion": "gemini-2.5-flash",
+                "modelVersion": "gemini-3.5-flash",
                 "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 4, "totalTokenCount": 13},
             },
             "processed_time": "2026-11-01T18:13:16.826+00:00",

@@ -357,7 +357,7 @@ def test_requests_do_not_replace_landed_results(tables: Tables, suffix: str) -> 
             task_id="build",
             sql="SELECT 'new' AS key, 'hello' AS prompt",
             destination_table=f"{table}{suffix}",
-            location="us-central1",
+            location="global",
         ),
         TaskInstance("build"),
     )

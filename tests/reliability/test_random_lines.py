@@ -37,9 +37,9 @@ def landed(
         storage_client.bucket(bucket).blob(name).upload_from_string(b"\n".join(content) + b"\n")
     destination = TableName.parse(f"{dataset}.results_{job_id}")
     job = BatchJob(
-        name=JobName("local-project", "us-central1", job_id),
+        name=JobName("local-project", "global", job_id),
         state=JobState.SUCCEEDED,
-        model="publishers/google/models/gemini-2.5-flash",
+        model="publishers/google/models/gemini-3.5-flash",
         input_uris=(f"gs://{bucket}/{job_id}/in.jsonl",),
         output_uri=f"gs://{bucket}/{job_id}",
         output_location=f"gs://{bucket}/{directory}",

@@ -294,7 +294,7 @@ def test_rejected_credentials_fail_without_retry_and_are_loaded_again(
 
 def list_jobs() -> list[Any]:
     hook_module._clients.clear()
-    return hook_module.GeminiBatchHook().list_jobs("local-project", "us-central1", "")
+    return hook_module.GeminiBatchHook().list_jobs("local-project", "global", "")
 
 
 def test_a_token_that_is_rejected_twice(vertex: Emulator) -> None:
@@ -333,7 +333,7 @@ def test_a_lost_cancel_request_is_repeated_by_the_next_try(
 ) -> None:
     """A changed request replaces the active job, which must not keep running next to the new one."""
     old = task.run(tries=1)
-    changed = {**submit_args, "model": "gemini-2.5-pro", "labels": {"emulator-pace": "reads-1000"}}
+    changed = {**submit_args, "model": "gemini-3.1-pro-preview", "labels": {"emulator-pace": "reads-1000"}}
     vertex.faults = fault(Route.CANCEL, CallFaultKind.RESET, nth=(1,))
     task.clear()
     new = Task(lambda: GeminiBatchSubmitOperator(**changed), task.ti).run()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.emulator.server import Emulator
 
-_PARENT = "/v1/projects/local-project/locations/us-central1/batchPredictionJobs"
+_PARENT = "/v1/projects/local-project/locations/global/batchPredictionJobs"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def run_job(vertex: Emulator, storage_client: storage.Client, bucket: str) -> Ca
             _PARENT,
             {
                 "displayName": "a job",
-                "model": "publishers/google/models/gemini-2.5-flash",
+                "model": "publishers/google/models/gemini-3.5-flash",
                 "inputConfig": {
                     "instancesFormat": "jsonl",
                     "gcsSource": {"uris": [f"gs://{bucket}/in.jsonl"]},

@@ -52,10 +52,10 @@ def input_uri(stack: RunningStack, storage_client: storage.Client, bucket: str) 
 def submit_args(vertex: Emulator, input_uri: str, bucket: str) -> dict[str, Any]:
     return {
         "task_id": "submit",
-        "model": "gemini-2.5-flash",
+        "model": "gemini-3.5-flash",
         "input_uri": input_uri,
         "output_uri": f"gs://{bucket}/out",
-        "location": "us-central1",
+        "location": "global",
     }
 
 
@@ -93,10 +93,10 @@ def land(
         vertex.faults = plan
         submit = GeminiBatchSubmitOperator(
             task_id="submit",
-            model="gemini-2.5-flash",
+            model="gemini-3.5-flash",
             input_uri=f"gs://{bucket}/in.jsonl",
             output_uri=(output_uri and output_uri.format(dataset=place)) or f"gs://{bucket}/out",
-            location="us-central1",
+            location="global",
             wait_for_completion=True,
             deferrable=False,
             poll_interval=0.1,

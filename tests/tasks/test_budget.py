@@ -73,7 +73,7 @@ def test_a_retry_that_attaches_estimates_nothing(vertex: Emulator, args: Args, c
 
 def test_what_the_service_does_not_count_is_reckoned(vertex: Emulator, args: Args, context: Context) -> None:
     """A model that the service does not have, so that counting is refused, as is the job in the end."""
-    args["model"] = "gemini-2.5-flash-lite-preview-09-2025"
+    args["model"] = "gemini-2.5-flash-lite"
     with pytest.raises(AirflowFailException, match=r"Prompts are estimated at 2 to 6 bytes"):
         GeminiBatchSubmitOperator(**args, max_cost_usd=0.0001).execute(context)
     assert not vertex.jobs
@@ -90,7 +90,7 @@ def test_what_nobody_limits_is_refused_and_told_how(
 
 
 def test_a_model_without_a_price_needs_one(vertex: Emulator, args: Args, context: Context) -> None:
-    args["model"] = "projects/1/locations/us-central1/endpoints/42"
+    args |= {"model": "projects/1/locations/us-central1/endpoints/42", "location": "us-central1"}
     with pytest.raises(AirflowFailException, match=r"cannot be estimated.*Set prices"):
         GeminiBatchSubmitOperator(**args, max_cost_usd=1).execute(context)
     assert not vertex.jobs

@@ -38,9 +38,9 @@ SCHEMA = {"type": "object", "properties": {"topic": {"type": "string"}}, "requir
 @pytest.fixture
 def settings(vertex: Emulator, bucket: str) -> dict[str, Any]:
     return {
-        "model": "gemini-2.5-flash",
+        "model": "gemini-3.5-flash",
         "staging_uri": f"gs://{bucket}/staging",
-        "location": "us-central1",
+        "location": "global",
         "poll_interval": 0.2,
     }
 

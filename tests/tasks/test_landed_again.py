@@ -70,10 +70,10 @@ def test_truncate_replaces_what_was_resubmitted_of_an_earlier_job(land: Callable
     first = next(job for job in landed.jobs if job["name"] == landed.job_name)
     second: Any = GeminiBatchSubmitOperator(
         task_id="submit",
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         input_uri=first["inputConfig"]["gcsSource"]["uris"][0],
         output_uri=first["outputConfig"]["gcsDestination"]["outputUriPrefix"],
-        location="us-central1",
+        location="global",
         force_new="again",
         wait_for_completion=True,
         deferrable=False,

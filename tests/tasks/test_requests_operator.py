@@ -38,7 +38,7 @@ def build(stack: RunningStack, regional: str, context: Context) -> Callable[...,
     """Builds the requests of a query, and returns what the operator returns."""
 
     def run(sql: str, **changes: Any) -> Any:
-        settings = {"destination_table": f"{regional}.requests", "location": "us-central1", **changes}
+        settings = {"destination_table": f"{regional}.requests", "location": "global", **changes}
         return BigQueryToGeminiBatchRequestsOperator(task_id="build", sql=sql, **settings).execute(context)
 
     return run
@@ -372,10 +372,10 @@ def test_from_rows_to_answers(
     source = build(sql, response_schema=SCHEMA, **export)
     job = GeminiBatchSubmitOperator(
         task_id="submit",
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         input_uri=source[0] if exported else source,
         output_uri=f"gs://{bucket}/out",
-        location="us-central1",
+        location="global",
         wait_for_completion=True,
         deferrable=False,
         poll_interval=0.1,

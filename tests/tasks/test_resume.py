@@ -39,10 +39,10 @@ def submit(
         ti.task_id = task_id
         name = GeminiBatchSubmitOperator(
             task_id=task_id,
-            model="gemini-2.5-flash",
+            model="gemini-3.5-flash",
             input_uri=input_uri,
             output_uri=f"gs://{bucket}/{task_id}" if place == "objects" else f"bq://{regional}.{task_id}",
-            location="us-central1",
+            location="global",
             wait_for_completion=True,
             deferrable=False,
             poll_interval=0.1,

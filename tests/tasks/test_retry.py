@@ -269,7 +269,7 @@ def test_rows_that_a_job_did_before_it_failed_count(land: Callable[..., Landed])
 def test_what_cannot_work_is_refused(
     vertex: Emulator, dataset: str, context: Context, changes: dict[str, Any], message: str
 ) -> None:
-    name = "projects/local-project/locations/us-central1/batchPredictionJobs/1"
+    name = "projects/local-project/locations/global/batchPredictionJobs/1"
     settings = {"results_table": f"{dataset}.answers", "job_name": name, **changes}
     task = GeminiBatchRetryFailedOperator(task_id="retry", **settings)
     with pytest.raises(AirflowFailException, match=message) as caught:

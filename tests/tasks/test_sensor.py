@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.emulator.server import Emulator
 
 Context = Any
-MISSING = "projects/p/locations/us-central1/batchPredictionJobs/404"
+MISSING = "projects/p/locations/global/batchPredictionJobs/404"
 
 
 @pytest.fixture

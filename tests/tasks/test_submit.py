@@ -46,8 +46,8 @@ def test_a_job_is_created_as_asked(
 
     (job,) = vertex.jobs
     assert name == job["name"]
-    assert JobName.parse(name).location == "us-central1"
-    assert job["model"].endswith("publishers/google/models/gemini-2.5-flash")
+    assert JobName.parse(name).location == "global"
+    assert job["model"].endswith("publishers/google/models/gemini-3.5-flash")
     assert job["inputConfig"]["gcsSource"]["uris"] == [submit_args["input_uri"]]
     assert job["outputConfig"]["gcsDestination"]["outputUriPrefix"] == submit_args["output_uri"]
     assert job["displayName"].startswith("dag.submit [")
@@ -128,7 +128,7 @@ def test_a_changed_request_replaces_the_job_under_way(
 ) -> None:
     slow = {**submit_args, "labels": {"emulator-pace": "reads-50"}}
     first = GeminiBatchSubmitOperator(**slow).execute(context)
-    changed = {**slow, "model": "gemini-2.5-pro"}
+    changed = {**slow, "model": "gemini-3.1-pro-preview"}
     with pytest.raises(AirflowFailException) as caught:
         GeminiBatchSubmitOperator(**changed, on_changed_input="fail").execute(context)
     assert isinstance(caught.value.__cause__, JobConflictError)
@@ -181,6 +181,45 @@ def test_an_unknown_model_is_explained(
         GeminiBatchSubmitOperator(**submit_args).execute(context)
     assert isinstance(caught.value.__cause__, ModelNotFoundError)
     assert vertex.jobs == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"location": "us-central1"},
+            r"3\.5-flash is not offered in 'us-central1' but in .*global.*Set location",
+        ),
+        ({"model": "gemini-2.5-flash"}, r"closed to new projects on 2026-10-20.*Use gemini-3\.5-flash-lite"),
+        ({"model": "gemini-3.5-flahs"}, r"Did you mean gemini-3\.5-flash\?"),
+    ],
+)
+def test_a_model_that_is_not_found_is_explained_with_a_way_on(
+    vertex: Emulator, submit_args: dict[str, Any], context: Context, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=message):
+        GeminiBatchSubmitOperator(**{**submit_args, **changes}).execute(context)
+    assert vertex.jobs == ()
+
+
+def test_a_model_that_retires_soon_is_warned_of_once(
+    vertex: Emulator,
+    submit_args: dict[str, Any],
+    context: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    soon = datetime.now(UTC).date() + timedelta(days=30)
+    facts = {"retires": f"{soon}", "replacement": "gemini-9-flash", "locations": ["eu", "global"]}
+    models = tmp_path / "models.json"
+    models.write_text(json.dumps({"as_of": "2026-11-01", "models": {"gemini-3.5-flash": facts}}))
+    monkeypatch.setenv("GEMINI_BATCH_MODELS", str(models))
+    for _ in range(2):
+        GeminiBatchSubmitOperator(**submit_args).execute(context)
+    (_job,) = vertex.jobs
+    warning = f"gemini-3.5-flash retires on {soon}. Use gemini-9-flash instead."
+    assert caplog.messages.count(warning) == 1
 
 
 @pytest.mark.parametrize(
@@ -239,7 +278,7 @@ def request_table(stack: RunningStack, bigquery_client: bigquery.Client) -> Any:
 def test_a_table_in_the_jobs_region_is_read(
     vertex: Emulator, submit_args: dict[str, Any], context: Context, request_table: Any
 ) -> None:
-    submit_args["input_uri"] = request_table("us-central1")
+    submit_args |= {"input_uri": request_table("europe-west3"), "location": "europe-west3"}
     GeminiBatchSubmitOperator(**submit_args).execute(context)
     assert vertex.jobs[0]["inputConfig"]["bigquerySource"]["inputUri"] == submit_args["input_uri"]
 
@@ -248,7 +287,7 @@ def test_a_table_in_the_jobs_region_is_read(
 def test_a_table_that_lies_elsewhere_is_refused_before_anything_is_created(
     vertex: Emulator, submit_args: dict[str, Any], context: Context, request_table: Any, region: str
 ) -> None:
-    submit_args["input_uri"] = request_table(region)
+    submit_args |= {"input_uri": request_table(region), "location": "europe-west3"}
     with pytest.raises(AirflowFailException, match=r"region"):
         GeminiBatchSubmitOperator(**submit_args).execute(context)
     assert creates(vertex) == []

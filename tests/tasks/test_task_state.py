@@ -41,7 +41,7 @@ def test_a_retry_that_remembers_its_job_does_not_look_it_up(
 
 
 @pytest.mark.parametrize(
-    "note", ["gibberish", "projects/local-project/locations/us-central1/batchPredictionJobs/404", 7, None]
+    "note", ["gibberish", "projects/local-project/locations/global/batchPredictionJobs/404", 7, None]
 )
 def test_a_note_that_leads_nowhere_is_noticed(
     vertex: Emulator, submit_args: dict[str, Any], context: Context, note: Any
@@ -67,7 +67,7 @@ def test_a_note_of_a_job_for_a_changed_request_is_noticed(
     submit_args: dict[str, Any], context: Context
 ) -> None:
     first = GeminiBatchSubmitOperator(**submit_args).execute(context)
-    changed = {**submit_args, "model": "gemini-2.5-pro"}
+    changed = {**submit_args, "model": "gemini-3.1-pro-preview"}
     assert GeminiBatchSubmitOperator(**changed).execute(context) != first
 
 

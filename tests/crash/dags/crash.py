@@ -27,13 +27,13 @@ ARGUMENTS = {"retries": 6, "retry_delay": timedelta(0)}
 TABLE = "crash.{{ run_id }}"
 
 
-def submit(labels=None, input_uri=f"{FOLDER}/requests.jsonl", model="gemini-2.5-flash", **arguments):
+def submit(labels=None, input_uri=f"{FOLDER}/requests.jsonl", model="gemini-3.5-flash", **arguments):
     return GeminiBatchSubmitOperator(
         task_id="submit",
         model=model,
         input_uri=input_uri,
         output_uri=f"{FOLDER}/output",
-        location="us-central1",
+        location="global",
         poll_interval=1,
         labels={"asked_by": "{{ run_id }}", **(labels or {})},
         **arguments,
@@ -79,9 +79,9 @@ with dag("crash_building"):
 
     @gemini_batch_task(
         task_id="submit",
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         staging_uri=FOLDER,
-        location="us-central1",
+        location="global",
         poll_interval=1,
         labels={"asked_by": "{{ run_id }}"},
     )
@@ -96,7 +96,7 @@ with dag("crash_query"):
         sql="SELECT CONCAT('row-', CAST(n AS STRING)) AS key, 'ask' AS prompt "
         "FROM UNNEST([0, 1, 2, 3, 4, 5]) AS n",
         destination_table=f"{TABLE}_requests",
-        location="us-central1",
+        location="global",
         pool="landing",
     )
     land(submit({"emulator-pace": "immediate"}, requests.output).output, write_mode="merge")
@@ -116,7 +116,7 @@ with dag("crash_bad_end"):
     )
 
 with dag("crash_images"):
-    done = submit({"emulator-pace": "immediate"}, model="gemini-2.5-flash-image")
+    done = submit({"emulator-pace": "immediate"}, model="gemini-3.1-flash-image")
     land(done.output, write_mode="truncate", media_uri_prefix=f"{FOLDER}/images")
 
 with dag("crash_listener"):

@@ -27,10 +27,10 @@ with DAG(
 ):
     submit = GeminiBatchSubmitOperator(
         task_id="submit",
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         input_uri=f"{FOLDER}/requests.jsonl",
         output_uri=f"{FOLDER}/output",
-        location="us-central1",
+        location="global",
         wait_for_completion=True,
         poll_interval=20,
         labels={"asked_by": "{{ run_id }}"},

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FAULTS = "/_emulator/faults"
-JOBS = "/v1/projects/local-project/locations/us-central1/batchPredictionJobs"
+JOBS = "/v1/projects/local-project/locations/global/batchPredictionJobs"
 TOKEN_FORM = b"grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 whens: dict[str, Any] = {

@@ -17,7 +17,7 @@ def process(request: Any, habits: Habits | None = None, seed: int = 0, **sibling
     """Process one input line; return the parsed output line."""
     habits = habits or Habits()
     line = json.dumps({"request": request, **siblings}).encode()
-    output = RowProcessor("gemini-2.5-flash", seed, habits).process(parse_line(line, habits))
+    output = RowProcessor("gemini-3.5-flash", seed, habits).process(parse_line(line, habits))
     parsed: dict[str, Any] = json.loads(prediction_line(output))
     return parsed
 

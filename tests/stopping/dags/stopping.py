@@ -28,10 +28,10 @@ for cell in CELLS:
     ):
         GeminiBatchSubmitOperator(
             task_id="submit",
-            model="gemini-2.5-flash",
+            model="gemini-3.5-flash",
             input_uri="gs://stopping/requests.jsonl",
             output_uri=f"gs://stopping/{cell.dag_id}",
-            location="us-central1",
+            location="global",
             display_name=cell.dag_id,
             wait_for_completion=True,
             deferrable=cell.deferrable,
