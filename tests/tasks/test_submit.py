@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +20,8 @@ from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperato
 from airflow_gemini_batch.tasks.links import BatchJobLink
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from google.cloud import bigquery
 
     from airflow_gemini_batch.emulator.server import Emulator
@@ -217,7 +221,7 @@ def test_a_model_that_retires_soon_is_warned_of_once(
     monkeypatch.setenv("GEMINI_BATCH_MODELS", str(models))
     for _ in range(2):
         GeminiBatchSubmitOperator(**submit_args).execute(context)
-    (_job,) = vertex.jobs
+    assert len(vertex.jobs) == 1
     warning = f"gemini-3.5-flash retires on {soon}. Use gemini-9-flash instead."
     assert caplog.messages.count(warning) == 1
 
