@@ -1,3 +1,3 @@
-"""Run Gemini batch jobs on Vertex AI from Apache Airflow."""
+"""Gemini batch inference on Gemini Enterprise Agent Platform (Vertex AI) from Apache Airflow."""
 
 __version__ = "0.1.0"

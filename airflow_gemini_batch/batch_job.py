@@ -1,4 +1,4 @@
-"""A Vertex AI batch prediction job: its name, states and counts.
+"""A batch inference job of Gemini Enterprise Agent Platform (Vertex AI): its name, states and counts.
 
 Field names and states are those of the REST resource
 ``projects.locations.batchPredictionJobs`` (discovery document ``aiplatform.v1``).

@@ -72,7 +72,7 @@ def _print_result(terminal: Terminal, result: DemoResult) -> None:
     terminal.numbers(manifest["tokens"])
     cost = manifest["cost_usd"]
     price = "an unknown amount" if cost is None else f"about {dollars(cost)}"
-    terminal.paragraph(f"On Vertex AI this batch job would cost {price}.")
+    terminal.paragraph(f"On Google Cloud this batch job would cost {price}.")
     rows = f"{len(result.rows)} of {manifest['input_rows']:,} rows"
     terminal.heading(f"{manifest['destination_table']}, {rows}")
     terminal.table(COLUMNS, result.rows)

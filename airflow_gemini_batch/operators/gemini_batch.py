@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 @documented(SubmitOptions, WaitOptions, EndOptions, ConnectionOptions)
 class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
-    """Submits a Gemini batch job to Vertex AI and returns its full resource name.
+    """Submits a Gemini batch job to Agent Platform (Vertex AI) and returns its full resource name.
 
     Submission is idempotent: a retry, a cleared task or a restarted worker looks up the job that this task
     run has already created and attaches to it, also if it ended as FAILED, CANCELLED or EXPIRED with

@@ -137,7 +137,8 @@ def test_the_day_decides_whether_a_model_is_retired() -> None:
 
 def test_a_tuned_model_lives_in_its_location(http: Http) -> None:
     elsewhere = "projects/p/locations/europe-west4/models/1"
-    assert error_of(http("POST", "", job_body(model=elsewhere)))["status"] == "NOT_FOUND"
+    path = "/v1/projects/p/locations/us-central1/batchPredictionJobs"
+    assert error_of(http("POST", path, job_body(model=elsewhere)))["status"] == "NOT_FOUND"
     path = "/v1/projects/p/locations/global/batchPredictionJobs"
     error = error_of(http("POST", path, job_body(model="projects/p/locations/global/models/1")))
     assert "not supported on global" in error["message"]

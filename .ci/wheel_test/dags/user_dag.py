@@ -11,10 +11,10 @@ from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 with DAG("user_dag", schedule=None, start_date=datetime(2026, 1, 1)):
     submit = GeminiBatchSubmitOperator(
         task_id="submit",
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         input_uri="gs://my-bucket/requests.jsonl",
         output_uri="gs://my-bucket/results",
-        location="us-central1",
+        location="global",
     )
     wait = GeminiBatchJobSensor(task_id="wait", job_name=submit.output)
     land = GeminiBatchResultsToBigQueryOperator(
