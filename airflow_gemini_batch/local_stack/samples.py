@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_gemini_batch.local_stack.rest import call
-from airflow_gemini_batch.local_stack.stack import LOCATION
+from airflow_gemini_batch.local_stack.stack import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def seed(addresses: StackAddresses) -> None:
 
     project = f"{addresses.bigquery_url}/bigquery/v2/projects/{addresses.project}"
     dataset = {"projectId": addresses.project, "datasetId": DATASET}
-    call(f"{project}/datasets", {"datasetReference": dataset, "location": LOCATION})
+    call(f"{project}/datasets", {"datasetReference": dataset, "location": REGION})
     load = {
         "sourceUris": [f"gs://{BUCKET}/requests.jsonl"],
         "sourceFormat": "NEWLINE_DELIMITED_JSON",

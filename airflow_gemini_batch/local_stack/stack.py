@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 PROJECT = "local-project"
 LOCATION = "global"
+"""Of batch jobs."""
+REGION = "us-central1"
+"""Of datasets."""
 _HERE = Path(__file__).parent
 
 

@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.local_stack.rest import call, query
-from airflow_gemini_batch.local_stack.stack import LOCATION
+from airflow_gemini_batch.local_stack.stack import REGION
 from tests.measure import ASKED_BY, charges, overpaid, wrong_rows
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def create_storage(airflow: Airflow) -> None:
     call(f"{addresses.storage_url}/storage/v1/b?project={addresses.project}", {"name": BUCKET})
     dataset = {"projectId": addresses.project, "datasetId": DATASET}
     url = f"{addresses.bigquery_url}/bigquery/v2/projects/{addresses.project}/datasets"
-    call(url, {"datasetReference": dataset, "location": LOCATION})
+    call(url, {"datasetReference": dataset, "location": REGION})
 
 
 def keys(count: int = ROWS) -> list[str]:

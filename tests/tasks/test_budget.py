@@ -31,7 +31,7 @@ def request(**config: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def args(submit_args: Args, storage_client: storage.Client) -> Args:
-    """A thousand requests: by the service's count 135,000 tokens for 0.02; their answers up to 0.125."""
+    """A thousand requests: by the service's count 135,000 tokens for 0.1013; their answers up to 0.45."""
     lines = "".join(json.dumps({"key": f"k{n}", "request": request()}) + "\n" for n in range(1_000))
     bucket, _, name = submit_args["input_uri"].removeprefix("gs://").partition("/")
     storage_client.bucket(bucket).blob(name).upload_from_string(lines)
@@ -43,18 +43,18 @@ def counts(vertex: Emulator) -> int:
 
 
 def test_a_job_within_the_limit_carries_its_estimate(vertex: Emulator, args: Args, context: Context) -> None:
-    GeminiBatchSubmitOperator(**args, max_cost_usd=0.15).execute(context)
+    GeminiBatchSubmitOperator(**args, max_cost_usd=0.56).execute(context)
     (job,) = vertex.jobs
     # 135 tokens by the service's count, give or take 2 %.
-    assert job["labels"][ESTIMATE_LABEL] == "19845-145655"
+    assert job["labels"][ESTIMATE_LABEL] == "99225-553275"
     assert counts(vertex) == 20
 
 
 def test_a_job_beyond_the_limit_is_not_created(vertex: Emulator, args: Args, context: Context) -> None:
     with pytest.raises(
-        AirflowFailException, match=r"\$0\.0198 to \$0\.1457, which is more than max_cost_usd=0\.14\."
+        AirflowFailException, match=r"\$0\.0992 to \$0\.5533, which is more than max_cost_usd=0\.54\."
     ) as error:
-        GeminiBatchSubmitOperator(**args, max_cost_usd="0.14").execute(context)
+        GeminiBatchSubmitOperator(**args, max_cost_usd="0.54").execute(context)
     assert isinstance(error.value.__cause__, CostLimitError)
     assert error.value.__cause__.estimate.rows == 1_000
     assert "No batch job was created" in str(error.value)
@@ -107,7 +107,7 @@ def test_without_a_limit_files_are_estimated_and_nothing_is_counted(
 ) -> None:
     with caplog.at_level(logging.INFO, logger="airflow_gemini_batch"):
         GeminiBatchSubmitOperator(**args).execute(context)
-    assert vertex.jobs[0]["labels"][ESTIMATE_LABEL] == "13500-165500"
+    assert vertex.jobs[0]["labels"][ESTIMATE_LABEL] == "67500-652500"
     assert counts(vertex) == 0
 
 
@@ -156,7 +156,7 @@ def test_a_table(vertex: Emulator, args: Args, context: Context, bigquery_client
     bigquery_client.query(f"CREATE TABLE `{name}` AS SELECT {columns} FROM {rows}").result()
     args["input_uri"] = f"bq://{name}"
     with pytest.raises(AirflowFailException, match=r"1,000 requests may cost"):
-        GeminiBatchSubmitOperator(**args, max_cost_usd=0.14).execute(context)
+        GeminiBatchSubmitOperator(**args, max_cost_usd=0.54).execute(context)
     assert not vertex.jobs
-    GeminiBatchSubmitOperator(**args, max_cost_usd=0.16).execute(context)
+    GeminiBatchSubmitOperator(**args, max_cost_usd=0.57).execute(context)
     assert len(vertex.jobs) == 1

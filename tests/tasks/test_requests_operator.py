@@ -175,7 +175,7 @@ def test_keys_are_text_and_have_labels(build: Callable[..., Any], rows: Callable
         (TWO, {"export_uri": "bucket"}, "export_uri='bucket'"),
         ("SELECT '17' AS key, 'x' AS prompt", {"export_uri": "gs://bucket/x"}, "begin with a letter"),
         (TWO, {"only_new_against": "x"}, "only_new_against='x'"),
-        (TWO, {"location": "europe-west4"}, "europe-west4"),
+        (TWO, {"location": "europe-west3"}, "europe-west3"),
     ],
 )
 def test_what_no_job_takes_is_refused(

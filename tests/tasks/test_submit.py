@@ -253,10 +253,10 @@ def test_a_bad_value_fails_for_good_before_anything_is_sent(
 def test_location_comes_from_the_environment_when_not_given(
     submit_args: dict[str, Any], context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", "europe-west4")
+    monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", "europe-west3")
     del submit_args["location"]
     name = GeminiBatchSubmitOperator(**submit_args).execute(context)
-    assert JobName.parse(name).location == "europe-west4"
+    assert JobName.parse(name).location == "europe-west3"
 
 
 @pytest.fixture

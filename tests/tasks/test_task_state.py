@@ -71,7 +71,7 @@ def test_a_note_of_a_job_for_a_changed_request_is_noticed(
     assert GeminiBatchSubmitOperator(**changed).execute(context) != first
 
 
-@pytest.mark.parametrize("change", [{"location": "europe-west4"}, {"project_id": "another-project"}])
+@pytest.mark.parametrize("change", [{"location": "europe-west3"}, {"project_id": "another-project"}])
 def test_a_retry_does_not_pay_again_elsewhere(
     vertex: Emulator, submit_args: dict[str, Any], context: Context, ti: Any, change: dict[str, str]
 ) -> None:
