@@ -13,6 +13,7 @@ from datetime import date  # noqa: TC003 - msgspec reads the types
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
@@ -192,6 +193,11 @@ def models() -> Models:
     """
     known = _read(os.environ.get(MODELS_FILE) or None)
     return known if known.search else replace(known, search=_read(None).search)
+
+
+def search_facts() -> SearchFacts:
+    """Return what is known of searches."""
+    return cast("SearchFacts", models().search)
 
 
 def find_model(name: str) -> Model | None:

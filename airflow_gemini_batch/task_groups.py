@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import timedelta
 
-    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.cost.prices import NegotiatedPrices
 
 _GATES = ("min_success_ratio", "max_invalid_ratio")
 # A report is about one job, and `retry` must not truncate.
@@ -59,7 +59,7 @@ def gemini_batch(
     labels: Mapping[str, str] | None = None,
     preflight: bool | None = None,
     max_cost_usd: float | str | None = None,
-    prices: Mapping[str, Any] | BatchPrices | None = None,
+    prices: Mapping[str, Any] | NegotiatedPrices | None = None,
     estimated_output_tokens: int | None = None,
     cancel_on_kill: bool = False,
     cancel_on_timeout: bool = False,

@@ -15,6 +15,7 @@ from airflow_gemini_batch.cli.input import (
     wrong_usage,
 )
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.models import GLOBAL
 
 if TYPE_CHECKING:
     import argparse
@@ -37,6 +38,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--model", required=True, help="Gemini model, such as gemini-3.5-flash")
     parser.add_argument(
+        "--location",
+        metavar="LOCATION",
+        help="location of the job, which is part of the price (default: global)",
+    )
+    parser.add_argument(
         "--max-output-tokens",
         type=int,
         metavar="N",
@@ -46,7 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--prices",
         metavar="JSON",
-        help='negotiated batch prices in USD per million tokens: {"input": 0.12, "output": 1.0}',
+        help='negotiated batch prices in USD per million tokens: {"input": 0.12, "output": 1.0}; searches in '
+        'USD per 1,000 queries, and free ones: {"search": 14, "free_searches": 5000}',
     )
     parser.add_argument(
         "--format", choices=("text", "json"), default="text", help="output format (default: text)"
@@ -60,16 +67,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         limit = check_output_tokens(arguments.max_output_tokens, "--max-output-tokens")
-        prices = _prices(arguments.model, arguments.prices)
+        location = arguments.location or GLOBAL
+        prices = _prices(arguments.model, location, arguments.prices)
         with ExitStack() as stack:
             found = estimate(_sample(arguments.source, stack), prices, output_tokens=limit)
     except (InvalidParameterError, OSError) as error:
         return wrong_usage("estimate", error)
     if arguments.format == "json":
-        document = {"source": arguments.source, "model": arguments.model, **found.to_dict()}
+        named = {"source": arguments.source, "model": arguments.model, "location": location}
+        document = {**named, **found.to_dict()}
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        _print(arguments.source, arguments.model, found)
+        _print(arguments, location, found)
     return 0
 
 
@@ -81,28 +90,34 @@ def _sample(source: str, stack: ExitStack) -> Sample:
     return Sample([with_progress(*open_lines(source, stack, lambda _: None))])
 
 
-def _prices(model: str, given: str | None) -> BatchPrices | None:
-    from airflow_gemini_batch.cost.prices import prices_of
+def _prices(model: str, location: str, given: str | None) -> BatchPrices | None:
+    from airflow_gemini_batch.cost.prices import NegotiatedPrices, prices_of
 
     try:
-        negotiated = json.loads(given) if given else None
+        document = json.loads(given) if given else None
     except (ValueError, RecursionError) as error:
         raise InvalidParameterError("--prices", given, f"not valid JSON: {error}") from None
-    return prices_of(model, datetime.now(UTC), negotiated)
+    negotiated = None if document is None else NegotiatedPrices.of(document)
+    return prices_of(model, location, datetime.now(UTC), negotiated)
 
 
-def _print(source: str, model: str, found: Estimate) -> None:
+def _print(arguments: argparse.Namespace, location: str, found: Estimate) -> None:
     from airflow_gemini_batch.cli.terminal import Terminal
 
     terminal = Terminal()
-    terminal.line(f"{name_of(source)}: {found.rows:,} rows for {model}")
+    terminal.line(f"{name_of(arguments.source)}: {found.rows:,} rows for {arguments.model} in {location}")
     terminal.line()
+    searches = found.search_queries.of("queries") if found.search_queries else ""
     for what, value in (
-        ("input", str(found.input_tokens)),
-        ("output", str(found.output_tokens)),
+        ("input", found.input_tokens.of("tokens")),
+        ("output", found.output_tokens.of("tokens")),
+        ("search", searches),
         ("cost", str(found.cost_usd or "unknown")),
     ):
-        terminal.line(f"  {what:<8}", (value, "bold" if what == "cost" else ""))
+        if value:
+            terminal.line(f"  {what:<8}", (value, "bold" if what == "cost" else ""))
     terminal.heading("Basis of the estimate")
+    if not arguments.location:
+        terminal.paragraph(f"The location is {location}; --location names another.", indent=4)
     for reason in found.reasons:
         terminal.paragraph(reason, indent=4)

@@ -13,7 +13,7 @@ from airflow_gemini_batch.cost.estimate import (
     counted_scale,
     estimate,
 )
-from airflow_gemini_batch.cost.prices import BatchPrices, prices_of
+from airflow_gemini_batch.cost.prices import NegotiatedPrices, prices_of
 from airflow_gemini_batch.cost.row_tokens import request_of, row_of, row_size
 from airflow_gemini_batch.exceptions import GeminiBatchError
 from airflow_gemini_batch.formats import counted
@@ -41,7 +41,7 @@ class Budget:
     """
 
     limit: Decimal | None = None
-    prices: BatchPrices | None = None
+    prices: NegotiatedPrices | None = None
     output_tokens: int | None = None
 
     @classmethod
@@ -52,7 +52,7 @@ class Budget:
         """
         return cls(
             limit=None if max_cost_usd is None else check_limit(max_cost_usd),
-            prices=None if prices is None else BatchPrices.of(prices),
+            prices=None if prices is None else NegotiatedPrices.of(prices),
             output_tokens=check_output_tokens(output_tokens, "estimated_output_tokens"),
         )
 
@@ -60,16 +60,18 @@ class Budget:
 def keep_to_budget(
     sample: Sample,
     model: str,
+    location: str,
     budget: Budget,
     count: Callable[[Mapping[str, Any]], int] | None = None,
 ) -> Estimate:
     """Estimate the cost of an input, and refuse it if it may exceed the limit.
 
     :param model: publisher model or tuned model, in any form of its name
+    :param location: of the job
     :param count: asks the service for the number of prompt tokens of a request
     :raises CostLimitError: the cost may exceed the limit, or cannot be estimated
     """
-    prices = prices_of(model, datetime.now(UTC), budget.prices)
+    prices = prices_of(model, location, datetime.now(UTC), budget.prices)
     scale = _counted(sample, count) if count else None
     found = estimate(sample, prices, output_tokens=budget.output_tokens, scale=scale)
     log.info(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_gemini_batch.cost.prices import LONG_PROMPT_TOKENS
 from airflow_gemini_batch.cost.ranges import MICRO, CostSpan, Span
 from airflow_gemini_batch.cost.row_tokens import RowSize, request_of, row_of, row_size
+from airflow_gemini_batch.cost.searches import explain_searches, queries_of, search_cost
 from airflow_gemini_batch.exceptions import CostLimitError, InvalidParameterError
 from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.requests.checking.earlier_output import is_output
@@ -17,7 +18,7 @@ from airflow_gemini_batch.requests.checking.earlier_output import is_output
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.cost.prices import BatchPrices, Prices
     from airflow_gemini_batch.cost.sample import Sample
 
 # Factors on the tokens that RowSize assumes. Natural-language text has two to six bytes per token.
@@ -33,12 +34,13 @@ _EARLIER_OUTPUT = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """The estimated tokens and cost of a job.
+    """The estimated tokens, searches and cost of a job.
 
     :param rows: number of requests; approximate when only part of the input was read
     :param sampled_rows: number of requests that were read
     :param cost_usd: ``None`` when the model's prices are unknown
     :param reasons: sentences on what the ranges are based on
+    :param search_queries: ``None`` when no request has a search tool
     """
 
     rows: int
@@ -47,6 +49,7 @@ class Estimate:
     output_tokens: Span
     cost_usd: CostSpan | None
     reasons: tuple[str, ...]
+    search_queries: Span | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-serializable values."""
@@ -132,11 +135,14 @@ def estimate(
     def span(low: float, high: float, *, known: bool) -> Span:
         return Span(math.floor(low * down), math.ceil(high * up) if known else None)
 
+    queries = _queries(chunks, sums, share, is_sample=bool(whole))
     cost = None
     if prices:
         bounded = not (sums.unbounded_inputs or sums.unbounded_outputs)
         high = _usd(sums.cost_high * up, ROUND_CEILING) if bounded else None
         cost = CostSpan(_usd(sums.cost_low * down, ROUND_FLOOR), high)
+        if queries:
+            cost = cost.plus(search_cost(queries, prices))
     return Estimate(
         rows=sample.rows if sample.rows is not None else round(sums.rows * share),
         sampled_rows=sums.rows,
@@ -145,9 +151,22 @@ def estimate(
         cost_usd=cost,
         reasons=(
             *_reasons(sums, scale, margin if whole else None, output_tokens, prices),
+            *((explain_searches(sums.searching, queries, prices),) if queries else ()),
             *((_EARLIER_OUTPUT,) if sample.is_output or sums.outputs else ()),
         ),
+        search_queries=queries,
     )
+
+
+def _queries(chunks: Sequence[_Sums], sums: _Sums, share: float, *, is_sample: bool) -> Span | None:
+    if not sums.searching:
+        return None
+    margin = 0.0
+    if is_sample:
+        weigh = [(float(chunk.searching), float(chunk.bytes)) for chunk in chunks]
+        margin = _margin(weigh, sums.searching / sums.bytes)
+    total = sums.searching * share
+    return queries_of(total * (1 - margin), total * (1 + margin))
 
 
 class _Sums:
@@ -155,7 +174,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self.rows = self.bytes = self.outputs = self.unbounded_inputs = self.unbounded_outputs = 0
-        self.without_request = 0
+        self.without_request = self.searching = 0
         self.input_low = self.input_high = self.output_high = self.cost_low = self.cost_high = 0.0
 
     def merge(self, other: _Sums) -> None:
@@ -184,9 +203,15 @@ class _Sums:
         self.input_low += low
         self.input_high += high
         self.output_high += written
+        self.searching += size.searches
         if prices:
-            self.cost_low += _cost(low, 0, prices, has_audio=False)
-            self.cost_high += _cost(high, written, prices, has_audio=size.has_audio)
+            tier = _tier(low, prices)
+            self.cost_low += low * float(min(_input_prices(size, tier))) / 1_000_000
+            tier = _tier(high, prices)
+            output = max(tier.output, tier.image_output)
+            self.cost_high += (
+                high * float(max(_input_prices(size, tier))) + written * float(output)
+            ) / 1_000_000
 
 
 def _sum_rows(
@@ -210,11 +235,14 @@ def _input_span(size: RowSize, scale: TokenScale | None) -> tuple[float, float]:
     return text * _TEXT_LOW + images * _IMAGE_LOW, text * _TEXT_HIGH + images * _IMAGE_HIGH
 
 
-def _cost(prompt: float, output: float, prices: BatchPrices, *, has_audio: bool) -> float:
-    tier = prices.long if prompt > LONG_PROMPT_TOKENS else prices.short
-    given = max(tier.input, tier.audio) if has_audio else tier.input
-    written = max(tier.output, tier.image_output)
-    return (prompt * float(given) + output * float(written)) / 1_000_000
+def _tier(prompt: float, prices: BatchPrices) -> Prices:
+    return prices.long if prompt > LONG_PROMPT_TOKENS else prices.short
+
+
+def _input_prices(size: RowSize, tier: Prices) -> list[Decimal]:
+    """The prices of all kinds of tokens that a prompt contains, since the share of each is not known."""
+    names = {"input", *size.priced_as, *(("image",) if size.images else ())}
+    return [getattr(tier, name) for name in names]
 
 
 def _margin(pairs: Sequence[tuple[float, float]], ratio: float) -> float:

@@ -14,7 +14,7 @@ _LABEL = re.compile(r"(\d+)-(\d*)")
 
 @dataclass(frozen=True)
 class Span:
-    """A range of tokens.
+    """A range of tokens, or of search queries.
 
     :param high: ``None`` for no upper bound
     """
@@ -22,10 +22,12 @@ class Span:
     low: int
     high: int | None
 
-    def __str__(self) -> str:
+    def of(self, things: str) -> str:
+        """Format it with the name of what is counted."""
         if self.high is None:
-            return f"{self.low:,} or more tokens, no upper limit"
-        return f"{self.low:,} tokens" if self.high == self.low else f"{self.low:,} to {self.high:,} tokens"
+            return f"{self.low:,} or more {things}, no upper limit"
+        low = "" if self.high == self.low else f"{self.low:,} to "
+        return f"{low}{self.high:,} {things}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class CostSpan:
             return f"at least {low}"
         high = dollars(self.high, ROUND_CEILING)
         return f"about {high}" if low == high else f"{low} to {high}"
+
+    def plus(self, other: CostSpan) -> CostSpan:
+        """Add another range."""
+        high = None if self.high is None or other.high is None else self.high + other.high
+        return CostSpan(self.low + other.low, high)
 
     def to_label(self) -> str:
         """Format as a job label in millionths of a dollar: ``LOW-HIGH``, or ``LOW-`` without upper bound."""

@@ -20,6 +20,9 @@ IMAGE_TOKENS = 258
 _DATA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
 _JSON_MEMBERS = ("tools", "toolConfig")
 _SCHEMAS = ("responseSchema", "responseJsonSchema")
+# Prices of files by the first half of their MIME type; any other file is a document, whose pages are images.
+_PRICED_AS: dict[str, tuple[str, ...]] = {"audio": ("audio",), "video": ("video", "audio")}
+_SEARCH_TOOLS = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch")
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,19 @@ class RowSize:
     :param text_bytes: bytes of all text that the model reads, with schemas and tools as JSON
     :param images: number of images
     :param files: number of audio, video and document files, whose length is unknown without reading them
-    :param has_audio: whether some contain audio, which some models price separately
+    :param priced_as: names of the prices of these files: ``audio``, ``image``, ``video``
     :param max_output_tokens: ``maxOutputTokens``, thinking included; ``None`` if not set
     :param candidates: number of responses requested; 0 for an embedding
+    :param searches: whether it has a tool that searches the web
     """
 
     text_bytes: int = 0
     images: int = 0
     files: int = 0
-    has_audio: bool = False
+    priced_as: frozenset[str] = frozenset()
     max_output_tokens: int | None = None
     candidates: int = 1
+    searches: bool = False
 
     @property
     def tokens(self) -> float:
@@ -65,13 +70,15 @@ def request_of(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def row_size(request: Mapping[str, Any]) -> RowSize:
     """Measure a request, with fields in camelCase or snake_case."""
     text = images = files = 0
-    has_audio = False
+    priced_as: set[str] = set()
     for part in _parts(request):
         for name, value in part.items():
             if name in _DATA:
                 kind = str(member(value, "mimeType") or "").partition("/")[0]
-                images, files = images + (kind == "image"), files + (kind not in ("image", "text"))
-                has_audio = has_audio or kind in ("audio", "video")
+                images += kind == "image"
+                if kind not in ("image", "text"):
+                    files += 1
+                    priced_as.update(_PRICED_AS.get(kind, ("image",)))
             else:
                 text += len(value.encode()) if isinstance(value, str) else _json_bytes(value)
     config = member(request, "generationConfig")
@@ -81,10 +88,16 @@ def row_size(request: Mapping[str, Any]) -> RowSize:
         text_bytes=text,
         images=images,
         files=files,
-        has_audio=has_audio,
+        priced_as=frozenset(priced_as),
         max_output_tokens=_count(member(config, "maxOutputTokens")),
         candidates=0 if "content" in request else _count(member(config, "candidateCount")) or 1,
+        searches=_searches(request),
     )
+
+
+def _searches(request: Mapping[str, Any]) -> bool:
+    tools = elements(member(request, "tools"))
+    return any(member(tool, name) is not None for tool in tools for name in _SEARCH_TOOLS)
 
 
 def _parts(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

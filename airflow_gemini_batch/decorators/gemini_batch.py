@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
     from airflow_gemini_batch.batch_job import BatchJob
-    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 
 _SUBMIT_FIELDS = tuple(name for name in GeminiBatchSubmitOperator.template_fields if name != "input_uri")
@@ -111,7 +111,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         labels: Mapping[str, str] | None = None,
         preflight: bool | None = None,
         max_cost_usd: float | str | None = None,
-        prices: Mapping[str, Any] | BatchPrices | None = None,
+        prices: Mapping[str, Any] | NegotiatedPrices | None = None,
         estimated_output_tokens: int | None = None,
         wait_for_completion: bool = True,
         cancel_on_kill: bool = True,

@@ -45,12 +45,14 @@ class Round:
     :param asked: requests in the job
     :param succeeded: how many of them succeeded
     :param cost_usd: estimated; ``None`` if the price is not known
+    :param search_queries: which use up the free ones
     """
 
     job_name: str
     asked: int
     succeeded: int
     cost_usd: float | None
+    search_queries: int = 0
 
     def __str__(self) -> str:
         cost = "cost unknown" if self.cost_usd is None else f"about {dollars(self.cost_usd)}"

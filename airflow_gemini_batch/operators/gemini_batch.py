@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_gemini_batch.batch_job import BatchJob, JobName
-    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.decision import Policy
     from airflow_gemini_batch.jobs.spec import JobSpec
@@ -105,7 +105,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         force_new: str | bool | None = None,
         preflight: bool | None = None,
         max_cost_usd: float | str | None = None,
-        prices: Mapping[str, Any] | BatchPrices | None = None,
+        prices: Mapping[str, Any] | NegotiatedPrices | None = None,
         estimated_output_tokens: int | None = None,
         wait_for_completion: bool = False,
         cancel_on_kill: bool = True,
@@ -275,7 +275,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         min_success_ratio: float = 0.0,
         max_invalid_ratio: float = 1.0,
         report_uri: str | None = None,
-        prices: Mapping[str, Any] | BatchPrices | None = None,
+        prices: Mapping[str, Any] | NegotiatedPrices | None = None,
         usage_view: bool = True,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",

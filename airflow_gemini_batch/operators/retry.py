@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_gemini_batch.batch_job import BatchJob
-    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.tasks.retry_state import Plan
 
@@ -103,7 +103,7 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         labels: Mapping[str, str] | None = None,
         preflight: bool | None = None,
         max_cost_usd: float | str | None = None,
-        prices: Mapping[str, Any] | BatchPrices | None = None,
+        prices: Mapping[str, Any] | NegotiatedPrices | None = None,
         estimated_output_tokens: int | None = None,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,

@@ -69,6 +69,11 @@ RESULT_COLUMNS = (
     Column("job_labels", "JSON", description="The user's labels of the job"),
     *_IDENTITY,
     *_ADDED,
+    Column(
+        "search_queries",
+        "INT64",
+        description="Queries of all candidates to a search tool; each may cost. NULL if there is no response",
+    ),
 )
 """One row per request. The typed columns of the response schema follow."""
 

@@ -63,12 +63,14 @@ class Tokens:
 
 
 def price_parameters(prices: BatchPrices | None) -> dict[str, int | None]:
-    """Return the prices in millionths of a dollar per million tokens; ``None`` where unknown."""
-    return {
+    """Return the prices in millionths of a dollar, per million tokens or 1,000 searches, or ``None``."""
+    tokens = {
         f"{prefix}price_{each.name}": int(getattr(tier, each.name) * _MICRO) if tier else None
         for prefix, tier in (("", prices and prices.short), ("long_", prices and prices.long))
         for each in fields(Prices)
     }
+    search = int(prices.search * _MICRO) if prices else None
+    return {**tokens, "price_search": search, "free_searches": prices.free_searches if prices else None}
 
 
 def users_labels(labels: Mapping[str, str]) -> str:

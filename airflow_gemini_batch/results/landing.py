@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.cost.prices import BatchPrices
+from airflow_gemini_batch.cost.prices import prices_of
 from airflow_gemini_batch.exceptions import InvalidParameterError, TableMismatchError
 from airflow_gemini_batch.gcp.bigquery_job import digest
 from airflow_gemini_batch.gcp.table_name import dataset_location
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from google.cloud import storage as gcs
 
     from airflow_gemini_batch.batch_job import BatchJob
+    from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
@@ -89,7 +90,7 @@ class LandingRequest:
     include_response: bool = True
     media: MediaFolder | None = None
     replaces: tuple[str, ...] = ()
-    prices: BatchPrices | None = None
+    prices: NegotiatedPrices | None = None
     usage_view: bool = True
 
 
@@ -215,7 +216,7 @@ def _plan(
         lock=None if mode is WriteMode.APPEND else lock_of(request.destination),
         stores_requests=request.include_request,
         stores_responses=request.include_response,
-        prices=request.prices or BatchPrices.listed(job.model, job.latest_time or _LATEST),
+        prices=prices_of(job.model, job.name.location, job.latest_time or _LATEST, request.prices),
         media=request.destination.sibling(f"gemini_batch_staging_{sources.digest}_media")
         if request.media
         else None,

@@ -14,8 +14,6 @@ DECLARE lost_rows_are_charged BOOL;
 
 {% include "results/read.sql" %}
 
-{% include "results/cost.sql" %}
-
 {% include "results/same_key.sql" %}
 
 {% with joined_by = "key" %}

@@ -59,6 +59,8 @@ FROM (
 {% endif %}
 );
 
+{% include "results/cost.sql" %}
+
 -- Failed rows are not charged.
 CREATE TEMP TABLE counts AS
 SELECT
@@ -77,6 +79,7 @@ SELECT
   IFNULL(SUM(usage.output_tokens), 0) AS output_tokens,
   IFNULL(SUM(usage.thought_tokens), 0) AS thought_tokens,
   IFNULL(SUM(usage.total_tokens), 0) AS total_tokens,
+  IFNULL(SUM(costs.search_queries), 0) AS search_queries,
   SUM(costs.cost_usd) AS cost_usd
 FROM outcomes
 LEFT JOIN (

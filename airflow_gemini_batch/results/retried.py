@@ -70,6 +70,7 @@ def round_of(landed: Manifest) -> Round:
         asked=landed.rows if landed.input_rows is None else landed.input_rows,
         succeeded=landed.counts[RowStatus.SUCCEEDED],
         cost_usd=None if landed.cost_usd is None else float(landed.cost_usd),
+        search_queries=landed.search_queries,
     )
 
 

@@ -44,6 +44,7 @@ class Manifest:
     :param duplicates: output rows not landed because their request already has a response
     :param unmatched: landed output rows that match no input row
     :param joined_by: rows by how they were joined, see :data:`WAYS`
+    :param search_queries: queries to a search tool, of all rows
     :param cost_usd: sum over the rows; ``None`` if the model's price is unknown
     :param estimated_cost_usd: the estimate made before the job was created, if any
     """
@@ -67,6 +68,7 @@ class Manifest:
     end_time: datetime | None = None
     estimated_cost_usd: CostSpan | None = None
     input_known: bool = True
+    search_queries: int = 0
 
     @property
     def unknown_input(self) -> str:
@@ -121,6 +123,7 @@ class Manifest:
             "unmatched": self.unmatched,
             "joined_by": {way: count for way, count in self.joined_by.items() if count},
             "tokens": self.tokens.to_dict(),
+            "search_queries": self.search_queries,
             "cost_usd": None if self.cost_usd is None else float(self.cost_usd),
             "estimated_cost_usd": self.estimated_cost_usd and self.estimated_cost_usd.to_dict(),
             "landed_at": self.landed_at.isoformat(),
@@ -136,9 +139,10 @@ class Manifest:
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items() if count)
         cost = "cost unknown" if self.cost_usd is None else f"about {dollars(self.cost_usd)}"
+        searches = f"{self.search_queries:,} search queries, " if self.search_queries else ""
         return (
             f"Landed {self.rows:,} rows in {self.destination_table}: {counts or 'none'}; "
-            f"{self.tokens.total:,} tokens, {cost}"
+            f"{self.tokens.total:,} tokens, {searches}{cost}"
         )
 
 
@@ -164,6 +168,7 @@ def manifest(
         unmatched=counts["unmatched"],
         joined_by={way: counts[f"joined_by_{way}"] for way in WAYS},
         tokens=Tokens.of(counts),
+        search_queries=counts["search_queries"],
         cost_usd=counts["cost_usd"],
         estimated_cost_usd=CostSpan.from_label(estimate_label(job.labels)),
         landed_at=counts["landed_at"],

@@ -12,6 +12,7 @@ SELECT
   SUM(output_tokens) AS output_tokens,
   SUM(thought_tokens) AS thought_tokens,
   SUM(total_tokens) AS total_tokens,
+  SUM(search_queries) AS search_queries,
   SUM(cost_usd) AS cost_usd
 FROM (
   SELECT
@@ -27,6 +28,7 @@ FROM (
     SUM(output_tokens) AS output_tokens,
     SUM(thought_tokens) AS thought_tokens,
     SUM(total_tokens) AS total_tokens,
+    SUM(search_queries) AS search_queries,
     SUM(cost_usd) AS cost_usd
   FROM {{ table.quoted }}
   -- By position, because the response schema may have columns with these names.

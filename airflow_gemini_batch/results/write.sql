@@ -156,7 +156,7 @@ INSERT INTO {{ results }} (
   `{{ column.name }}`,
 {% endfor %}
   cost_usd, usage_metadata, job_labels, job_name, dag_id, task_id, run_id, map_index, landed_at,
-  request_fingerprint
+  request_fingerprint, search_queries
 )
 SELECT
   outcomes.key, outcomes.status, responses.text, responses.output, responses.finish_reason,
@@ -169,7 +169,7 @@ SELECT
   classified.column_{{ loop.index0 }},
 {% endfor %}
   costs.cost_usd, responses.usage_metadata, PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id,
-  @map_index, landing_time, outcomes.fingerprint
+  @map_index, landing_time, outcomes.fingerprint, costs.search_queries
 FROM outcomes
 JOIN responses ON responses.response_id = outcomes.response_id
 JOIN classified ON classified.response_id = outcomes.response_id

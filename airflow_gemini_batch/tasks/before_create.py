@@ -124,7 +124,7 @@ def _estimate(options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budg
         ) from None
     # Only for a limit: these twenty calls are free, but take time.
     count = partial(hook.count_tokens, spec) if budget.limit is not None else None
-    cost = keep_to_budget(sample, spec.model, budget, count).cost_usd
+    cost = keep_to_budget(sample, spec.model, spec.location, budget, count).cost_usd
     return {ESTIMATE_LABEL: cost.to_label()} if cost and len(spec.labels) < MAX_OWN_LABELS else {}
 
 

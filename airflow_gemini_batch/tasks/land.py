@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from google.cloud import storage as gcs
 
     from airflow_gemini_batch.batch_job import BatchJob
-    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
@@ -72,7 +72,7 @@ class Landing:
     media: MediaFolder | None
     gates: Gates
     report: ReportPlace | None
-    prices: BatchPrices | None
+    prices: NegotiatedPrices | None
 
 
 def check_landing(
@@ -82,7 +82,7 @@ def check_landing(
 
     :raises InvalidParameterError: a value cannot work
     """
-    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.gates import Gates
@@ -110,7 +110,7 @@ def check_landing(
         media=MediaFolder.parse(media) if media else None,
         gates=Gates.of(options.min_success_ratio, options.max_invalid_ratio),
         report=ReportPlace.parse(report) if report else None,
-        prices=None if options.prices is None else BatchPrices.of(options.prices),
+        prices=None if options.prices is None else NegotiatedPrices.of(options.prices),
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_gemini_batch.cost.budget import Budget
-    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.requests.building.build import Defaults
 
 _T = TypeVar("_T")
@@ -141,15 +141,17 @@ class RequestOptions(Options):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PriceOptions(Options):
-    """What tokens cost.
+    """What tokens and searches cost.
 
     :param prices: negotiated batch prices in US dollars per million tokens, such as
-        ``{"input": 0.12, "output": 1.0}``; default: list prices (templated)
+        ``{"input": 0.12, "output": 1.0}``, and the price of 1,000 search queries with the number of those
+        that are free, ``{"search": 14, "free_searches": 5000}``; see docs/cost.md. Default: list prices
+        (templated)
     """
 
     templated: ClassVar[tuple[str, ...]] = ("prices",)
 
-    prices: Mapping[str, Any] | BatchPrices | None = None
+    prices: Mapping[str, Any] | NegotiatedPrices | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

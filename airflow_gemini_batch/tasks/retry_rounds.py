@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_gemini_batch.batch_job import BatchJob
+    from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.identity import RunIdentity
     from airflow_gemini_batch.jobs.rounds import End, Round
@@ -128,7 +129,8 @@ class Series:
         own = [self._options.job_name, *(each.job_name for each in self.rounds)]
         replaces = {*failed, *(own if self._options.job_name else ())} - {str(job.name), None}
         names = tuple(sorted(filter(None, replaces)))
-        manifest = land_job(self._landing, self._context, self.hook, job, replaces=names, is_round=True)
+        landing = replace(self._landing, prices=self._prices(self._landing.prices))
+        manifest = land_job(landing, self._context, self.hook, job, replaces=names, is_round=True)
         return self.after(round_of(manifest))
 
     def record(self, job: BatchJob) -> BegunRound | None:
@@ -186,6 +188,7 @@ class Series:
         budget = self._task.submit.budget()
         if budget.limit is not None:
             budget = replace(budget, limit=budget.limit - Decimal(str(spent(self.rounds) or 0)))
+        budget = replace(budget, prices=self._prices(budget.prices))
         labels = check_job(self._task.submit, self.hook, spec, budget)
         if not self._state.claims.renew(self._state.round):
             raise RequestsError(
@@ -193,6 +196,10 @@ class Series:
                 "batch job for an hour. Nothing was submitted; clear this task to resubmit what is left."
             )
         return labels
+
+    def _prices(self, given: NegotiatedPrices | None) -> NegotiatedPrices | None:
+        """What the next round costs: the rounds before it have used up free searches."""
+        return given and given.after(sum(each.search_queries for each in self.rounds))
 
     def release(self) -> None:
         """End the claim of the next round, which is not going to be submitted."""

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.cost.estimate import Estimate
 
-PRICES = BatchPrices.listed("gemini-2.5-flash", datetime(2026, 11, 1, tzinfo=UTC))
-PRO = BatchPrices.listed("gemini-2.5-pro", datetime(2026, 11, 1, tzinfo=UTC))
+PRICES = BatchPrices.listed("gemini-2.5-flash", "global", datetime(2026, 11, 1, tzinfo=UTC))
+PRO = BatchPrices.listed("gemini-2.5-pro", "global", datetime(2026, 11, 1, tzinfo=UTC))
 
 
 def request(*parts: dict[str, Any] | str, **config: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_gemini_batch.cost.prices import LONG_PROMPT_TOKENS, BatchPrices, prices_of
+from airflow_gemini_batch.cost.prices import LONG_PROMPT_TOKENS, BatchPrices, NegotiatedPrices, prices_of
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 WHEN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -25,8 +25,8 @@ LIST = {
 }
 
 
-def listed(model: str, when: datetime = WHEN) -> BatchPrices:
-    prices = BatchPrices.listed(model, when)
+def listed(model: str, when: datetime = WHEN, location: str = "global") -> BatchPrices:
+    prices = BatchPrices.listed(model, location, when)
     assert prices
     return prices
 
@@ -72,12 +72,12 @@ def test_prices_depend_on_the_date() -> None:
         # Only the preview is listed, and prices may change: 2.5 Flash output costs four times its preview's.
         "gemini-3-flash",
         "gemini-3.1-pro",
-        # It has separate prices for images and video, which Prices does not have.
-        "gemini-embedding-2",
+        # It has a separate price for speech as output, which Prices does not have.
+        "gemini-3.8-live",
     ],
 )
 def test_an_unknown_price_is_not_guessed(model: str) -> None:
-    assert BatchPrices.listed(model, WHEN) is None
+    assert BatchPrices.listed(model, "global", WHEN) is None
 
 
 @pytest.mark.parametrize("model", ["gemini-2.5-flash", "publishers/google/models/gemini-2.5-flash@default"])
@@ -91,8 +91,8 @@ def test_the_higher_tier_begins_above_200_000_tokens() -> None:
 
 class TestNegotiated:
     def test_missing_prices_default_to_the_more_general_one(self) -> None:
-        prices = prices_of("tuned", WHEN, {"input": 0.12, "output": "1", "audio": 0.4})
-        assert prices
+        prices = NegotiatedPrices.of({"input": 0.12, "output": "1", "audio": 0.4})
+        assert prices.short
         short = prices.short
         assert (short.input, short.cached) == (Decimal("0.12"), Decimal("0.12"))
         assert (short.audio, short.cached_audio) == (Decimal("0.4"), Decimal("0.4"))
@@ -100,11 +100,13 @@ class TestNegotiated:
         assert prices.long == short
 
     def test_long_prompts_may_have_other_prices(self) -> None:
-        prices = BatchPrices.of({"input": 1, "output": 2, "long": {"input": 3, "output": 4}})
+        prices = NegotiatedPrices.of({"input": 1, "output": 2, "long": {"input": 3, "output": 4}})
+        assert prices.short
+        assert prices.long
         assert (prices.short.input, prices.long.input) == (Decimal(1), Decimal(3))
 
     def test_without_negotiated_prices_list_prices_apply(self) -> None:
-        assert prices_of("gemini-2.5-pro", WHEN, None) == listed("gemini-2.5-pro")
+        assert prices_of("gemini-2.5-pro", "global", WHEN, None) == listed("gemini-2.5-pro")
 
     @pytest.mark.parametrize(
         ("value", "complaint"),
@@ -125,4 +127,4 @@ class TestNegotiated:
     )
     def test_an_invalid_price_is_refused(self, value: Any, complaint: str) -> None:
         with pytest.raises(InvalidParameterError, match=complaint):
-            BatchPrices.of(value)
+            NegotiatedPrices.of(value)

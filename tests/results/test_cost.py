@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.cost.prices import BatchPrices
+from airflow_gemini_batch.cost.prices import NegotiatedPrices, prices_of
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL, RUN_LABEL
 from airflow_gemini_batch.results.cost import Tokens, price_parameters
 from tests.results.lines import answered, as_json, asked, failed, response
@@ -121,15 +122,17 @@ def test_without_prices_there_are_tokens_and_no_cost(lander: Lander) -> None:
     assert "results_usage" not in lander.tables()
 
     # Landing again with other prices is a new landing, and has a cost.
-    prices = BatchPrices.of({"input": 1, "output": 2})
+    prices = NegotiatedPrices.of({"input": 1, "output": 2})
     again = lander.land(job=job, prices=prices)
     assert again.cost_usd == Decimal("0.00102")
     assert lander.rows()["b"]["cost_usd"] == 0
 
 
 def test_prices_are_integers_in_millionths_of_a_dollar() -> None:
-    prices = BatchPrices.of({"input": "0.0375", "output": 0.15, "long": {"input": 1, "output": 2}})
-    parameters = price_parameters(prices)
+    prices = {"input": "0.0375", "output": 0.15, "long": {"input": 1, "output": 2}, "free_searches": 7}
+    found = prices_of("tuned", "global", datetime.now(UTC), NegotiatedPrices.of(prices))
+    parameters = price_parameters(found)
+    assert (parameters["price_search"], parameters["free_searches"]) == (14_000_000, 7)
     assert (parameters["price_input"], parameters["long_price_output"]) == (37_500, 2_000_000)
     assert set(price_parameters(None).values()) == {None}
 

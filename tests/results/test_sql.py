@@ -155,7 +155,7 @@ def schemas_scripts() -> list[tuple[str, TableName | JobTable]]:
 
 def report_scripts() -> list[str]:
     return [
-        report_script("rows", results=RESULTS),
+        *(report_script("rows", results=RESULTS, has_searches=has) for has in (True, False)),
         report_script("tokens", results=RESULTS),
         *(
             report_script("errors", results=RESULTS, errors=errors, is_named=is_named)

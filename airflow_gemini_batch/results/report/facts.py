@@ -70,6 +70,7 @@ class ReportFacts:
     :param task: ``DAG.TASK`` that landed the job
     :param run: run ID of that task
     :param cost_usd: ``None`` if the model's price is unknown
+    :param search_queries: queries to a search tool
     """
 
     job_name: JobName
@@ -88,6 +89,7 @@ class ReportFacts:
     run: str
     landed_at: datetime
     cost_usd: Decimal | None = None
+    search_queries: int = 0
 
     @property
     def rows(self) -> int:
@@ -118,7 +120,9 @@ def report_facts(
 
     :raises ReportError: the results table has no rows of the job, or a table cannot be read
     """
-    rows = _query(bigquery, name, results, report_script("rows", results=results))
+    has_searches = "search_queries" in _columns(results, bigquery)
+    script = report_script("rows", results=results, has_searches=has_searches)
+    rows = _query(bigquery, name, results, script)
     if not rows and not manifest:
         raise ReportError(f"Table {results} has no rows of {name}. Land the job there first.")
     counts: dict[str, dict[int, int]] = {"prompt": {}, "response": {}}
@@ -144,6 +148,7 @@ def report_facts(
         run=_last(rows, "run_id"),
         landed_at=manifest.landed_at if manifest else max(row["landed_at"] for row in rows),
         cost_usd=manifest.cost_usd if manifest else _cost(rows),
+        search_queries=manifest.search_queries if manifest else sum(row["search_queries"] for row in rows),
     )
 
 
@@ -164,20 +169,20 @@ def report_script(query: str, **values: TableName | bool) -> str:
 
 
 def _errors(name: JobName, results: TableName, error_table: TableName, bigquery: Client) -> list[Any]:
-    from google.api_core.exceptions import GoogleAPICallError
-
-    try:
-        is_named = _is_named(error_table, bigquery)
-    except GoogleAPICallError as error:
-        raise ReportError(f"Could not read table {error_table}: {explain_error(error)}") from None
+    is_named = "results_table" in _columns(error_table, bigquery)
     script = report_script("errors", results=results, errors=error_table, is_named=is_named)
     return _query(bigquery, name, error_table, script)
 
 
-def _is_named(error_table: TableName, bigquery: Client) -> bool:
-    """Whether rows of an error table name their results table; those of earlier versions do not."""
-    table = get_table(bigquery, error_table)
-    return table is not None and "results_table" in {field.name for field in table.schema}
+def _columns(name: TableName, bigquery: Client) -> set[str]:
+    """Return the names of a table's columns: tables of earlier versions lack some."""
+    from google.api_core.exceptions import GoogleAPICallError
+
+    try:
+        table = get_table(bigquery, name)
+    except GoogleAPICallError as error:
+        raise ReportError(f"Could not read table {name}: {explain_error(error)}") from None
+    return {field.name for field in table.schema} if table else set()
 
 
 def _query(bigquery: Client, name: JobName, table: TableName, script: str) -> list[Any]:

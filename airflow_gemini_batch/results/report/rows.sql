@@ -8,6 +8,7 @@ SELECT
   IFNULL(SUM(output_tokens), 0) AS output_tokens,
   IFNULL(SUM(thought_tokens), 0) AS thought_tokens,
   IFNULL(SUM(total_tokens), 0) AS total_tokens,
+  {{ "IFNULL(SUM(search_queries), 0)" if has_searches else "0" }} AS search_queries,
   SUM(cost_usd) AS cost_usd,
   MAX(model_version) AS model_version,
   MAX(dag_id) AS dag_id,
