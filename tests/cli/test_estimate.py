@@ -40,6 +40,40 @@ def test_a_file(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\033" not in out
 
 
+def test_the_location_is_part_of_the_price(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """3.5 Flash in batch: 0.75 and 4.5 USD per million in global, 0.825 and 4.95 elsewhere."""
+    arguments = ["estimate", file, "--model", "gemini-3.5-flash"]
+    assert main(arguments) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1,000 rows for gemini-3.5-flash in global" in out
+    assert "cost $0.0787 to $0.6863" in out
+    assert "The location is global; --location names another." in out
+    assert main([*arguments, "--location", "eu"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1,000 rows for gemini-3.5-flash in eu" in out
+    assert "cost $0.0866 to $0.7549" in out
+    assert "--location" not in out
+    assert main([*arguments, "--location", "eu", "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["location"] == "eu"
+    assert document["cost_usd"] == {"low": 0.086625, "high": 0.754875}
+
+
+def test_searches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "in.jsonl"
+    row = {**ROW, "tools": [{"googleSearch": {"excludeDomains": ["example.invalid"]}}]}
+    path.write_text((json.dumps({"key": "k1", "request": row}) + "\n") * 1_000)
+    assert main(["estimate", str(path), "--model", "gemini-3.5-flash"]) == 0
+    out = capsys.readouterr().out
+    assert "  search  1,000 to 5,000 queries\n" in out
+    assert "$14.00 to $70.00 of the cost" in " ".join(out.split())
+    arguments = ["--model", "gemini-3.5-flash", "--format", "json", "--prices", '{"free_searches": 5000}']
+    assert main(["estimate", str(path), *arguments]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["search_queries"] == {"low": 1_000, "high": 5_000}
+    assert document["cost_usd"]["high"] < 1
+
+
 def test_json(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", file, *MODEL, "--format", "json", "--max-output-tokens", "10"]) == 0
     document = json.loads(capsys.readouterr().out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,91 @@ def test_audio_has_its_own_price_and_unknown_length() -> None:
     assert counted.cost_usd.high
     # 0.5 and not 0.15 a million.
     assert float(counted.cost_usd.high) == pytest.approx((4_080 * 0.5 + 10 * 1.25) / 1e6, rel=0.01)
+
+
+EU = BatchPrices.listed("gemini-3.5-flash", "eu", datetime(2026, 11, 1, tzinfo=UTC))
+SEARCH = {"googleSearch": {"excludeDomains": ["www2.example.com"]}}
+
+
+def searching(*tools: dict[str, Any]) -> bytes:
+    config = {"maxOutputTokens": 1000}
+    given = {**request("x" * 1200, **config), "tools": tools}
+    return json.dumps({"key": "k", "request": given}).encode() + b"\n"
+
+
+def test_a_job_in_eu_with_searches_by_hand() -> None:
+    """3.5 Flash in batch in eu: input 1.50 / 2 * 1.1 = 0.825, output 9.00 / 2 * 1.1 = 4.95 USD per million.
+
+    1,200 bytes of text and 60 bytes of tools are 210 to 630 tokens: 0.00017325 to 0.00051975; up to 1,000
+    tokens of output are 0.00495. One to five searches of 0.014 are 0.014 to 0.07. Times 1,000: 14.17325 to
+    75.46975.
+    """
+    found = of(*[searching(SEARCH)] * 1000, prices=EU)
+    assert (found.input_tokens.low, found.input_tokens.high) == (210_000, 630_000)
+    assert found.search_queries
+    assert (found.search_queries.low, found.search_queries.high) == (1_000, 5_000)
+    assert found.cost_usd
+    assert (found.cost_usd.low, found.cost_usd.high) == (Decimal("14.17325"), Decimal("75.46975"))
+    reason = found.reasons[-1]
+    assert (
+        "1,000 of those read. Each is estimated at 1 to 5 search queries, 1,000 to 5,000 queries in all"
+        in reason
+    )
+    assert "at $14.00 per 1,000 queries: $14.00 to $70.00 of the cost. If some are free" in reason
+
+
+def test_free_searches_lower_the_estimate() -> None:
+    assert EU
+    lines = [searching(SEARCH)] * 1000
+    plain, found = of(*lines, prices=EU), of(*lines, prices=replace(EU, free_searches=2_000))
+    assert plain.cost_usd
+    assert found.cost_usd
+    assert plain.cost_usd.high
+    assert found.cost_usd.low == plain.cost_usd.low - 14
+    assert found.cost_usd.high == plain.cost_usd.high - 28
+    assert "after 2,000 free ones: $0 to $42.00 of the cost." in found.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("tools", "searches"),
+    [
+        ([{"google_search": {"timeRangeFilter": None}}], True),
+        ([{"functionDeclarations": []}, {"googleSearchRetrieval": {"disableAttribution": True}}], True),
+        ({"enterprise_web_search": {}}, True),
+        ([{"googleSearch": None}, {"urlContext": {}}, "text"], False),
+        (None, False),
+    ],
+)
+def test_search_tools(tools: Any, searches: bool) -> None:
+    assert row_size({**request("Hello"), "tools": tools}).searches is searches
+
+
+def test_rows_without_a_search_tool_make_no_queries() -> None:
+    found = of(searching(SEARCH), line("Hello", maxOutputTokens=1), prices=None)
+    assert found.search_queries
+    assert (found.search_queries.low, found.search_queries.high) == (1, 5)
+    assert found.reasons[-1].endswith("1 to 5 queries in all.")
+    assert of(line("Hello", maxOutputTokens=1)).search_queries is None
+
+
+def test_embeddings_by_hand() -> None:
+    """600 bytes are 100 to 300 tokens, with the first model at 0.12 USD per million.
+
+    With the second, text is at 0.1 and an image is 64.5 to 2,580 tokens at 0.225: together at least 164.5 tokens
+    at 0.1, at most 2,880 at 0.225.
+    """
+    when = datetime(2026, 11, 1, tzinfo=UTC)
+    text, image = {"text": "x" * 600}, {"fileData": {"mimeType": "image/png", "fileUri": "gs://b/a.png"}}
+
+    def cost(model: str, *parts: Any) -> tuple[Decimal, Decimal | None]:
+        row = json.dumps({"request": {"content": {"parts": parts}}}).encode() + b"\n"
+        found = of(*[row] * 1000, prices=BatchPrices.listed(model, "us", when)).cost_usd
+        assert found
+        return found.low, found.high
+
+    assert cost("gemini-embedding-001", text) == (Decimal("0.012"), Decimal("0.036"))
+    assert cost("gemini-embedding-2", text) == (Decimal("0.01"), Decimal("0.03"))
+    assert cost("gemini-embedding-2", text, image) == (Decimal("0.01645"), Decimal("0.648"))
 
 
 def test_unknown_prices_leave_the_tokens() -> None:
@@ -296,6 +382,17 @@ class TestTable:
         assert found.sampled_rows == min(rows, 640)
         assert found.input_tokens.low == pytest.approx(100 * rows, rel=0.03)
         assert found.output_tokens.high == pytest.approx(9 * rows, rel=0.03)
+
+    def test_searches(self, bigquery_client: bigquery.Client, dataset: str) -> None:
+        text = json.dumps({**request("x" * 600, maxOutputTokens=9), "tools": [SEARCH]})
+        statement = f"SELECT PARSE_JSON('{text}') AS request FROM UNNEST(GENERATE_ARRAY(1, 2000))"
+        bigquery_client.query(f"CREATE TABLE `{dataset}.given` AS {statement}").result()
+        found = estimate(sample_table(f"{dataset}.given", "JSON", None, bigquery_client), EU)
+        assert found.search_queries
+        assert found.search_queries.low == pytest.approx(2_000, rel=0.03)
+        assert found.search_queries.high == pytest.approx(10_000, rel=0.03)
+        assert found.cost_usd
+        assert found.cost_usd.low > 27
 
     def test_an_empty_table(self, bigquery_client: bigquery.Client, dataset: str) -> None:
         bigquery_client.query(f"CREATE TABLE `{dataset}.given` (request STRING)").result()

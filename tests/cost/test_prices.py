@@ -56,6 +56,33 @@ def test_audio_and_images_have_their_own_prices() -> None:
     assert listed("gemini-2.5-flash-image").short.image_output == Decimal(15)
 
 
+@pytest.mark.parametrize(("location", "factor"), [("global", "1"), ("eu", "1.1"), ("us", "1.1")])
+def test_prices_depend_on_the_location(location: str, factor: str) -> None:
+    """3.5 Flash: 1.50, 9.00, and 0.15 for cached tokens, the first two by half."""
+    short = listed("gemini-3.5-flash", location=location).short
+    found = (short.input, short.output, short.cached, short.audio, short.image)
+    prices = ("0.75", "4.5", "0.15", "0.75", "0.75")
+    assert found == tuple(Decimal(price) * Decimal(factor) for price in prices)
+
+
+def test_older_models_cost_the_same_everywhere() -> None:
+    assert listed("gemini-2.5-pro", location="europe-west1") == listed("gemini-2.5-pro")
+
+
+def test_embedding_models() -> None:
+    """The first has 20 percent off in batch, the second half; its prices depend on the modality."""
+    first = listed("gemini-embedding-001", location="us-central1").short
+    assert (first.input, first.image, first.output) == (Decimal("0.12"), Decimal("0.12"), 0)
+    second = listed("gemini-embedding-2", location="eu").short
+    assert (second.input, second.output) == (Decimal("0.1"), 0)
+    assert (second.image, second.audio, second.video) == (Decimal("0.225"), Decimal("3.25"), Decimal(6))
+
+
+def test_searches_cost_the_same_everywhere() -> None:
+    assert listed("gemini-3.5-flash", location="eu").search == 14
+    assert listed("gemini-3.5-flash").free_searches == 0
+
+
 def test_prices_depend_on_the_date() -> None:
     before, after = (datetime(year, 6, 1, tzinfo=UTC) for year in (2026, 2027))
     assert listed("gemini-3.8-flash", before).short.input == Decimal("0.375")
@@ -96,6 +123,7 @@ class TestNegotiated:
         short = prices.short
         assert (short.input, short.cached) == (Decimal("0.12"), Decimal("0.12"))
         assert (short.audio, short.cached_audio) == (Decimal("0.4"), Decimal("0.4"))
+        assert (short.image, short.video) == (Decimal("0.12"), Decimal("0.12"))
         assert (short.output, short.image_output) == (Decimal(1), Decimal(1))
         assert prices.long == short
 
@@ -108,6 +136,34 @@ class TestNegotiated:
     def test_without_negotiated_prices_list_prices_apply(self) -> None:
         assert prices_of("gemini-2.5-pro", "global", WHEN, None) == listed("gemini-2.5-pro")
 
+    def test_negotiated_prices_hold_at_every_location(self) -> None:
+        given = NegotiatedPrices.of({"input": 1, "output": 2, "image": 3, "video": 4})
+        prices = prices_of("gemini-3.5-flash", "eu", WHEN, given)
+        assert prices
+        short = prices.short
+        assert (short.input, short.output, short.image, short.video) == (1, 2, 3, 4)
+        assert (prices.search, prices.free_searches) == (14, 0)
+
+    @pytest.mark.parametrize(
+        ("given", "search", "free"),
+        [
+            ({"search": 35}, 35, 0),
+            ({"free_searches": "5000"}, 14, 5_000),
+            ({"search": "13.5", "free_searches": 7}, Decimal("13.5"), 7),
+            ({"search": None, "free_searches": 7}, 14, 7),
+        ],
+    )
+    def test_searches_alone_leave_list_prices_of_tokens(self, given: Any, search: Decimal, free: int) -> None:
+        prices = prices_of("gemini-3.5-flash", "eu", WHEN, NegotiatedPrices.of(given))
+        assert prices
+        assert (prices.search, prices.free_searches) == (search, free)
+        assert prices.short == listed("gemini-3.5-flash", location="eu").short
+        assert prices_of("gemini-9-ultra", "eu", WHEN, NegotiatedPrices.of(given)) is None
+
+    def test_free_searches_are_used_up(self) -> None:
+        given = NegotiatedPrices.of({"free_searches": 5})
+        assert [given.after(used).free_searches for used in (0, 3, 9)] == [5, 2, 0]
+
     @pytest.mark.parametrize(
         ("value", "complaint"),
         [
@@ -119,7 +175,21 @@ class TestNegotiated:
             ({"input": float("nan"), "output": 1}, r"prices\['input'\]=nan"),
             (
                 {"input": 1, "output": 1, "tokens": 1},
-                r"prices=\['tokens'\]: remove these; the keys are input, output",
+                r"prices=\['tokens'\]: remove these; the keys are input, output, .*, free_searches",
+            ),
+            ({}, "input and output must be given"),
+            ({"search": 14, "cached": 1}, "input and output must be given"),
+            ({"search": 14, "long": {"input": 1, "output": 1}}, "input and output must be given"),
+            ({"search": -1}, r"prices\['search'\]=-1: give USD per 1,000 search queries"),
+            (
+                {"free_searches": -1},
+                r"prices\['free_searches'\]=-1: give a number of search queries, 0 or more",
+            ),
+            ({"free_searches": 1.5}, "give a number of search queries"),
+            ({"free_searches": True}, "give a number of search queries"),
+            (
+                {"input": 1, "output": 1, "long": {"input": 1, "output": 1, "search": 1}},
+                r"prices\['long'\]=\['search'\]: remove these; .*image_output$",
             ),
             ({"input": 1, "output": 1, "long": 2}, r"prices\['long'\]=2: give a dict"),
             ({"input": 1, "output": 1, "long": {"input": 2}}, r"prices\['long'\]=.*output must be given"),

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.cost.prices import NegotiatedPrices, prices_of
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL, RUN_LABEL
 from airflow_gemini_batch.results.cost import Tokens, price_parameters
@@ -69,6 +70,126 @@ def test_a_whole_job_by_hand(lander: Lander) -> None:
     assert (usage["job_rows"], usage["succeeded"], usage["thought_tokens"]) == (7, 3, 4_000)
     assert as_json(usage["labels"]) == {"team": "search"}
     assert usage["day"] == manifest.landed_at.date()
+
+
+FLASH = "publishers/google/models/gemini-3.5-flash"
+
+
+def searched(key: str, *queries: int, usage: dict[str, int]) -> str:
+    """A row with as many candidates as numbers of search queries, and its tokens."""
+    answer = response("yes", usageMetadata={**usage, "totalTokenCount": sum(usage.values())})
+    candidate = answer["candidates"][0]
+    answer["candidates"] = [
+        {**candidate, "groundingMetadata": {"webSearchQueries": [f"river {n}" for n in range(number)]}}
+        for number in queries
+    ]
+    return answered(key, answer)
+
+
+def put_searches(lander: Lander) -> None:
+    lander.put_input(*map(asked, ("a", "b", "c", "d", "e", "f")))
+    lander.put_output(
+        searched("e", 5, usage={"promptTokenCount": 1_000, "candidatesTokenCount": 100}),
+        searched(
+            "a",
+            3,
+            usage={
+                "promptTokenCount": 10_000,
+                "cachedContentTokenCount": 4_000,
+                "candidatesTokenCount": 500,
+                "thoughtsTokenCount": 1_500,
+            },
+        ),
+        searched("b", 2, 1, usage={"promptTokenCount": 2_000, "candidatesTokenCount": 1_000}),
+        used("c", 100_000, 10_000),
+        failed("d", 429, "RESOURCE_EXHAUSTED"),
+    )
+
+
+def test_a_job_in_eu_with_searches_by_hand(lander: Lander) -> None:
+    """3.5 Flash costs 1.50 USD per million prompt tokens, 0.15 cached and 9.00 for output and thoughts.
+
+    In batch, in eu: prompts 1.50 / 2 * 1.1 = 0.825, output 9.00 / 2 * 1.1 = 4.95, and cached tokens, whose
+    price batch does not lower, 0.15 * 1.1 = 0.165. Of 11 searches 4 are free, the others cost 0.014 each:
+
+    a: 6,000 * 0.825 = 0.00495, 4,000 cached * 0.165 = 0.00066, 2,000 * 4.95 = 0.0099, no search:  0.01551
+    b: 2,000 * 0.825 = 0.00165, 1,000 * 4.95 = 0.00495, 2 searches of 3 = 0.028:                   0.0346
+    c: 100,000 * 0.825 = 0.0825, 10,000 * 4.95 = 0.0495:                                           0.132
+    d: failed:                                                                                     0
+    e: 1,000 * 0.825 = 0.000825, 100 * 4.95 = 0.000495, 5 searches = 0.07:                         0.07132
+    together: 0.15543 for tokens and 7 * 0.014 = 0.098 for searches:                               0.25343
+    """
+    put_searches(lander)
+    prices = NegotiatedPrices.of({"free_searches": 4})
+    job = lander.job(model=FLASH, name=JobName("local-project", "eu", lander.job_id))
+    manifest = lander.land(job=job, prices=prices)
+
+    by_hand = {"a": "0.01551", "b": "0.0346", "c": "0.132", "d": "0", "e": "0.07132", "f": None}
+    costs = {key: row["cost_usd"] for key, row in lander.rows().items()}
+    assert costs == {key: cost and Decimal(cost) for key, cost in by_hand.items()}
+    assert manifest.cost_usd == sum(filter(None, costs.values())) == Decimal("0.25343")
+    queries = {key: row["search_queries"] for key, row in lander.rows().items()}
+    assert queries == {"a": 3, "b": 3, "c": 0, "d": 0, "e": 5, "f": None}
+    assert manifest.to_dict()["search_queries"] == 11
+    assert ", 11 search queries, about $0.2534" in str(manifest)
+    (usage,) = lander.query(f"SELECT search_queries, cost_usd FROM `{lander.dataset}.results_usage`")
+    assert usage == {"search_queries": 11, "cost_usd": manifest.cost_usd}
+
+
+def test_the_place_and_the_free_searches_decide_the_cost(lander: Lander) -> None:
+    """In global, the tokens of the same job cost 0.15543 / 1.1 = 0.1413."""
+    put_searches(lander)
+
+    def cost(location: str, **prices: Any) -> Decimal | None:
+        job = lander.job(model=FLASH, name=JobName("local-project", location, lander.job_id))
+        return lander.land(job=job, prices=NegotiatedPrices.of(prices) if prices else None).cost_usd
+
+    assert cost("global") == Decimal("0.1413") + 11 * Decimal("0.014")
+    assert cost("global", free_searches=5_000) == Decimal("0.1413")
+    assert cost("eu", search=35, free_searches=10) == Decimal("0.15543") + Decimal("0.035")
+    # Negotiated: 113,000 prompt tokens at 1, cached ones too, and 13,100 of output at 2.
+    negotiated = Decimal("0.113") + Decimal("0.0262")
+    assert cost("eu", input=1, output=2, free_searches=11) == negotiated
+    assert cost("eu", input=1, output=2) == negotiated + Decimal("0.154")
+
+
+def test_rows_that_are_not_landed_use_no_free_searches(lander: Lander) -> None:
+    """Four answers to three equal requests without keys: 6 or 13 searches are landed, of which 4 are free."""
+    tokens = {"promptTokenCount": 0, "candidatesTokenCount": 0}
+    line = searched("x", 2, usage=tokens).replace(', "key": "x"', "")
+    lander.put_input(asked(), asked(), asked())
+    lander.put_output(line, line, line, searched("x", 9, usage=tokens).replace(', "key": "x"', ""))
+    manifest = lander.land(prices=NegotiatedPrices.of({"free_searches": 4}))
+    costs = lander.query(f"SELECT cost_usd, search_queries FROM {lander.destination.quoted}")
+    total = sum(row["search_queries"] for row in costs)
+    assert manifest.search_queries == total
+    assert sum(row["cost_usd"] for row in costs) == (total - 4) * Decimal("0.014") == manifest.cost_usd
+
+
+def test_the_first_embedding_model_has_20_percent_off(lander: Lander) -> None:
+    """0.15 * 0.8 = 0.12 USD per million tokens: 2,000,000 cost 0.24. There is no output."""
+    lander.put_input(asked("a"))
+    lander.put_output(answered("a", {"tokenCount": "2000000", "embedding": {"values": [0.5]}}))
+    manifest = lander.land(job=lander.job(model="publishers/google/models/gemini-embedding-001"))
+    assert manifest.cost_usd == Decimal("0.24")
+
+
+def test_embeddings_are_priced_by_modality(lander: Lander) -> None:
+    """Embedding 2 in batch, in USD per million: text 0.10, images and documents 0.225, audio 3.25, video 6.
+
+    20,000 of text = 0.002, 258,000 of images = 0.05805, 2,000 of a document = 0.00045, 4,000 of audio = 0.013
+    and 1,000 of video = 0.006.
+    """
+    counts = details(TEXT=20_000, IMAGE=258_000, DOCUMENT=2_000, AUDIO=4_000, VIDEO=1_000)
+    usage = {"promptTokenCount": 285_000, "promptTokensDetails": counts}
+    lander.put_input(asked("a"))
+    lander.put_output(answered("a", {"usageMetadata": usage, "embedding": {"values": [0.5]}}))
+    manifest = lander.land(job=lander.job(model="publishers/google/models/gemini-embedding-2"))
+    assert manifest.cost_usd == Decimal("0.0795")
+    # Negotiated: 0.00285 for 285,000 tokens at 0.01, 258,000 + 2,000 at 0.11 more, 1,000 at 0.99 more.
+    prices = {"input": "0.01", "output": 0, "image": "0.12", "video": 1}
+    again = lander.land(job=lander.job(), prices=NegotiatedPrices.of(prices))
+    assert again.cost_usd == Decimal("0.00285") + Decimal("0.0286") + Decimal("0.00099")
 
 
 def details(**counts: int) -> list[dict[str, Any]]:

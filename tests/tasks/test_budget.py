@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 Context = Any
 Args = dict[str, Any]
+GROUNDED: Args = {
+    "key": "k1",
+    "request": {
+        "contents": [{"role": "user", "parts": [{"text": "Who founded x? Search now."}]}],
+        "tools": [{"googleSearch": {"excludeDomains": ["example.invalid"]}}],
+        "generationConfig": {"maxOutputTokens": 200},
+    },
+}
 PROMPT = "Name a river of this land. " * 20
 
 
@@ -127,6 +135,44 @@ def test_a_job_with_as_many_labels_as_it_can_have_is_created_without_its_estimat
     assert len(vertex.jobs[0]["labels"]) == 64
 
 
+def test_the_location_is_part_of_the_price(vertex: Emulator, args: Args, context: Context) -> None:
+    """135 tokens by the service's count, 2 % more or less, at 0.125, and up to 100 at 0.75, times 1.1."""
+    args["model"] = "gemini-3.1-flash-lite"
+    GeminiBatchSubmitOperator(**args, max_cost_usd=1).execute(context)
+    assert vertex.jobs[0]["labels"][ESTIMATE_LABEL] == "18191-101434"
+    GeminiBatchSubmitOperator(**args | {"location": "global"}, max_cost_usd=1).execute(context)
+    assert vertex.jobs[1]["labels"][ESTIMATE_LABEL] == "16537-92213"
+
+
+@pytest.fixture
+def grounded(args: Args, storage_client: storage.Client) -> Args:
+    """A thousand requests with a search tool: 1,000 to 5,000 queries for 14 to 70 US dollars."""
+    bucket, _, name = args["input_uri"].removeprefix("gs://").partition("/")
+    storage_client.bucket(bucket).blob(name).upload_from_string(f"{json.dumps(GROUNDED)}\n" * 1_000)
+    return args | {"model": "gemini-3.1-flash-lite", "location": "global"}
+
+
+def test_searches_count_against_the_limit(vertex: Emulator, grounded: Args, context: Context) -> None:
+    with pytest.raises(
+        AirflowFailException, match=r"search queries.* \$14\.00 to \$70\.00 of the cost"
+    ) as error:
+        GeminiBatchSubmitOperator(**grounded, max_cost_usd=2).execute(context)
+    assert isinstance(error.value.__cause__, CostLimitError)
+    assert not vertex.jobs
+    GeminiBatchSubmitOperator(**grounded, max_cost_usd=2, prices={"free_searches": "5000"}).execute(context)
+    assert len(vertex.jobs) == 1
+
+
+def test_searches_of_a_table_count_against_the_limit(
+    vertex: Emulator, grounded: Args, context: Context, bigquery_client: bigquery.Client
+) -> None:
+    uri = table_of(1_000, GROUNDED["request"], bigquery_client)
+    grounded |= {"input_uri": uri, "location": "us-central1"}
+    with pytest.raises(AirflowFailException, match=r"search queries.* of the cost"):
+        GeminiBatchSubmitOperator(**grounded, max_cost_usd=2).execute(context)
+    assert not vertex.jobs
+
+
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
@@ -145,16 +191,21 @@ def test_values_are_checked_before_anything_is_asked(
     assert not [each for each in vertex.requests if each.path != "/token"]
 
 
-def test_a_table(vertex: Emulator, args: Args, context: Context, bigquery_client: bigquery.Client) -> None:
+def table_of(rows: int, request: Args, bigquery_client: bigquery.Client) -> str:
+    """Create a table of equal requests in a region, and return its URI."""
     from google.cloud import bigquery
 
     dataset = bigquery.Dataset(f"{bigquery_client.project}.budget_{uuid.uuid4().hex[:12]}")
     dataset.location = "us-central1"
     name = f"{bigquery_client.create_dataset(dataset).full_dataset_id}.input".replace(":", ".")
-    columns = f"'k' || n AS key, PARSE_JSON('{json.dumps(request())}') AS request"
-    rows = "UNNEST(GENERATE_ARRAY(1, 1000)) AS n"
-    bigquery_client.query(f"CREATE TABLE `{name}` AS SELECT {columns} FROM {rows}").result()
-    args["input_uri"] = f"bq://{name}"
+    columns = f"'k' || n AS key, PARSE_JSON('{json.dumps(request)}') AS request"
+    numbers = f"UNNEST(GENERATE_ARRAY(1, {rows})) AS n"
+    bigquery_client.query(f"CREATE TABLE `{name}` AS SELECT {columns} FROM {numbers}").result()
+    return f"bq://{name}"
+
+
+def test_a_table(vertex: Emulator, args: Args, context: Context, bigquery_client: bigquery.Client) -> None:
+    args["input_uri"] = table_of(1_000, request(), bigquery_client)
     with pytest.raises(AirflowFailException, match=r"1,000 requests may cost"):
         GeminiBatchSubmitOperator(**args, max_cost_usd=0.54).execute(context)
     assert not vertex.jobs
