@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.gcp.discovery import elements, member, snake_case
+from airflow_gemini_batch.requests.request_fields import searches_the_web
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +23,6 @@ _JSON_MEMBERS = ("tools", "toolConfig")
 _SCHEMAS = ("responseSchema", "responseJsonSchema")
 # Prices of files by the first half of their MIME type; any other file is a document, whose pages are images.
 _PRICED_AS: dict[str, tuple[str, ...]] = {"audio": ("audio",), "video": ("video", "audio")}
-_SEARCH_TOOLS = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch")
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,8 @@ def row_size(request: Mapping[str, Any]) -> RowSize:
         priced_as=frozenset(priced_as),
         max_output_tokens=_count(member(config, "maxOutputTokens")),
         candidates=0 if "content" in request else _count(member(config, "candidateCount")) or 1,
-        searches=_searches(request),
+        searches=searches_the_web(request),
     )
-
-
-def _searches(request: Mapping[str, Any]) -> bool:
-    tools = elements(member(request, "tools"))
-    return any(member(tool, name) is not None for tool in tools for name in _SEARCH_TOOLS)
 
 
 def _parts(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

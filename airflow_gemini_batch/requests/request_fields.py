@@ -8,12 +8,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.gcp.discovery import Schemas, load_document
+from airflow_gemini_batch.gcp.discovery import Schemas, elements, load_document, member
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REQUEST = "GoogleCloudAiplatformV1beta1GenerateContentRequest"
+_SEARCH_TOOLS = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch")
 
 
 @lru_cache(maxsize=1)
@@ -35,6 +36,12 @@ def names_with_checked_values() -> frozenset[str]:
             if scalar.get("type") in ("string", "integer", "number") and not _is_any_text(scalar):
                 names.add(name)
     return frozenset(names)
+
+
+def searches_the_web(request: Mapping[str, Any]) -> bool:
+    """Whether a request has a tool that makes search queries."""
+    tools = elements(member(request, "tools"))
+    return any(member(tool, name) is not None for tool in tools for name in _SEARCH_TOOLS)
 
 
 def _is_any_text(spec: Mapping[str, Any]) -> bool:

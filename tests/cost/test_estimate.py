@@ -218,8 +218,8 @@ def test_rows_without_a_search_tool_make_no_queries() -> None:
 def test_embeddings_by_hand() -> None:
     """600 bytes are 100 to 300 tokens, with the first model at 0.12 USD per million.
 
-    With the second, text is at 0.1 and an image is 64.5 to 2,580 tokens at 0.225: together at least 164.5 tokens
-    at 0.1, at most 2,880 at 0.225.
+    With the second, text is at 0.1 and an image is 64.5 to 2,580 tokens at 0.225: together at least 164.5
+    tokens at 0.1, at most 2,880 at 0.225.
     """
     when = datetime(2026, 11, 1, tzinfo=UTC)
     text, image = {"text": "x" * 600}, {"fileData": {"mimeType": "image/png", "fileUri": "gs://b/a.png"}}

@@ -78,6 +78,23 @@ def test_a_fifth_of_the_rows_fails_in_three_ways_and_the_cost_is_known_to_the_ce
 
 
 @pytest.mark.any_airflow
+def test_rounds_share_the_free_searches(land: Callable[..., Landed]) -> None:
+    """Tokens are free here. Every answer makes one to three queries, and the first round has two answers."""
+    tools = [{"googleSearch": {"excludeDomains": ["example.invalid"]}}]
+    landed = land(requests=[{**request(n), "tools": tools} for n in range(10)])
+    prices = {"input": 0, "output": 0, "free_searches": 1}
+
+    manifest = landed.run(rows((RowFaultKind.EXHAUSTED, (1,))), NOTHING, prices=prices)
+
+    assert [each["succeeded"] for each in manifest["rounds"]] == [2, 1]
+    queries = [each["search_queries"] for each in manifest["rounds"]]
+    assert 2 <= queries[0] <= 6
+    assert 1 <= queries[1] <= 3
+    by_hand = [Decimal("0.014") * (queries[0] - 1), Decimal("0.014") * queries[1]]
+    assert [Decimal(str(each["cost_usd"])) for each in manifest["rounds"]] == by_hand
+
+
+@pytest.mark.any_airflow
 def test_output_in_bigquery_goes_to_a_table_of_its_own(land: Callable[..., Landed]) -> None:
     landed = land(rows((RowFaultKind.EXHAUSTED, (2,))), output_uri="bq://{dataset}.output")
     assert landed.run(NOTHING)["ended"] == "nothing_left"

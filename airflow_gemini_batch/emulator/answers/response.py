@@ -12,6 +12,7 @@ from airflow_gemini_batch.emulator.answers.prompt import Prompt, count_tokens, p
 from airflow_gemini_batch.emulator.answers.scalars import SchemaError
 from airflow_gemini_batch.emulator.answers.schema_values import SchemaValues
 from airflow_gemini_batch.gcp.discovery import elements, member
+from airflow_gemini_batch.requests.request_fields import searches_the_web
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,6 +100,9 @@ def answer(request: Mapping[str, Any], plan: Plan, digest: bytes, model: str, cr
     prompt = Prompt.of(request)
     thoughts = _think(plan, prompt, random)
     candidates = [_candidate(index, plan, prompt, thoughts, random) for index in range(plan.candidates)]
+    if searches_the_web(request):
+        queries = [" ".join(prompt.words[first : first + 4]) for first in range(1 + digest[0] % 3)]
+        candidates[0]["groundingMetadata"] = {"webSearchQueries": queries}
     return {
         "candidates": candidates,
         "createTime": created,

@@ -91,6 +91,29 @@ def test_cost_and_estimate() -> None:
     assert "estimated $0.2000 to $1.50" in text
 
 
+def test_searches_are_in_the_report_if_the_table_knows_them(lander: Lander) -> None:
+    answer = response("yes")
+    answer["candidates"][0]["groundingMetadata"] = {"webSearchQueries": ["a", "b"]}
+    lander.put_input(asked("a"), asked("b"))
+    lander.put_output(answered("a", answer), answered("b", answer))
+    manifest = lander.land()
+    assert manifest.search_queries == 4
+    tables = (lander.destination, lander.error_table)
+    facts = report_facts(lander.job().name, *tables, lander.bigquery)
+    assert (facts.search_queries, facts.cost_usd) == (4, manifest.cost_usd)
+    assert "search queries 4" in Page(render(facts)).text
+    # A table of an earlier version.
+    columns = "SELECT * EXCEPT (search_queries)"
+    older = f"CREATE OR REPLACE TABLE {tables[0].quoted} AS {columns} FROM {tables[0].quoted}"
+    lander.query(older)
+    facts = report_facts(lander.job().name, *tables, lander.bigquery)
+    assert (facts.search_queries, facts.cost_usd) == (0, manifest.cost_usd)
+    assert "search queries 4" not in Page(render(facts)).text
+    # A landing adds the column.
+    assert lander.land().search_queries == 4
+    assert {row["search_queries"] for row in lander.rows().values()} == {2}
+
+
 def with_counts(**counts: int) -> ReportFacts:
     return replace(FACTS, counts={status: counts.get(status.value, 0) for status in RowStatus})
 
