@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import IMPORT_FAILED, JobState
+from airflow_gemini_batch.gcp.rpc_codes import PASSING_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +24,7 @@ _ADVICE = {
     9: "Check that the bucket or dataset exists and is located in the job's region.",
     13: "An internal error of the service. If it recurs, contact Google Cloud support.",
 }
-# No code, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE: may succeed later.
-_PASSING = frozenset({0, 2, 4, 8, 10, 13, 14})
+_NO_CODE = 0
 
 
 def may_run_again(job: BatchJob) -> bool:
@@ -32,7 +32,7 @@ def may_run_again(job: BatchJob) -> bool:
     is_over = job.state.is_success or job.state is JobState.CANCELLED
     if not job.state.is_terminal or job.is_charged or is_over:
         return False
-    return job.error is None or job.error.code in _PASSING
+    return job.error is None or job.error.code in (_NO_CODE, *PASSING_CODES)
 
 
 def summarise(job: BatchJob) -> dict[str, Any]:

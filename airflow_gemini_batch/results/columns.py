@@ -81,7 +81,11 @@ ERROR_COLUMNS = (
     _KEY,
     Column("status", "STRING", description="failed, blocked, truncated, invalid, malformed, missing"),
     *_IDENTITY,
-    Column("error_code", "INT64", description="HTTP status from the service"),
+    Column(
+        "error_code",
+        "INT64",
+        description="HTTP status from the service, or below 100 the number of a google.rpc.Code",
+    ),
     Column("error_status", "STRING", description="Error name from the service, or the finish reason"),
     Column("error_message", "STRING"),
     Column("retryable", "BOOL", description="Whether the request may succeed if resubmitted"),

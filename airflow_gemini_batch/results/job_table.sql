@@ -11,3 +11,14 @@
 {% macro key(table, name) -%}
 {{ "NULLIF(TO_JSON_STRING(" ~ name ~ "), 'null')" if name in table.column_types else text(table, name) }}
 {%- endmacro %}
+{# The status of a row: text, or a google.rpc.Status as JSON or as a RECORD. #}
+{% macro status(table) -%}
+{% set type = table.column_types.get("status", "STRING") -%}
+{% if type == "JSON" -%}
+IFNULL(JSON_VALUE(status, '$'), NULLIF(TO_JSON_STRING(status), 'null'))
+{%- elif type in ("RECORD", "STRUCT") -%}
+NULLIF(TO_JSON_STRING(status), 'null')
+{%- else -%}
+CAST({{ text(table, "status") }} AS STRING)
+{%- endif %}
+{%- endmacro %}

@@ -11,10 +11,43 @@ CREATE TEMP FUNCTION canonical_request(request STRING) RETURNS STRING LANGUAGE j
   return request === null ? null : JSON.stringify(canonical(JSON.parse(request)));
 """;
 
+-- A google.rpc.Status is the error itself, or is in the member `error`.
+CREATE TEMP FUNCTION inner_error(found JSON) RETURNS JSON AS (
+  IF(JSON_QUERY(found, '$.error') IS NULL, found, JSON_QUERY(found, '$.error'))
+);
+
+-- A status is "Bad Request: {"error": {"code": 400, …}}", words and then JSON; or a google.rpc.Status alone.
+CREATE TEMP FUNCTION status_error(row_status STRING) RETURNS JSON AS (
+  inner_error(SAFE.PARSE_JSON(REGEXP_EXTRACT(row_status, r'(?s)\{.*\}'), wide_number_mode => 'round'))
+);
+
+-- An empty status, one with nothing in it such as {}, or one with the code 0.
+CREATE TEMP FUNCTION is_good_status(row_status STRING) RETURNS BOOL AS (
+  REGEXP_CONTAINS(row_status, r'^\s*(null|\{[\s{}]*("\w+"\s*:\s*(null|""|\[\s*\]|\{)[\s{},]*)*\})?\s*$')
+  OR STARTS_WITH(LTRIM(row_status), '{') AND IFNULL(JSON_VALUE(status_error(row_status), '$.code') = '0', FALSE)
+);
+
+-- Whether a part of a response holds something other than text and thoughts. Members that describe the part do
+-- not count, nor do empty ones. Any other member does, also one that the API has got since.
+CREATE TEMP FUNCTION has_content(part JSON) RETURNS BOOL AS (
+  IFNULL(JSON_VALUE(part, '$.thought'), '') != 'true'
+  AND REGEXP_REPLACE(
+    TO_JSON_STRING(part),
+    r'"(?:(?:{{ descriptive | join("|") }})":(?:"(?:\\.|[^"\\])*"|\{[^{}]*\}|[a-z0-9]+)|\w+":(?:null|""|\[\]|\{\})),?',
+    ''
+  ) != '{}'
+);
+
 -- Each line is parsed once, here. Most responses have one part; only the others need all their parts read and
 -- joined, without thoughts.
 CREATE TEMP TABLE responses AS
-SELECT *, SAFE.PARSE_JSON(text, wide_number_mode => 'round') AS output
+SELECT
+  *,
+  SAFE.PARSE_JSON(text, wide_number_mode => 'round') AS output,
+  -- Whether it stopped normally and has no text: white space and invisible characters are none.
+  has_answer
+    AND IFNULL(finish_reason IN ('{{ finish_reasons.succeeded | join("', '") }}'), TRUE)
+    AND NOT REGEXP_CONTAINS(IFNULL(text, ''), r'[^\pZ\p{Cc}\p{Cf}]') AS is_wordless
 FROM (
   SELECT
     * EXCEPT (texts, has_parts, part_text, part_thought),
@@ -27,7 +60,7 @@ FROM (
       GENERATE_UUID() AS response_id,
       raw_line,
       key,
-      row_status,
+      IF(IFNULL(row_status, '') = '' OR is_good_status(row_status), '', row_status) AS row_status,
       -- Output in BigQuery has no processed_time: the end of the job takes its place.
       IFNULL(SAFE_CAST(processed_time AS TIMESTAMP), IF(raw_line IS NULL, @job_time, NULL)) AS processed_at,
       request,
@@ -47,6 +80,10 @@ FROM (
       ) AS texts,
       finish_reason,
       IF(has_candidate, NULL, JSON_VALUE(response, '$.promptFeedback.blockReason')) AS block_reason,
+      has_candidate
+        OR (JSON_QUERY(response, '$.candidates') IS NOT NULL OR usage_metadata IS NOT NULL)
+        AND JSON_QUERY(response, '$.embedding') IS NULL
+        AND JSON_QUERY(response, '$.embeddings') IS NULL AS has_answer,
       NOT has_candidate AND JSON_QUERY(response, '$.embedding') IS NOT NULL AS is_embedding,
       model_version,
       usage_metadata,
@@ -62,7 +99,10 @@ FROM (
         JSON_QUERY(response, '$.candidates[0].content.parts[1]') IS NOT NULL AS has_parts,
         JSON_VALUE(response, '$.candidates[0].content.parts[0].text') AS part_text,
         JSON_VALUE(response, '$.candidates[0].content.parts[0].thought') AS part_thought,
-        JSON_VALUE(response, '$.candidates[0].finishReason') AS finish_reason,
+        IFNULL(
+          JSON_VALUE(response, '$.candidates[0].finishReason'),
+          JSON_VALUE(response, '$.candidates[0].finish_reason')
+        ) AS finish_reason,
         JSON_VALUE(response, '$.modelVersion') AS model_version,
         JSON_QUERY(response, '$.usageMetadata') AS usage_metadata,
         IFNULL(
@@ -109,6 +149,7 @@ SELECT
   name,
   processed_at,
   misfit,
+  is_empty,
 {% for column in landing.columns %}
   column_{{ loop.index0 }},
 {% endfor %}
@@ -120,7 +161,7 @@ SELECT
     WHEN finish_reason IN ('{{ finish_reasons.truncated | join("', '") }}') THEN 'truncated'
     WHEN finish_reason NOT IN ('{{ finish_reasons.succeeded | join("', '") }}') THEN 'failed'
     WHEN is_embedding THEN 'succeeded'
-    WHEN finish_reason IS NULL AND has_no_text THEN 'failed'
+    WHEN is_empty OR NOT has_answer THEN 'failed'
     WHEN misfit IS NOT NULL THEN 'invalid'
     ELSE 'succeeded'
   END AS status

@@ -13,7 +13,7 @@ SELECT
       NULL
     )
   ) AS key,
-  JSON_VALUE(doc, '$.status') AS row_status,
+  IFNULL(JSON_VALUE(doc, '$.status'), NULLIF(TO_JSON_STRING(JSON_QUERY(doc, '$.status')), 'null')) AS row_status,
   JSON_VALUE(doc, '$.processed_time') AS processed_time,
   JSON_QUERY(doc, '$.request') AS request,
   JSON_QUERY(doc, '$.response') AS response

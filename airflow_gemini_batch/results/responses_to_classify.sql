@@ -7,6 +7,13 @@ SELECT
   finish_reason,
   block_reason,
   is_embedding,
-  text IS NULL AS has_no_text,
+  has_answer,
+  is_wordless
+    AND response_id NOT IN (
+      SELECT response_id
+      FROM responses
+      CROSS JOIN UNNEST(JSON_QUERY_ARRAY(response, '$.candidates[0].content.parts')) AS part
+      WHERE is_wordless AND has_content(part)
+    ) AS is_empty,
   output
 FROM responses

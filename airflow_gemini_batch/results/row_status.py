@@ -10,7 +10,7 @@ class RowStatus(StrEnum):
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """The service returned an error, or nothing."""
+    """The service returned an error or nothing, or the answer is empty."""
     BLOCKED = "blocked"
     """A filter blocked the prompt or the response."""
     TRUNCATED = "truncated"
@@ -39,6 +39,13 @@ FINISH_REASONS = {
     ),
 }
 """``candidates[].finishReason`` by row status. An unknown one means failed, never succeeded."""
+
+
+DESCRIPTIVE_MEMBERS = (
+    *("text", "thought", "thoughtSignature", "mediaProcessing", "mediaResolution", "speechMetadata"),
+    *("videoMetadata", "partMetadata"),
+)
+"""Members of a part that are no answer of their own. ``text`` is looked at apart."""
 
 
 def status_of(finish_reason: str) -> RowStatus:

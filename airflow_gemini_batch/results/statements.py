@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.gcp.discovery import snake_case
+from airflow_gemini_batch.gcp.rpc_codes import CODE_NAMES, PASSING_CODES
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.results.cost import MEDIA_COLUMNS, MODALITIES
-from airflow_gemini_batch.results.row_status import FINISH_REASONS, RowStatus
+from airflow_gemini_batch.results.row_status import DESCRIPTIVE_MEMBERS, FINISH_REASONS, RowStatus
 from airflow_gemini_batch.results.summary import WAYS
 from airflow_gemini_batch.results.typed import Typed, typed
 
@@ -77,6 +79,9 @@ def landing_script(landing: Landing) -> str:
         typed_query=_typed(landing).query,
         statuses=RowStatus,
         finish_reasons=FINISH_REASONS,
+        code_names=CODE_NAMES,
+        passing_codes=sorted(PASSING_CODES),
+        descriptive=sorted({name for each in DESCRIPTIVE_MEMBERS for name in (each, snake_case(each))}),
         ways=WAYS,
         modalities=MODALITIES,
         media_columns=MEDIA_COLUMNS,

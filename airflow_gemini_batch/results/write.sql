@@ -234,8 +234,10 @@ SELECT
     WHEN status = 'missing' THEN request IS NOT NULL
     WHEN status = 'malformed' THEN TRUE
     WHEN status != 'failed' THEN FALSE
-    -- 4, 8, 13 and 14 are gRPC's DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL and UNAVAILABLE.
-    WHEN error_code IS NOT NULL THEN error_code IN (4, 8, 13, 14, 408, 429) OR error_code BETWEEN 500 AND 599
+    WHEN is_empty THEN TRUE
+    WHEN error_code BETWEEN 1 AND 99 THEN error_code IN ({{ passing_codes | join(", ") }})
+    WHEN error_code IS NOT NULL THEN error_code IN (408, 429) OR error_code BETWEEN 500 AND 599
+    WHEN error_status IN ({% for code in passing_codes %}'{{ code_names[code] }}'{{ ", " if not loop.last }}{% endfor %}) THEN TRUE
     ELSE REGEXP_CONTAINS(
       LOWER(error_message),
       r'resource.?exhausted|too many requests|quota|deadline|timed? ?out|unavailable|internal|try again'
@@ -251,16 +253,26 @@ FROM (
     request,
     fingerprint,
     raw_line,
+    is_empty,
     SAFE_CAST(JSON_VALUE(error, '$.code') AS INT64) AS error_code,
     CASE status
-      WHEN 'failed' THEN IFNULL(JSON_VALUE(error, '$.status'), finish_reason)
+      WHEN 'failed' THEN COALESCE(
+        JSON_VALUE(error, '$.status'),
+        CASE JSON_VALUE(error, '$.code')
+{% for code, name in code_names.items() %}
+          WHEN '{{ code }}' THEN '{{ name }}'
+{% endfor %}
+        END,
+        finish_reason
+      )
       WHEN 'blocked' THEN IFNULL(block_reason, finish_reason)
       WHEN 'truncated' THEN finish_reason
     END AS error_status,
     CASE status
       WHEN 'failed' THEN COALESCE(
-        JSON_VALUE(error, '$.message'),
+        NULLIF(JSON_VALUE(error, '$.message'), ''),
         NULLIF(row_status, ''),
+        IF(is_empty, 'The model stopped normally but gave an empty answer', NULL),
         'The response ended with finish reason ' || finish_reason,
         'The output row contains neither a response nor an error'
       )
@@ -293,6 +305,7 @@ FROM (
       responses.finish_reason,
       responses.block_reason,
       classified.misfit,
+      classified.status = 'failed' AND responses.row_status = '' AND classified.is_empty AS is_empty,
       -- The request in the output has members that the input lacks. A match by count does not identify it.
       COALESCE(
         IF(
@@ -302,8 +315,7 @@ FROM (
         ),
         responses.request
       ) AS request,
-      -- "Bad Request: {"error": {"code": 400, …}}": words, then JSON.
-      JSON_QUERY(SAFE.PARSE_JSON(REGEXP_EXTRACT(responses.row_status, r'(?s)\{.*\}')), '$.error') AS error
+      status_error(responses.row_status) AS error
     FROM outcomes
     LEFT JOIN responses ON responses.response_id = outcomes.response_id
     LEFT JOIN classified ON classified.response_id = outcomes.response_id
