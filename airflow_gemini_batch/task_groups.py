@@ -135,6 +135,9 @@ def gemini_batch(
         fix = "give results_table, which the failed requests are read from"
         raise InvalidParameterError("max_retry_rounds", max_retry_rounds, fix)
     waiting_again = {name: value for name, value in waiting.items() if name != "cancel_on_kill"}
+    building = {"template": template, **RequestOptions.given(shared), **(requests or {})}
+    for given in (own, for_retry, retry or {}):
+        _check_schema(given.get("response_schema"), building.get("response_schema"))
     tasks = _JobTasks(
         submit={
             "model": model,
@@ -165,7 +168,7 @@ def gemini_batch(
             op_args=op_args,
             op_kwargs=op_kwargs,
             staging_uri=staging_uri,
-            **{**common, "template": template, **RequestOptions.given(shared), **(requests or {})},
+            **{**common, **building},
         )
         task_group(group_id="job")(tasks.of_one_job).expand(input_uri=built.output)
     return group
@@ -194,6 +197,15 @@ class _JobTasks:
                 following: Any = operator(task_id=task_id, job_name=job_name, **given)
                 last >> following
                 last = following
+
+
+def _check_schema(schema: Any, asked_for: Any) -> None:
+    """Check a schema that the task ``requests`` does not check."""
+    if schema and schema is not asked_for:
+        # Imported here: most groups have no schema.
+        from airflow_gemini_batch.requests.response_schema import ResponseSchema
+
+        ResponseSchema.of(schema)
 
 
 def _of_sensor(waiting: Mapping[str, Any]) -> dict[str, Any]:

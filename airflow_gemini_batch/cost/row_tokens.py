@@ -73,6 +73,9 @@ def row_size(request: Mapping[str, Any]) -> RowSize:
     priced_as: set[str] = set()
     for part in _parts(request):
         for name, value in part.items():
+            # The service adds nulls to the requests in its output, which may be input again.
+            if value is None or (name in _DATA and not _is_given(value)):
+                continue
             if name in _DATA:
                 kind = str(member(value, "mimeType") or "").partition("/")[0]
                 images += kind == "image"
@@ -99,6 +102,10 @@ def _parts(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for name in ("systemInstruction", "contents", "content"):
         for message in elements(request.get(name) or request.get(snake_case(name))):
             yield from (part for part in elements(member(message, "parts")) if isinstance(part, dict))
+
+
+def _is_given(data: Any) -> bool:
+    return any(data.values()) if isinstance(data, dict) else bool(data)
 
 
 def _json_bytes(value: Any) -> int:

@@ -1,15 +1,16 @@
 """A response schema: the shape that is requested from the model, and the table columns for it.
 
-Reads a pydantic model class, a JSON Schema or the service's own ``responseSchema`` (an OpenAPI 3.0 subset,
-``GoogleCloudAiplatformV1Schema`` in the discovery document) and converts it to the service's form.
+Reads a pydantic model class or a list of one, a JSON Schema, or the service's own ``responseSchema`` (an
+OpenAPI 3.0 subset, ``GoogleCloudAiplatformV1Schema`` in the discovery document), also as an object of
+google.genai, and converts it to the service's form.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, get_origin
 
 from airflow_gemini_batch.exceptions import ResponseSchemaError
 from airflow_gemini_batch.gcp.column_rules import COLUMN_NAME, MAX_RECORD_DEPTH
@@ -17,6 +18,9 @@ from airflow_gemini_batch.requests.json_schema import BrokenReferenceError, foll
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+ANSWER_COLUMN = "answer"
+"""The column of a schema whose answer is a list: it holds the whole list."""
 
 _RESERVED = re.compile(r"(_table_|_file_|_partition|_row_timestamp|__root__|_colidentifier|_change_)", re.I)
 _TYPES = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT")
@@ -45,6 +49,8 @@ class Column:
     :param json_kind: for JSON, the required type: ``object``, ``array`` or empty for any
     :param fields: the fields of a RECORD
     :param is_written: False for a field that the table has and the schema does not: it stays NULL
+    :param member: the member of the answer that the column holds; ``None``: the one of its name; empty: the
+        whole answer
     """
 
     name: str
@@ -57,6 +63,12 @@ class Column:
     json_kind: str = ""
     fields: tuple[Column, ...] = ()
     is_written: bool = True
+    member: str | None = None
+
+    @property
+    def is_whole_answer(self) -> bool:
+        """Whether the column holds the whole answer, not a member of it."""
+        return self.member == ""
 
     @property
     def sql_type(self) -> str:
@@ -75,25 +87,52 @@ class ResponseSchema:
 
     @classmethod
     def of(cls, schema: object) -> ResponseSchema:
-        """Read a pydantic model class, a JSON Schema dict or a ``responseSchema`` dict.
+        """Read a pydantic model class, ``list[Model]``, a JSON Schema, or a ``Schema`` as dict or object.
 
         :raises ResponseSchemaError: a part of it fits neither a request nor a table; the error has its path
         """
-        describe = getattr(schema, "model_json_schema", None)
-        document = describe() if callable(describe) else schema
+        if isinstance(schema, ResponseSchema):
+            return schema
+        document = _document(schema)
         if not isinstance(document, dict):
-            raise ResponseSchemaError("$", schema, "give a pydantic model class or a JSON Schema as a dict")
+            fix = "give a pydantic model class, a list of one such as list[Model], or a JSON Schema as a dict"
+            raise ResponseSchemaError("$", schema, fix)
         request = _Normaliser(document).node(document, "$", ())
-        if request.get("type") != "OBJECT" or not request.get("properties"):
+        items = request.get("items") or {}
+        if request.get("type") == "OBJECT" and request.get("properties"):
+            columns = _columns(request)
+        elif request.get("type") == "ARRAY" and items.get("type") == "OBJECT" and items.get("properties"):
+            columns = (replace(_column(ANSWER_COLUMN, request, True, 0), nullable=False, member=""),)
+        else:
             raise ResponseSchemaError(
-                "$", request.get("type"), "the answer must be an object with properties; each is a column"
+                "$",
+                request.get("type"),
+                "the answer must be an object with properties, each of which is a column, or a list of such "
+                "objects",
             )
-        return cls(_columns(request), json.dumps(request))
+        return cls(columns, json.dumps(request))
 
     def for_request(self) -> dict[str, Any]:
         """Return the value for ``generationConfig.responseSchema``, a new dict on each call."""
         request: dict[str, Any] = json.loads(self._request)
         return request
+
+
+def _document(schema: object) -> object:
+    """Return the JSON Schema of a type, or the members of an object of google.genai."""
+    describe = getattr(schema, "model_json_schema", None)
+    if isinstance(schema, type) and callable(describe):
+        return describe()
+    if get_origin(schema) is None:
+        dump = None if isinstance(schema, type) else getattr(schema, "model_dump", None)
+        return dump(mode="json", by_alias=True, exclude_none=True) if callable(dump) else schema
+    from pydantic import PydanticUserError, TypeAdapter
+
+    adapter: Any = TypeAdapter
+    try:
+        return adapter(schema).json_schema()
+    except PydanticUserError:
+        return None
 
 
 class _Normaliser:
@@ -104,6 +143,8 @@ class _Normaliser:
 
     def node(self, given: object, path: str, references: tuple[object, ...]) -> dict[str, Any]:
         """Convert one schema to the service's form."""
+        if given is True:  # As JSON Schema may write it: any value.
+            given = {}
         if not isinstance(given, dict):
             raise ResponseSchemaError(path, given, "a schema must be an object")
         schema, references = self._resolve(_spelt(given), path, references)
@@ -115,7 +156,9 @@ class _Normaliser:
             result = {"anyOf": alternatives, **_copied(schema)}
         else:
             result = self._typed(schema, path, references)
-        if nullable or schema.get("nullable") is True or _allows_null(schema):
+        # Without a type it is any value, null included. It must say so: the import takes no empty object.
+        is_any = not result.keys() & {"type", "anyOf"}
+        if nullable or is_any or schema.get("nullable") is True or _allows_null(schema):
             result["nullable"] = True
         return result
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.exceptions import ResponseSchemaError
 from airflow_gemini_batch.requests.response_schema import Column
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from google.cloud.bigquery import SchemaField
 
@@ -112,17 +112,26 @@ _STANDARD = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "STRUCT"
 def result_columns(schema: ResponseSchema | None) -> tuple[Column, ...]:
     """Return the columns of the results table: the fixed ones, then those of the response schema.
 
-    :raises ResponseSchemaError: a property has the name of a fixed column
+    A property with the name of a fixed column gets a column ``answer_…``.
     """
+    return (*RESULT_COLUMNS, *_beside_fixed(schema.columns if schema else ()))
+
+
+def _beside_fixed(columns: Sequence[Column]) -> Iterator[Column]:
     fixed = {column.name for column in RESULT_COLUMNS}
-    for column in schema.columns if schema else ():
-        if column.name.lower() in fixed:
-            raise ResponseSchemaError(
-                f"$.properties.{column.name}",
-                column.name,
-                f"the results table already has a column {column.name.lower()!r}; rename the property",
-            )
-    return (*RESULT_COLUMNS, *(schema.columns if schema else ()))
+    taken = {column.name.lower() for column in columns}
+    for column in columns:
+        if column.name.lower() not in fixed:
+            yield column
+            continue
+        name = f"answer_{column.name}"
+        numbered = (f"{name}_{number}" for number in count(2))
+        yield replace(
+            column,
+            name=next(each for each in chain([name], numbered) if each.lower() not in taken),
+            member=column.name,
+            description=column.description or f"The property {column.name} of the answer",
+        )
 
 
 def schema_fields(columns: Iterable[Column]) -> list[SchemaField]:

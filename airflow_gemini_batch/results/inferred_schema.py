@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.exceptions import ResponseSchemaError
 from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
-from airflow_gemini_batch.results.columns import result_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +71,6 @@ def _agreement(texts: Sequence[str | None]) -> ResponseSchema | str:
         return "the requests do not all have the same response schema"
     try:
         schemas = [ResponseSchema.of(json.loads(text)) for text in given]
-        result_columns(schemas[0])
     except ResponseSchemaError as error:
         return f"the inferred schema has no matching table columns, at {error.path}: {error.fix}"
     if any(each.for_request() != schemas[0].for_request() for each in schemas):

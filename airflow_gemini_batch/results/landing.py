@@ -101,7 +101,6 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
 
     :raises InvalidParameterError: ``key_field`` is not a valid name
     :raises OutputNotFoundError: the job has not ended, or has no output
-    :raises ResponseSchemaError: a property has the name of a fixed column of the results table
     :raises DatasetNotFoundError: the dataset of the destination does not exist
     :raises LocationMismatchError: the dataset cannot read the job's output from where it is stored
     :raises TableMismatchError: the destination exists with incompatible columns
@@ -110,7 +109,6 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", request.key_field):
         raise InvalidParameterError("key_field", request.key_field, "use only letters, digits and _")
-    result_columns(request.response_schema)
     output = find_output(request.job, storage, bigquery)
     given = find_input(request.job, storage, bigquery)
     location = dataset_location(request.destination, bigquery, request.job.name.location)

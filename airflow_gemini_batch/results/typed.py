@@ -39,7 +39,8 @@ def typed(columns: Sequence[Column], source: str) -> Typed:
     if not columns:
         return Typed(f"SELECT *, CAST(NULL AS STRING) AS misfit FROM {source}", {})  # noqa: S608
     root = _Node("output")
-    root.misfits.append("WHEN IFNULL(JSON_TYPE(output), '') != 'object' THEN ' is not a JSON object'")
+    kind = "array" if columns[0].is_whole_answer else "object"
+    root.misfits.append(f"WHEN IFNULL(JSON_TYPE(output), '') != '{kind}' THEN ' is not a JSON {kind}'")
     values = [root.member(column, "$", "") for column in columns]
     named = [f"{value} AS column_{index}" for index, value in enumerate(values)]
     source_columns = f"* EXCEPT ({', '.join([*root.items, *root.values])})"
@@ -84,7 +85,8 @@ class _Node:
         """
         if not column.is_written:
             return f"CAST({'[]' if column.mode == 'REPEATED' else 'NULL'} AS {column.sql_type})"
-        return self.value(column, f"{above}.{column.name}", parent)
+        path = above if column.is_whole_answer else f"{above}.{column.member or column.name}"
+        return self.value(column, path, parent)
 
     def value(self, column: Column, path: str, parent: str = "") -> str:
         """Read the value at a path; return its SQL."""

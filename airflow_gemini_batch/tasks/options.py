@@ -121,7 +121,8 @@ class RequestOptions(Options):
     :param system_instruction: system instruction for all requests, as text
     :param generation_config: GenerationConfig for all requests, such as temperature, maxOutputTokens or
         thinkingConfig
-    :param response_schema: pydantic model or JSON Schema of a response, requested from the model
+    :param response_schema: pydantic model or a list of one, JSON Schema or ``Schema`` of a response, which is
+        requested from the model
     :param safety_settings: list of ``SafetySetting`` for all requests
     :param tools: list of ``Tool`` for all requests
     """
@@ -249,8 +250,9 @@ class LandingOptions(PriceOptions):
 
     :param error_table: table for the rows that did not succeed; default: the results table's name followed
         by ``_errors`` (templated)
-    :param response_schema: pydantic model or JSON Schema of a response; its properties become typed columns.
-        Default: the schema that all requests of the job share; ``False``: no typed columns
+    :param response_schema: pydantic model or a list of one, JSON Schema or ``Schema`` of a response; its
+        properties become typed columns. Default: the schema that all requests of the job share; ``False``: no
+        typed columns
     :param write_mode: ``append``: keep the rows of other jobs; ``merge``: keep one row per key across all
         jobs; ``truncate``: delete rows of other DAG runs first (templated)
     :param include_request: store requests in the results table; the error table always has them

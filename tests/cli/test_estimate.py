@@ -135,3 +135,16 @@ def test_a_model_must_be_named(file: str, capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         main(["estimate", file])
     assert "--model" in capsys.readouterr().err
+
+
+def test_nulls_that_the_service_adds_are_no_media(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A request as the service repeats it in its output, from a public report."""
+    path = tmp_path / "echo.jsonl"
+    path.write_text(
+        '{"key": "a", "request": {"contents": [{"parts": [{"fileData": null, "text": "List objects."}], '
+        '"role": "user"}], "generationConfig": {"maxOutputTokens": 100}}}\n'
+    )
+    assert main(["estimate", str(path), *MODEL, "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert 0 < document["input_tokens"]["low"] <= document["input_tokens"]["high"] <= 10
+    assert "sound" not in json.dumps(document)

@@ -400,3 +400,11 @@ class TestTable:
         assert found.rows == 0
         assert found.cost_usd
         assert found.cost_usd.high == 0
+
+
+@pytest.mark.parametrize("nothing", [None, {}, {"fileUri": None, "mimeType": None}, ""])
+@pytest.mark.parametrize("name", ["fileData", "file_data", "inlineData", "inline_data"])
+def test_nulls_are_no_media(name: str, nothing: Any) -> None:
+    part = {name: nothing, "text": "List objects.", "functionCall": None}
+    assert row_size({"contents": [{"parts": [part]}]}) == RowSize(text_bytes=len("List objects."))
+    assert row_size({"contents": [{"parts": [{"text": None, name: {"mimeType": "image/png"}}]}]}).images == 1

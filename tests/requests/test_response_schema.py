@@ -116,6 +116,85 @@ def test_a_pydantic_model() -> None:
     assert request["required"] == ["mood", "authors"]
 
 
+def test_a_list_of_a_model_is_one_column() -> None:
+    pydantic = pytest.importorskip("pydantic", reason="comes with Airflow")
+    model = pydantic.create_model("Review", stars=(int, ...), note=(Any, None))
+    schema = ResponseSchema.of(list[model])  # type: ignore[valid-type]
+    stars = Column("stars", "INT64", required=True)
+    note = Column("note", "JSON", nullable=True)
+    assert schema.columns == (
+        Column("answer", "RECORD", "REPEATED", required=True, member="", fields=(stars, note)),
+    )
+    request = schema.for_request()
+    assert (request["type"], request["items"]["required"]) == ("ARRAY", ["stars"])
+    assert ResponseSchema.of(request) == schema
+    assert ResponseSchema.of(schema) is schema
+
+
+@pytest.mark.parametrize("given", [list[int], dict[str, int], int, list["Gone"]])  # type: ignore[name-defined] # noqa: F821
+def test_types_that_make_no_table(given: object) -> None:
+    with pytest.raises(ResponseSchemaError) as caught:
+        ResponseSchema.of(given)
+    assert caught.value.path == "$"
+
+
+def test_a_schema_of_the_sdk() -> None:
+    types = pytest.importorskip("google.genai.types", reason="comes with the Google provider")
+    text = types.Schema(type="STRING", nullable=True)
+    tags = types.Schema(type=types.Type.ARRAY, max_items=3, items=types.Schema(any_of=[text]))
+    given = types.Schema(
+        type="OBJECT",
+        properties={"a": text, "tags": tags, "any": types.Schema()},
+        required=["a"],
+        property_ordering=["tags", "a", "any"],
+    )
+    schema = ResponseSchema.of(given)
+    assert schema.for_request() == {
+        "type": "OBJECT",
+        "properties": {
+            "a": {"type": "STRING", "nullable": True},
+            "tags": {"type": "ARRAY", "maxItems": 3, "items": {"type": "STRING", "nullable": True}},
+            "any": {"nullable": True},
+        },
+        "required": ["a"],
+        "propertyOrdering": ["tags", "a", "any"],
+    }
+    assert [each.name for each in schema.columns] == ["tags", "a", "any"]
+    of_list = ResponseSchema.of(types.Schema(type="ARRAY", items=given))
+    assert of_list.columns[0].fields == schema.columns
+
+
+@pytest.mark.parametrize(
+    ("schema", "written"),
+    [
+        ({}, {"nullable": True}),
+        (True, {"nullable": True}),
+        ({"title": "Any"}, {"title": "Any", "nullable": True}),
+        ({"anyOf": [{}, {"type": "null"}]}, {"nullable": True}),
+        ({"anyOf": [{}, {"type": "string"}]}, {"anyOf": [{"nullable": True}, {"type": "STRING"}]}),
+        ({"type": "array", "items": {}}, {"type": "ARRAY"}),
+        (
+            {"type": "array", "items": {"title": "x"}},
+            {"type": "ARRAY", "items": {"title": "x", "nullable": True}},
+        ),
+        ({"type": "object", "properties": {}, "additionalProperties": {}}, {"type": "OBJECT"}),
+        (
+            {"type": "object", "properties": {"y": {}}},
+            {"type": "OBJECT", "properties": {"y": {"nullable": True}}},
+        ),
+    ],
+)
+def test_a_property_of_any_type_is_no_empty_object(schema: Any, written: dict[str, Any]) -> None:
+    """From a public report: the import refuses an empty object anywhere in a line."""
+    assert for_request(schema) == written
+    assert ResponseSchema.of(
+        {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}
+    ).for_request() == {
+        "type": "OBJECT",
+        "properties": {"a": {"type": "STRING"}, "b": {"nullable": True}},
+    }
+
+
 def test_a_schema_of_the_service_keeps_its_order() -> None:
     given = {
         "type": "OBJECT",
@@ -227,6 +306,7 @@ SCALARS = st.one_of(
     st.sampled_from([{"type": ["string", "null"]}, {"type": "string", "format": "date"}, {"const": "x"}]),
     st.lists(st.text(min_size=1), min_size=1, max_size=3, unique=True).map(lambda values: {"enum": values}),
     st.builds(lambda text: {"type": "string", "description": text, "default": None}, st.text()),
+    st.sampled_from([{}, {"title": "Any"}, True]),
 )
 
 
@@ -295,7 +375,8 @@ def test_every_property_is_one_column(schema: dict[str, Any]) -> None:
         assert each.type in ("STRING", "INT64", "FLOAT64", "BOOL", "DATE", "TIMESTAMP", "JSON", "RECORD")
         assert each.mode in ("NULLABLE", "REPEATED")
         properties = schema["properties"][each.name]
-        named = properties.get("items", properties).get("properties", {})
+        items = properties.get("items", properties) if isinstance(properties, dict) else {}
+        named = items.get("properties", {}) if isinstance(items, dict) else {}
         assert [one.name for one in each.fields] == list(named if each.type == "RECORD" else {})
 
 

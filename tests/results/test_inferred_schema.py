@@ -105,10 +105,7 @@ def text(**properties: Any) -> str:
     [
         ([text(a={"type": "string"}), None], "do not all have the same response schema"),
         ([text(a={"type": "string"}), text(a={"type": "integer"})], "have different response schemas"),
-        (
-            [text(text={"type": "string"})],
-            "$.properties.text: the results table already has a column 'text'",
-        ),
+        ([text(_TABLE_={"type": "string"})], "$.properties._TABLE_: BigQuery reserves this prefix"),
         (['{"type": "STRING", "enum": ["yes", "no"]}'], "at $: the answer must be an object"),
         ([text(a={"$ref": "#/$defs/gone"})], "$.properties.a: there is nothing of that name"),
         (['"no schema"'], "at $: give a pydantic model"),

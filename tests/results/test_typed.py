@@ -353,3 +353,16 @@ def test_typed_columns_equal_the_oracle(
 def test_the_oracle_finds_misfits(value: Any) -> None:
     with pytest.raises(MisfitError):
         fit({"type": "OBJECT", "properties": {"x": {"type": "INTEGER"}}, "required": ["x"]}, {"x": value})
+
+
+def test_a_list_is_read_as_one_column(bigquery_client: bigquery.Client) -> None:
+    item = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    schema = ResponseSchema.of({"type": "array", "items": item})
+    texts = ['[{"n": 1}, {"n": 2}]', "[]", '[{"n": 1}, {"n": "x"}]', '{"n": 1}', "no JSON"]
+    assert [(row["misfit"], row["answer"]) for row in read(bigquery_client, schema, texts)] == [
+        (None, [{"n": 1}, {"n": 2}]),
+        (None, []),
+        ("$[1].n is not INT64", [{"n": 1}, {"n": None}]),
+        ("$ is not a JSON array", []),
+        ("$ is not a JSON array", []),
+    ]

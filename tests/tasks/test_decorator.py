@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Context = Any
 SCHEMA = {"type": "object", "properties": {"topic": {"type": "string"}}, "required": ["topic"]}
 
+NO_TABLE = {"type": "object", "properties": {"_TABLE_name": {"type": "string"}}}
+
 
 @pytest.fixture
 def settings(vertex: Emulator, bucket: str) -> dict[str, Any]:
@@ -96,6 +98,23 @@ def test_from_prompts_to_rows(
     assert manifest["counts"]["succeeded"] == 3
 
 
+def test_properties_with_the_names_of_fixed_columns(
+    operator: Callable[..., Any], context: Context, dataset: str, bigquery_client: bigquery.Client
+) -> None:
+    names = ("status", "text", "key", "request", "output", "topic")
+    schema = {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in names},
+        "required": list(names),
+    }
+    face = operator(lambda: ["a", "b"], response_schema=schema, results_table=f"{dataset}.answers")
+    assert finish(face, context)["counts"]["succeeded"] == 2
+    for row in bigquery_client.list_rows(f"{dataset}.answers"):
+        answer = row["output"] if isinstance(row["output"], dict) else json.loads(row["output"])
+        columns = {name: row["topic" if name == "topic" else f"answer_{name}"] for name in names}
+        assert columns == answer
+
+
 def test_no_typed_columns_though_the_prompts_ask_for_a_schema(
     operator: Callable[..., Any], context: Context, dataset: str, bigquery_client: bigquery.Client
 ) -> None:
@@ -122,6 +141,8 @@ def test_no_typed_columns_though_the_prompts_ask_for_a_schema(
         {"write_mode": "upsert"},
         {"error_table": "no-table"},
         {"media_uri_prefix": "a"},
+        {"response_schema": NO_TABLE},
+        {"response_schema": {"type": "object", "properties": {"a": {}, "A": {}}}},
     ],
     ids=str,
 )
@@ -173,6 +194,33 @@ def test_a_task_group_refuses_a_wait_that_cannot_work_when_the_dag_is_parsed(
     """Its task ``wait`` would refuse it, when the job is paid."""
     with DAG("grouped", schedule=None), pytest.raises(InvalidParameterError, match="wait_timeout='4h'"):
         gemini_batch(lambda: ["a"], **settings, wait_timeout="4h")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task_id", ["land", "retry"])
+def test_a_task_group_refuses_a_schema_of_one_task_when_the_dag_is_parsed(
+    settings: dict[str, Any], task_id: str
+) -> None:
+    """That task would refuse it, when the job is paid."""
+    given: dict[str, Any] = {task_id: {"response_schema": NO_TABLE}}
+    with DAG("grouped", schedule=None), pytest.raises(InvalidParameterError, match="_TABLE_name"):
+        gemini_batch(lambda: ["a"], **settings, results_table="d.answers", max_retry_rounds=1, **given)
+
+
+def test_a_task_group_refuses_a_schema_before_a_job_is_created(
+    settings: dict[str, Any], context: Context, storage_client: storage.Client, bucket: str
+) -> None:
+    """With the schema of the group, or of its first task; without retries too."""
+    del settings["poll_interval"]
+    schemas: tuple[dict[str, Any], ...] = (
+        {"response_schema": NO_TABLE},
+        {"requests": {"response_schema": NO_TABLE}},
+    )
+    for given in schemas:
+        with DAG("grouped", schedule=None) as dag:
+            gemini_batch(lambda: ["a"], **settings, group_id="ask", results_table="d.answers", **given)
+        with pytest.raises(AirflowFailException, match="_TABLE_name"):
+            dag.get_task("ask.requests").execute(context)
+    assert not list(storage_client.list_blobs(bucket))
 
 
 def test_a_task_group_leaves_to_default_args_what_it_is_not_given(settings: dict[str, Any]) -> None:

@@ -176,6 +176,7 @@ def test_keys_are_text_and_have_labels(build: Callable[..., Any], rows: Callable
         ("SELECT '17' AS key, 'x' AS prompt", {"export_uri": "gs://bucket/x"}, "begin with a letter"),
         (TWO, {"only_new_against": "x"}, "only_new_against='x'"),
         (TWO, {"location": "europe-west3"}, "europe-west3"),
+        (TWO, {"response_schema": {"type": "object", "properties": {"_FILE_": {}}}}, "reserves this prefix"),
     ],
 )
 def test_what_no_job_takes_is_refused(

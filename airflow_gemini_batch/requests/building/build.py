@@ -62,8 +62,8 @@ class Defaults:
 
     :param system_instruction: text
     :param generation_config: ``GenerationConfig`` as a dict or an object of google.genai
-    :param response_schema: pydantic model, JSON Schema or :class:`ResponseSchema`; requests JSON output. None
-        and False: no schema. False also disables typed columns
+    :param response_schema: what :meth:`ResponseSchema.of` takes; requests JSON output. None and False: no
+        schema. False also disables typed columns
     :param safety_settings: list of ``SafetySetting``
     :param tools: list of ``Tool``
     """
@@ -94,10 +94,8 @@ class Defaults:
                     sorted(config),
                     "it contains a response schema; set either that or response_schema",
                 )
-            schema = self.response_schema
-            schema = schema if isinstance(schema, ResponseSchema) else ResponseSchema.of(schema)
             config["responseMimeType"] = "application/json"
-            config["responseSchema"] = schema.for_request()
+            config["responseSchema"] = ResponseSchema.of(self.response_schema).for_request()
         if config:
             members["generationConfig"] = config
         return members
