@@ -42,7 +42,7 @@ class Sample:
 def sample_objects(uris: Sequence[str], storage: Client) -> Sample:
     """Read the lines that begin in windows spread evenly over the input.
 
-    :param uris: ``gs://…``, ``*`` allowed
+    :param uris: ``gs://…``, which may have wildcards
     :raises InvalidParameterError: a URI matches no object
     """
     stored = StoredLines.find(uris, storage)

@@ -6,10 +6,10 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.gcp.gcs_uri import matching
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import TableName
-from airflow_gemini_batch.jobs.spec import InputFacts
+from airflow_gemini_batch.gcp.wildcards import find
+from airflow_gemini_batch.jobs.spec import Disputed, InputFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,12 +71,15 @@ def content_of(blobs: Iterable[Blob]) -> tuple[str, ...]:
 
 def _objects(spec: JobSpec, storage: gcs.Client) -> InputFacts:
     content: list[str] = []
+    disputed = None
     for uri in spec.input_uris:
-        of_uri = content_of(matching(uri, storage, f"bucket,{OBJECT_FIELDS}"))
-        if not of_uri:
+        matches = find(uri, storage, f"bucket,{OBJECT_FIELDS}")
+        if not matches.objects:
             return InputFacts(missing=uri)
-        content += of_uri
-    return InputFacts(content=tuple(content), metadata=tuple(content))
+        content += content_of(matches.objects)
+        if matches.disputed:
+            disputed = disputed or Disputed(uri, matches.disputed)
+    return InputFacts(content=tuple(content), metadata=tuple(content), disputed=disputed)
 
 
 def _table(spec: JobSpec, bigquery: bq.Client) -> InputFacts:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import LOCATION_FORM
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_match, is_object
+from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_object
 from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
+from airflow_gemini_batch.gcp.wildcards import may_match
 from airflow_gemini_batch.models import ModelName
 
 if TYPE_CHECKING:
@@ -30,6 +31,17 @@ _LABEL_VALUE = re.compile(r"[a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
+class Disputed:
+    """A URI that matches different objects, depending on how its wildcards are read.
+
+    :param names: of the objects that match in one reading only
+    """
+
+    uri: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class InputFacts:
     """Metadata of the input. All ``None`` if the credentials were not allowed to read it.
 
@@ -40,6 +52,7 @@ class InputFacts:
     :param location: of the table's dataset
     :param missing: the object or table that does not exist. It may have been deleted since the job was
         created, so it is an error only if a job is to be created
+    :param disputed: of the URIs, one whose wildcards can be read in two ways; an error in the same case
     """
 
     content: tuple[str, ...] | None = None
@@ -47,6 +60,7 @@ class InputFacts:
     modified: datetime | None = None
     location: str | None = None
     missing: str | None = None
+    disputed: Disputed | None = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +212,7 @@ def _check_apart(input_uris: Sequence[str], output_uri: str) -> None:
         raise InvalidParameterError("output_uri", output_uri, "give another table than the input")
     written = f"{output_uri.rstrip('/')}/prediction-model-2026-01-01T00:00:00.000000Z"
     for uri in input_uris:
-        if any(is_match(uri, f"{written}/{name}") for name in _OUTPUT_NAMES):
+        if any(may_match(uri, f"{written}/{name}") for name in _OUTPUT_NAMES):
             raise InvalidParameterError(
                 "output_uri",
                 output_uri,

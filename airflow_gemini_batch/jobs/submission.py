@@ -20,6 +20,7 @@ from airflow_gemini_batch.exceptions import (
     ServiceUnreachableError,
     SubmissionOutcomeUnknownError,
 )
+from airflow_gemini_batch.gcp.wildcards import disputed_error
 from airflow_gemini_batch.jobs.decision import Action, Match, Policy, Request, decide
 from airflow_gemini_batch.jobs.identity import TRIES_LABEL, marked
 from airflow_gemini_batch.jobs.lookup import Lookup
@@ -81,8 +82,8 @@ def submit(
     :param sleep: waits the given number of seconds
     :param clock: returns seconds that never go back
     :raises ApiError: the service rejected the job; nothing was created
-    :raises InvalidParameterError: there is no job yet, and the input does not exist; or another job writes to
-        the same output table
+    :raises InvalidParameterError: there is no job yet, and the input does not exist or is not clear; or
+        another job writes to the same output table
     :raises JobConflictError: the policy does not allow replacing the existing job, or it cannot be told
         whether the job answers the present input
     :raises JobEndedError: the job of an earlier try ended, nothing is charged, and a retry would end the same
@@ -131,6 +132,8 @@ class _Submitter:
         if missing := self.request.spec.input.missing:
             fix = "it does not exist; check the name"
             raise InvalidParameterError("input_uri", missing, fix)
+        if disputed := self.request.spec.input.disputed:
+            raise disputed_error(disputed.uri, disputed.names)
         self._check_output()
         labels = (before_create() if before_create else None) or {}
         # Another try of this run may have created a job in the meantime; and a job that ends before it is

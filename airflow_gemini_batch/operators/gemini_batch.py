@@ -59,8 +59,8 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
 
     :param model: model ID such as ``gemini-3.5-flash``, ``publishers/google/models/ID``, or the resource name
         of a tuned model (templated)
-    :param input_uri: JSONL in Cloud Storage, one or more ``gs://…`` URIs (``*`` allowed), or one BigQuery
-        table with a ``request`` column, ``bq://project.dataset.table`` (templated)
+    :param input_uri: JSONL in Cloud Storage, one or more ``gs://…`` URIs, which may have wildcards, or one
+        BigQuery table with a ``request`` column, ``bq://project.dataset.table`` (templated)
     :param output_uri: where the service writes its output: ``gs://bucket/prefix``,
         ``bq://project.dataset.table`` or ``bq://project.dataset`` (templated)
     :param location: ``global``, ``us``, ``eu`` or a region, where the model is offered; default

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.gcp.gcs_uri import matching
+from airflow_gemini_batch.gcp.wildcards import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,16 +28,17 @@ class StoredLines:
 
     @classmethod
     def find(cls, uris: Sequence[str], storage: Client) -> StoredLines:
-        """Find objects by URI; ``*`` is allowed.
+        """Find objects by URI, which may have wildcards.
 
-        :raises InvalidParameterError: a URI matches no object, or may not be read
+        :raises InvalidParameterError: a URI matches no object, or other objects in another reading, or may
+            not be read
         """
         from google.api_core.exceptions import Forbidden, NotFound
 
         found: list[Blob] = []
         for uri in uris:
             try:
-                objects = list(matching(uri, storage, "bucket,name,generation,size"))
+                matches = find(uri, storage, "bucket,name,generation,size")
             except NotFound:
                 raise InvalidParameterError(
                     "input_uri", uri, "there is no such bucket; correct the URI"
@@ -46,9 +47,10 @@ class StoredLines:
                 raise InvalidParameterError(
                     "input_uri", uri, f"it may not be read: {error.message}"
                 ) from None
-            if not objects:
+            matches.check()
+            if not matches.objects:
                 raise InvalidParameterError("input_uri", uri, "there is no such object; correct the URI")
-            found.extend(sorted(objects, key=lambda blob: str(blob.name)))
+            found.extend(sorted(matches.objects, key=lambda blob: str(blob.name)))
         return cls(tuple(found), sum(int(blob.size or 0) for blob in found))
 
     def read(self, start_file: Callable[[str], None]) -> Iterator[bytes]:

@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import OutputNotFoundError
-from airflow_gemini_batch.gcp.gcs_uri import matching, split_uri
+from airflow_gemini_batch.gcp.gcs_uri import split_uri
 from airflow_gemini_batch.gcp.table_name import TableName, get_table
+from airflow_gemini_batch.gcp.wildcards import find
 from airflow_gemini_batch.jobs.identity import Mark, content_key
 from airflow_gemini_batch.jobs.input_facts import OBJECT_FIELDS, checksum, content_of
 
@@ -109,10 +110,15 @@ def find_input(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects |
             not _is_later(table.modified, job) or (known and _key(checksum(name, bigquery)) == known)
         )
         return table if is_same else None
-    blobs = [blob for uri in job.input_uris for blob in matching(uri, storage, _FIELDS)]
-    is_later = any(_is_later(blob.time_created, job) for blob in blobs)
-    is_same = _key(content_of(blobs)) == known if known else not is_later
-    return _objects(blobs) if blobs and is_same else None
+    matches = [find(uri, storage, _FIELDS) for uri in job.input_uris]
+    blobs = [blob for each in matches for blob in each.objects]
+    across = [blob for each in matches for blob in each.across]
+    if known:
+        # Since the job was created, the readings of a wildcard may have come to differ.
+        blobs = next((found for found in (blobs, across) if _key(content_of(found)) == known), [])
+    elif any(_is_later(blob.time_created, job) for blob in blobs):
+        return None
+    return _objects(blobs) if blobs else None
 
 
 def _key(content: tuple[str, ...] | None) -> str | None:

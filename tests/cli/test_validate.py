@@ -135,6 +135,9 @@ def test_objects_in_storage(
 def test_objects_that_are_not_there(
     storage_client: storage.Client, bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    storage_client.bucket(bucket).blob("a/old/3.jsonl").upload_from_filename(str(GOOD))
+    assert main(["validate", f"gs://{bucket}/a/*.jsonl"]) == 2
+    assert f"1 object: gs://{bucket}/a/old/3.jsonl" in capsys.readouterr().err
     assert main(["validate", f"gs://{bucket}/none-*.jsonl"]) == 2
     assert f"validate: gs://{bucket}/none-*.jsonl: there is no such object" in capsys.readouterr().err
     assert main(["validate", f"gs://no-{bucket}/a.jsonl"]) == 2

@@ -13,7 +13,7 @@ from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.jobs.identity import Mark, content_key
 from airflow_gemini_batch.jobs.input_facts import checksum, content_of
 from airflow_gemini_batch.results.gates import Gates
-from airflow_gemini_batch.results.outputs import find_input
+from airflow_gemini_batch.results.outputs import Objects, find_input
 from airflow_gemini_batch.results.row_status import RowStatus
 from tests.results.lines import answered, as_json, asked, request
 
@@ -54,6 +54,25 @@ def test_an_object_in_another_storage_class_is_the_same_input(lander: Lander) ->
     assert find_input(job, lander.storage, lander.bigquery) is not None
     blob.upload_from_string(blob.download_as_text().replace("first", "other"))
     assert find_input(job, lander.storage, lander.bigquery) is None
+
+
+def test_a_wildcard_that_can_be_read_in_two_ways(lander: Lander) -> None:
+    """The objects are those whose content the job records; else those within the folder."""
+    place = f"gs://{lander.bucket}/{lander.job_id}/in"
+    uris = [f"{place}/a.jsonl", f"{place}/old/b.jsonl"]
+    lander.put("in/a.jsonl", [asked("a")])
+    lander.put("in/old/b.jsonl", [asked("b")])
+    blobs = list(lander.storage.list_blobs(lander.bucket, prefix=f"{lander.job_id}/in/"))
+    for known, expected in ((blobs[:1], uris[:1]), (blobs, uris), ([], uris[:1])):
+        name = named_for(content_of(known)) if known else ""
+        job = lander.job(input_uris=(f"{place}/*.jsonl",), display_name=name)
+        found = find_input(job, lander.storage, lander.bigquery)
+        assert isinstance(found, Objects)
+        assert found.uris == expected
+    job = lander.job(input_uris=(f"{place}/*.jsonl",), display_name=named_for(content_of(blobs[1:])))
+    assert find_input(job, lander.storage, lander.bigquery) is None
+    lander.put_output(answered("a"))
+    assert lander.land(job=lander.job(input_uris=(f"{place}/*.jsonl",))).input_rows == 1
 
 
 def test_a_table_with_a_new_description_is_the_same_input(lander: Lander) -> None:

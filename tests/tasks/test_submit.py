@@ -22,7 +22,7 @@ from airflow_gemini_batch.tasks.links import BatchJobLink
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from google.cloud import bigquery
+    from google.cloud import bigquery, storage
 
     from airflow_gemini_batch.emulator.server import Emulator
     from tests.conftest import RunningStack
@@ -67,6 +67,62 @@ def test_several_inputs_are_one_job(
     GeminiBatchSubmitOperator(**submit_args).execute(context)
     (job,) = vertex.jobs
     assert job["inputConfig"]["gcsSource"]["uris"] == submit_args["input_uri"]
+
+
+@pytest.mark.parametrize("preflight", [None, True, False])
+def test_a_wildcard_that_can_be_read_in_two_ways_creates_no_job(
+    vertex: Emulator,
+    submit_args: dict[str, Any],
+    context: Context,
+    storage_client: storage.Client,
+    bucket: str,
+    preflight: bool | None,
+) -> None:
+    old = [f"in/old/{number}.jsonl" for number in range(7)]
+    for name in old:
+        storage_client.bucket(bucket).blob(name).upload_from_string(b"{}")
+    args = {**submit_args, "input_uri": [submit_args["input_uri"], f"gs://{bucket}/in/*.jsonl"]}
+    with pytest.raises(AirflowFailException, match=r"read in two ways.*7 objects") as caught:
+        GeminiBatchSubmitOperator(**args, preflight=preflight).execute(context)
+    assert f"gs://{bucket}/in/old/0.jsonl" in str(caught.value)
+    assert "and 2 more" in str(caught.value)
+    assert not creates(vertex)
+    # Both readings of ** are the same.
+    args["input_uri"] = f"gs://{bucket}/in/**.jsonl"
+    GeminiBatchSubmitOperator(**args, preflight=False).execute(context)
+    assert len(creates(vertex)) == 1
+
+
+def test_objects_added_in_a_deeper_folder_leave_the_job_alone(
+    vertex: Emulator,
+    submit_args: dict[str, Any],
+    context: Context,
+    storage_client: storage.Client,
+    bucket: str,
+) -> None:
+    """Neither a retry nor the landing of a job is refused for them."""
+    args = {**submit_args, "input_uri": f"gs://{bucket}/in/*.jsonl"}
+    first = GeminiBatchSubmitOperator(**args).execute(context)
+    storage_client.bucket(bucket).blob("in/later/x.jsonl").upload_from_string(b"{}")
+    assert GeminiBatchSubmitOperator(**args).execute(context) == first
+    assert len(creates(vertex)) == 1
+
+
+@pytest.mark.parametrize("name", ["in/part[1].jsonl", "in/what?.jsonl", "in/[a]/%5Bx%5D.jsonl"])
+def test_a_name_with_characters_of_wildcards(
+    vertex: Emulator,
+    submit_args: dict[str, Any],
+    context: Context,
+    storage_client: storage.Client,
+    bucket: str,
+    name: str,
+) -> None:
+    source = storage_client.bucket(bucket).blob("in/requests.jsonl")
+    storage_client.bucket(bucket).copy_blob(source, storage_client.bucket(bucket), name)
+    args = {**submit_args, "input_uri": f"gs://{bucket}/{name}", "wait_for_completion": True}
+    GeminiBatchSubmitOperator(**args, deferrable=False, poll_interval=0.1).execute(context)
+    (job,) = vertex.jobs
+    assert job["state"] == "JOB_STATE_SUCCEEDED"
 
 
 def test_a_retry_attaches(vertex: Emulator, submit_args: dict[str, Any], context: Context) -> None:

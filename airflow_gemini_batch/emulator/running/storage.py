@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.rows import Answered, InputRow, coerced
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
+from airflow_gemini_batch.gcp.wildcards import Matches, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,15 +50,16 @@ class ObjectStorage:
             raise errors.bucket_not_found(bucket)
 
     def read(self, uri: str) -> bytes:
-        """Return the concatenated content of all objects that match a URI, which may contain ``*``.
+        """Return the concatenated content of all objects that match a URI, which may have wildcards.
+
+        They are read as in Cloud Storage: ``*`` stays within a folder.
 
         :raises JobFailedError: when no object matches
         """
-        bucket, pattern = split_uri(uri)
-        names = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
-        prefix = pattern.split("*")[0]
+        bucket, name = split_uri(uri)
+        prefix = prefix_of(name)
         blobs = self._client.list_blobs(bucket, prefix=prefix, timeout=_TIMEOUT_SECONDS, retry=None)
-        found = sorted((blob for blob in blobs if names.fullmatch(blob.name)), key=lambda blob: blob.name)
+        found = sorted(Matches.of(uri, blobs).objects, key=lambda blob: str(blob.name))
         if not found:
             raise errors.import_failed(f"Not found: URI {uri}")
         for blob in found:

@@ -27,7 +27,7 @@ _SHOWN = 5
 def preflight(uris: Sequence[str], storage: Client, *, asked_for: bool = False) -> None:
     """Read the input. Raise if the job would fail; log a warning if only some rows would fail.
 
-    :param uris: ``gs://…``, ``*`` allowed
+    :param uris: ``gs://…``, which may have wildcards
     :param asked_for: also check input of more than ``MAX_BYTES``
     :raises InvalidParameterError: the import would reject the input; the message has line, reason and fix
     """
