@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,10 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.cost.prices import prices_of
-from airflow_gemini_batch.exceptions import InvalidParameterError, TableMismatchError
+from airflow_gemini_batch.exceptions import TableMismatchError
 from airflow_gemini_batch.gcp.bigquery_job import digest
 from airflow_gemini_batch.gcp.table_name import dataset_location
 from airflow_gemini_batch.requests.in_bigquery.claims import Claims
+from airflow_gemini_batch.requests.key_field import KeyField
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
 from airflow_gemini_batch.results.cost import ensure_usage_view, price_parameters
@@ -67,7 +67,7 @@ class LandingRequest:
 
     :param job: a job that has ended, as just read from the service
     :param infer_schema: without a ``response_schema``, use the one that all requests of the job contain
-    :param key_field: member of an input line, or column of an input table, that contains the row's key
+    :param key_field: where a row has its key, see :meth:`KeyField.parse`
     :param include_request: whether to store requests in the results table; the error table always stores
         them, so that failed requests can be resubmitted
     :param include_response: whether to store responses
@@ -99,7 +99,7 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
 
     Call :meth:`Manifest.check_rows` on the result to check that every input row is accounted for.
 
-    :raises InvalidParameterError: ``key_field`` is not a valid name
+    :raises InvalidParameterError: ``key_field`` names no place of a key
     :raises OutputNotFoundError: the job has not ended, or has no output
     :raises DatasetNotFoundError: the dataset of the destination does not exist
     :raises LocationMismatchError: the dataset cannot read the job's output from where it is stored
@@ -107,8 +107,7 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     :raises MediaError: Cloud Storage refused a request
     :raises LandingError: BigQuery refused a request
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", request.key_field):
-        raise InvalidParameterError("key_field", request.key_field, "use only letters, digits and _")
+    key_field = KeyField.parse(request.key_field)
     output = find_output(request.job, storage, bigquery)
     given = find_input(request.job, storage, bigquery)
     location = dataset_location(request.destination, bigquery, request.job.name.location)
@@ -119,7 +118,7 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     # A table that was dropped and created again is another table: rows landed in the old one are not in it.
     claims = _claims(request, location, bigquery, input_known=given is not None)
     created = (results.created, errors.created)
-    plan = _plan(request, sources, arranged(columns, results.schema), created, claims)
+    plan = _plan(request, key_field, sources, arranged(columns, results.schema), created, claims)
     if plan.landing.lock:
         create_table(lock_script(plan.landing.lock), plan.landing.lock, bigquery, location)
     counts = run_landing(plan, location, bigquery, storage)
@@ -194,6 +193,7 @@ def _claims(
 
 def _plan(
     request: LandingRequest,
+    key_field: KeyField,
     sources: Sources,
     columns: tuple[Column, ...],
     tables_created: tuple[datetime | None, ...],
@@ -206,7 +206,7 @@ def _plan(
         results=request.destination,
         errors=request.error_table,
         columns=columns,
-        key_field=request.key_field,
+        key_field=key_field,
         merges=mode is WriteMode.MERGE,
         truncates=mode is WriteMode.TRUNCATE,
         replaces=bool(request.replaces),

@@ -1,4 +1,5 @@
+{% from "results/job_table.sql" import scalar %}
 -- Input lines: {"request": {…}, "key": …}. The job has read them, so they are valid JSON.
-SELECT NULLIF(JSON_QUERY(line, '$.{{ landing.key_field }}'), 'null') AS key, line AS source
+SELECT {{ scalar("JSON_QUERY(line, '%s')" % landing.key_field.json_path) }} AS key, line AS source
 FROM {{ landing.requests.quoted }}
 WHERE line != ''

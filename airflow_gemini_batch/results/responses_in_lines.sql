@@ -1,13 +1,14 @@
+{% from "results/job_table.sql" import scalar %}
 -- Output lines: {"status": …, "processed_time": …, "request": {…}, "response": {…}, "key": …}
 SELECT
   IF(doc IS NULL, line, NULL) AS raw_line,
   IFNULL(
-    NULLIF(TO_JSON_STRING(JSON_QUERY(doc, '$.{{ landing.key_field }}')), 'null'),
+    {{ scalar("TO_JSON_STRING(JSON_QUERY(doc, '%s'))" % landing.key_field.json_path) }},
     -- A truncated line may still start with its key or contain the label.
     IF(
       doc IS NULL,
       IFNULL(
-        REGEXP_EXTRACT(line, r'^\s*\{\s*"{{ landing.key_field }}"\s*:\s*("[^"\\]*"|-?[0-9]+)'),
+        REGEXP_EXTRACT(line, r'{{ landing.key_field.torn_pattern }}'),
         REGEXP_EXTRACT(line, r'"{{ key_label }}"\s*:\s*("[^"\\]*")')
       ),
       NULL

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.requests.key_field import KeyField
     from airflow_gemini_batch.requests.response_schema import Column
     from airflow_gemini_batch.results.outputs import JobTable
 
@@ -30,7 +31,7 @@ class Landing:
     :param responses: a staging table of raw lines in a column ``line``, or the job's output table
     :param requests: the same for the input; ``None`` if it has changed or no longer exists
     :param columns: the typed columns, from the response schema
-    :param key_field: the member or column next to ``request`` that contains the key
+    :param key_field: where a row has its key
     :param merges: whether each key has one row across all jobs
     :param truncates: whether rows of other DAG runs are deleted
     :param replaces: whether rows of earlier jobs are replaced, those of ``@replaces``
@@ -48,7 +49,7 @@ class Landing:
     results: TableName
     errors: TableName
     columns: Sequence[Column]
-    key_field: str
+    key_field: KeyField
     merges: bool = False
     truncates: bool = False
     replaces: bool = False

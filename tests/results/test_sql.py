@@ -11,6 +11,7 @@ from jinja2 import Environment
 
 from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.in_bigquery.claims import COLUMNS as CLAIM_COLUMNS
+from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results import statements
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, schema_fields
@@ -112,6 +113,10 @@ VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("objects", "objects", None, {"truncates": True, "lock": LOCK, "errors": SHARED}),
     ("objects", "objects", None, {"replaces": True, "errors": SHARED}),
     ("objects", "objects", None, {"replaces": True, **MERGING}),
+    ("objects", "objects", None, {"key_field": KeyField.parse("labels.custom-id")}),
+    ("objects", "objects", None, {"key_field": KeyField.parse("meta-data.Größe")}),
+    ("text columns", "JSON columns", None, {"key_field": KeyField.parse("labels.custom_id")}),
+    ("text columns", "JSON columns", None, {"key_field": KeyField.parse("key.custom-id")}),
     ("objects", "objects", None, {"claims": CLAIMED}),
     ("objects", "unknown", None, {"claims": CLAIMED, **MERGING}),
     ("objects", "objects", None, {"claims": CLAIMED, "truncates": True, "lock": LOCK}),
@@ -136,10 +141,8 @@ def landing_of(
     responses: str, requests: str, schema: ResponseSchema | None, more: dict[str, Any] | None = None
 ) -> Landing:
     columns = arranged(schema.columns, older_table(schema)) if schema else ()
-    given = {"errors": ERRORS, **(more or {})}
-    return Landing(
-        RESPONSES[responses], REQUESTS[requests], RESULTS, columns=columns, key_field="key", **given
-    )
+    given = {"errors": ERRORS, "key_field": DEFAULT_KEY_FIELD, **(more or {})}
+    return Landing(RESPONSES[responses], REQUESTS[requests], RESULTS, columns=columns, **given)
 
 
 def columns_of(source: TableName | JobTable | None) -> dict[str, dict[str, str]]:
