@@ -25,6 +25,7 @@
     │   ├── DatasetNotFoundError
     │   ├── LocationMismatchError
     │   ├── TableMismatchError     the existing table has incompatible columns
+    │   ├── KeylessRowsError       a merge would drop answers, because requests without a key are equal
     │   ├── MediaError             generated media could not be stored in Cloud Storage
     │   └── RowCountError          the row counts do not add up to the rows of the input
     ├── ReportError                the HTML report of a landed job could not be written
@@ -336,6 +337,24 @@ class TableMismatchError(LandingError):
         self.table = table
         self.differences = tuple(differences)
         super().__init__(f"Table {table} cannot store these rows: " + "; ".join(self.differences))
+
+
+class KeylessRowsError(LandingError):
+    """Rows without a key have equal requests, so a merge would keep one of their answers and drop the others.
+
+    :param table: the results table
+    :param rows: how many rows have no key and a request that another of them has too
+    """
+
+    def __init__(self, table: str, rows: int) -> None:
+        self.table = table
+        self.rows = rows
+        super().__init__(
+            f"{rows:,} rows have no key, and each has the same request as another of them. "
+            f'write_mode="merge" keeps one row per key, so {table} would lose answers that are paid. Nothing '
+            "was landed. If another member than `key` holds the keys, name it in key_field; otherwise land "
+            'with write_mode="append", and give each request its own key in the next job.'
+        )
 
 
 class MediaError(LandingError):

@@ -15,10 +15,12 @@ from airflow_gemini_batch.operators.gemini_batch import (
 )
 from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
+from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
     EndOptions,
+    KeyOptions,
     LandingOptions,
     RequestOptions,
     SubmitOptions,
@@ -38,7 +40,9 @@ _ONLY_FOR_LAND = ("report_uri", "write_mode")
 _FOR_RETRY = tuple(field.name for field in fields(LandingOptions) if field.name not in _ONLY_FOR_LAND)
 
 
-@documented(RequestOptions, SubmitOptions, WaitOptions, EndOptions, LandingOptions, ConnectionOptions)
+@documented(
+    RequestOptions, KeyOptions, SubmitOptions, WaitOptions, EndOptions, LandingOptions, ConnectionOptions
+)
 def gemini_batch(
     python_callable: Callable[..., Any],
     *,
@@ -56,6 +60,8 @@ def gemini_batch(
     response_schema: Any = None,
     safety_settings: Sequence[Any] | None = None,
     tools: Sequence[Any] | None = None,
+    key_label: bool = False,
+    key_field: str = KEY_FIELD,
     labels: Mapping[str, str] | None = None,
     preflight: bool | None = None,
     max_cost_usd: float | str | None = None,
@@ -127,7 +133,8 @@ def gemini_batch(
     connection = ConnectionOptions.given(shared)
     common = {**connection, **({"project_id": project_id} if project_id else {})}
     place = {"location": location} if location else {}
-    submitting, waiting = SubmitOptions.given(shared), WaitOptions.given(shared)
+    keys = KeyOptions.given(shared)  # The same for all tasks.
+    submitting, waiting = {**keys, **SubmitOptions.given(shared)}, WaitOptions.given(shared)
     own, for_retry = _split_landing(
         {**LandingOptions.given(shared), **(land or {})}, with_retries=bool(max_retry_rounds)
     )
@@ -148,10 +155,11 @@ def gemini_batch(
             **(submit or {}),
         },
         wait={**connection, **_of_sensor(waiting), **EndOptions.given(shared), **(wait or {})},
-        land={"destination_table": results_table, **common, **own} if results_table else None,
+        land={"destination_table": results_table, **common, **keys, **own} if results_table else None,
         retry={
             "results_table": results_table,
             "max_rounds": max_retry_rounds,
+            **({"key_label": True} if key_label else {}),
             **common,
             **submitting,
             **waiting_again,
@@ -168,7 +176,7 @@ def gemini_batch(
             op_args=op_args,
             op_kwargs=op_kwargs,
             staging_uri=staging_uri,
-            **{**common, **building},
+            **{**common, **keys, **building},
         )
         task_group(group_id="job")(tasks.of_one_job).expand(input_uri=built.output)
     return group

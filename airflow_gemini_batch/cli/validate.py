@@ -48,6 +48,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--format", choices=("text", "json"), default="text", help="output format (default: text)"
     )
+    parser.add_argument(
+        "--key-field",
+        default="key",
+        metavar="NAME",
+        help="member next to `request` that holds the key, such as custom_id or metadata.request_id; "
+        "labels.NAME for a label of the request (default: key)",
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 1 for advice as well")
     parser.set_defaults(run=run)
 
@@ -58,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     terminal = Terminal()
     try:
-        report, repairs = _check(arguments.source, arguments.repair)
+        report, repairs = _check(arguments.source, arguments.repair, arguments.key_field)
     except (InvalidParameterError, OSError) as error:
         return wrong_usage("validate", error)
     if arguments.format == "json":
@@ -75,19 +82,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report.is_fine(strict=arguments.strict) else 1
 
 
-def _check(source: str, out: str | None) -> tuple[Report, Report | None]:
+def _check(source: str, out: str | None, key_field: str) -> tuple[Report, Report | None]:
     from airflow_gemini_batch.requests.checking.import_check import Check
     from airflow_gemini_batch.requests.checking.repair import Repair
+    from airflow_gemini_batch.requests.key_field import KeyField
 
     if out is not None and (out.startswith("gs://") or os.path.realpath(source) == os.path.realpath(out)):
         raise InvalidParameterError("--repair", out, "give the path of another file on this machine")
-    checker = Check()
+    field = KeyField.parse(key_field, "--key-field")
+    checker = Check(key_field=field)
     with ExitStack() as stack:
         lines = with_progress(*open_lines(source, stack, checker.start_file))
         if out is None:
             checker.add_all(lines)
             return checker.report(), None
-        repair = Repair()
+        repair = Repair(field)
         # Written under another name first, so that nobody uses an incomplete file.
         partial = Path(f"{out}.partial")
         try:

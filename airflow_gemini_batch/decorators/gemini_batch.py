@@ -13,11 +13,13 @@ from airflow.providers.common.compat.sdk import (
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
+from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.land import check_landing, land_results
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
     EndOptions,
+    KeyOptions,
     LandingOptions,
     RequestOptions,
     SubmitOptions,
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
 _SUBMIT_FIELDS = tuple(name for name in GeminiBatchSubmitOperator.template_fields if name != "input_uri")
 
 
-@documented(RequestOptions, SubmitOptions, WaitOptions, EndOptions, LandingOptions, ConnectionOptions)
+@documented(
+    RequestOptions, KeyOptions, SubmitOptions, WaitOptions, EndOptions, LandingOptions, ConnectionOptions
+)
 class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator):
     """Builds requests from the prompts that a function returns, submits them, waits, and lands the results.
 
@@ -108,6 +112,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         response_schema: Any = None,
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
+        key_label: bool = False,
+        key_field: str = KEY_FIELD,
         labels: Mapping[str, str] | None = None,
         preflight: bool | None = None,
         max_cost_usd: float | str | None = None,
@@ -148,6 +154,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             on_changed_input=on_changed_input,
             force_new=force_new,
             wait_for_completion=wait_for_completion,
+            **KeyOptions.pick(shared),
             **SubmitOptions.pick(shared),
             **WaitOptions.pick(shared),
             **EndOptions.pick(shared),
@@ -180,6 +187,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             stored = store_requests(
                 PromptFunction(self.python_callable, self.op_args, self.op_kwargs, self.template),
                 RequestOptions.of(self),
+                KeyOptions.of(self),
                 context,
                 hook,
                 staging_uri=self.staging_uri,
@@ -224,7 +232,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
                 False,
                 "results can be landed only when the job has ended; leave it out",
             )
-        check_landing(LandingOptions.of(self), hook, self.results_table or "", self.project_id)
+        options, table = LandingOptions.of(self), self.results_table or ""
+        check_landing(options, hook, table, self.project_id, self.key_field)
 
     def _land(self, job_name: str, context: Context) -> Any:
         if not self.results_table:

@@ -11,12 +11,14 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError, JobEndedError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
+from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import TaskState, policy, run_identity
 from airflow_gemini_batch.tasks.land import land_results
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
     EndOptions,
+    KeyOptions,
     LandingOptions,
     SubmitOptions,
     WaitOptions,
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.jobs.spec import JobSpec
 
 
-@documented(SubmitOptions, WaitOptions, EndOptions, ConnectionOptions)
+@documented(SubmitOptions, KeyOptions, WaitOptions, EndOptions, ConnectionOptions)
 class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
     """Submits a Gemini batch job to Agent Platform (Vertex AI) and returns its full resource name.
 
@@ -86,6 +88,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         "display_name",
         "force_new",
         *SubmitOptions.templated,
+        *KeyOptions.templated,
         *ConnectionOptions.templated,
     )
     operator_extra_links = (BatchJobLink(),)
@@ -107,6 +110,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         max_cost_usd: float | str | None = None,
         prices: Mapping[str, Any] | NegotiatedPrices | None = None,
         estimated_output_tokens: int | None = None,
+        key_field: str = KEY_FIELD,
         wait_for_completion: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
@@ -120,7 +124,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
     ) -> None:
         shared = locals()
         super().__init__(**kwargs)
-        store(self, shared, SubmitOptions, WaitOptions, EndOptions, ConnectionOptions)
+        store(self, shared, SubmitOptions, KeyOptions, WaitOptions, EndOptions, ConnectionOptions)
         self.model = model
         self.input_uri = input_uri
         self.output_uri = output_uri
@@ -145,6 +149,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
             hook = connect(self)
             spec = self._spec(hook, context)
             allowed, budget = self._policy(context), options.budget()
+            key_field = KeyOptions.of(self).parsed()
             facts = hook.inspect_input(spec)
             check_region(str(spec.input_table), facts.location, spec.location)
             spec = replace(spec, input=facts)
@@ -158,7 +163,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
                 allowed,
                 remembered=task_state.read(),
                 checksum=partial(hook.checksum_input, spec),
-                before_create=partial(check_job, options, hook, spec, budget),
+                before_create=partial(check_job, options, hook, spec, budget, key_field),
             )
         job = submission.job
         self._to_cancel.found(job.name)
@@ -233,7 +238,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         )
 
 
-@documented(LandingOptions, ConnectionOptions)
+@documented(LandingOptions, KeyOptions, ConnectionOptions)
 class GeminiBatchResultsToBigQueryOperator(BaseOperator):
     """Lands the results of a batch job in BigQuery as typed rows and returns a manifest.
 
@@ -255,6 +260,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         "job_name",
         "destination_table",
         *LandingOptions.templated,
+        *KeyOptions.templated,
         "project_id",
         *ConnectionOptions.templated,
     )
@@ -266,6 +272,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         *,
         job_name: str,
         destination_table: str,
+        key_field: str = KEY_FIELD,
         error_table: str | None = None,
         response_schema: Any = None,
         write_mode: str = "append",
@@ -284,7 +291,7 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
     ) -> None:
         shared = locals()
         super().__init__(**kwargs)
-        store(self, shared, LandingOptions, ConnectionOptions)
+        store(self, shared, LandingOptions, KeyOptions, ConnectionOptions)
         self.job_name = job_name
         self.destination_table = destination_table
         self.project_id = project_id

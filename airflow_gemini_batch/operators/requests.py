@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_gemini_batch.exceptions import DatasetNotFoundError, LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
-from airflow_gemini_batch.tasks.options import ConnectionOptions, RequestOptions, documented, store
+from airflow_gemini_batch.tasks.options import (
+    ConnectionOptions,
+    KeyOptions,
+    RequestOptions,
+    documented,
+    store,
+)
 from airflow_gemini_batch.tasks.store_requests import PromptFunction, store_requests
 from airflow_gemini_batch.tasks.wait import connect, fail_without_retry
 
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.in_bigquery.from_query import BuiltRequests, TableRequest
 
 
-@documented(RequestOptions, ConnectionOptions)
+@documented(RequestOptions, KeyOptions, ConnectionOptions)
 class GeminiBatchRequestsOperator(BaseOperator):
     """Builds requests from the prompts that a function returns or yields, and uploads them.
 
@@ -46,6 +53,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         "op_kwargs",
         "staging_uri",
         "project_id",
+        *KeyOptions.templated,
         *ConnectionOptions.templated,
     )
     ui_color = "#d2e3fc"
@@ -65,6 +73,8 @@ class GeminiBatchRequestsOperator(BaseOperator):
         response_schema: Any = None,
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
+        key_label: bool = False,
+        key_field: str = KEY_FIELD,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -72,7 +82,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
     ) -> None:
         shared = locals()
         super().__init__(**kwargs)
-        store(self, shared, RequestOptions, ConnectionOptions)
+        store(self, shared, RequestOptions, KeyOptions, ConnectionOptions)
         self.python_callable = python_callable
         self.op_args = op_args or ()
         self.op_kwargs = op_kwargs or {}
@@ -85,6 +95,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         return store_requests(
             PromptFunction(self.python_callable, self.op_args, self.op_kwargs, self.template),
             RequestOptions.of(self),
+            KeyOptions.of(self),
             context,
             connect(self),
             staging_uri=self.staging_uri,
@@ -139,6 +150,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         response_schema: Any = None,
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
+        key_label: bool = False,
         only_new_against: str | None = None,
         export_uri: str | None = None,
         force_new: bool = False,

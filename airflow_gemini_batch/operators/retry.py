@@ -19,10 +19,12 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.jobs.rounds import End, Round, explain
+from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import policy
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
+    KeyOptions,
     LandingOptions,
     SubmitOptions,
     WaitOptions,
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.tasks.retry_state import Plan
 
 
-@documented(RetryOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
+@documented(RetryOptions, KeyOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
 class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
     """Resubmits failed requests that may succeed, in rounds of one batch job each, and lands the results.
 
@@ -82,6 +84,7 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         dict.fromkeys(
             (
                 *RetryOptions.templated,
+                *KeyOptions.templated,
                 *SubmitOptions.templated,
                 *LandingOptions.templated,
                 *ConnectionOptions.templated,
@@ -100,6 +103,8 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         model: str | None = None,
         output_uri: str | None = None,
         staging_uri: str | None = None,
+        key_field: str = KEY_FIELD,
+        key_label: bool = False,
         labels: Mapping[str, str] | None = None,
         preflight: bool | None = None,
         max_cost_usd: float | str | None = None,
@@ -127,7 +132,16 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
     ) -> None:
         shared = locals()
         super().__init__(**kwargs)
-        store(self, shared, RetryOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
+        store(
+            self,
+            shared,
+            RetryOptions,
+            KeyOptions,
+            SubmitOptions,
+            WaitOptions,
+            LandingOptions,
+            ConnectionOptions,
+        )
         self._to_cancel = JobsToCancel()
 
     @forgets_jobs_at_the_end
@@ -278,6 +292,7 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
 
     def _task(self) -> RetryTask:
         WaitOptions.of(self)  # Checked before anything is created.
+        KeyOptions.of(self).parsed()
         return RetryTask(RetryOptions.of(self), SubmitOptions.of(self), LandingOptions.of(self))
 
     @staticmethod

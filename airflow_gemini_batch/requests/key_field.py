@@ -85,12 +85,16 @@ class KeyField:
 
     def read(self, row: Mapping[str, Any]) -> str | None:
         """Return the key of a row as text; ``None`` if there is none, or an object or array."""
+        return as_key(self.value(row))
+
+    def value(self, row: Mapping[str, Any]) -> Any:
+        """Return what a row has in the place of the key; ``None`` if nothing."""
         value: Any = row
         for name in self.names:
             if not isinstance(value, dict):
                 return None
             value = value.get(name)
-        return as_key(value)
+        return value
 
     def line(self, key: str, request: dict[str, Any]) -> dict[str, Any]:
         """Return the line of a request; a label is written by whoever builds the request."""

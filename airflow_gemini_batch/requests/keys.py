@@ -1,7 +1,8 @@
 """The two places of a request's key, in its input line and in its output line.
 
-Reports differ on whether the service copies fields next to ``request`` to the output. It does return the
-labels inside the request. So a key is written to both places.
+The service copies members next to ``request`` to the output, according to most reports; some of before 2026
+differ. It does return the labels inside the request. But labels go to Cloud Billing, so a key is written there
+only if the user asks for it. Without either, an output line is joined by its request.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ KEY_FIELD = "key"
 """The field next to ``request`` in a line, or the column next to ``request`` in a table."""
 
 KEY_LABEL = "gemini_batch_key"
-"""Label in ``request.labels``."""
+"""Label in ``request.labels``, if there is one."""
 
 LABEL_PATTERN = "^[a-z0-9_-]{1,63}$"
 """What the value of a label may be, for Python and for GoogleSQL."""

@@ -67,7 +67,7 @@ class LandingRequest:
 
     :param job: a job that has ended, as just read from the service
     :param infer_schema: without a ``response_schema``, use the one that all requests of the job contain
-    :param key_field: where a row has its key, see :meth:`KeyField.parse`
+    :param key_field: where the rows of the job have their keys, see :meth:`KeyField.parse`
     :param include_request: whether to store requests in the results table; the error table always stores
         them, so that failed requests can be resubmitted
     :param include_response: whether to store responses
@@ -105,6 +105,7 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     :raises LocationMismatchError: the dataset cannot read the job's output from where it is stored
     :raises TableMismatchError: the destination exists with incompatible columns
     :raises MediaError: Cloud Storage refused a request
+    :raises KeylessRowsError: a merge would drop answers, because requests without a key are equal
     :raises LandingError: BigQuery refused a request
     """
     key_field = KeyField.parse(request.key_field)

@@ -16,6 +16,7 @@ from airflow_gemini_batch.gcp.table_name import TableName, get_table
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
 from airflow_gemini_batch.jobs.model_notices import warnings_about
 from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
+from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,16 +27,24 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.cost.sample import Sample
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.spec import JobSpec
+    from airflow_gemini_batch.requests.key_field import KeyField
     from airflow_gemini_batch.tasks.options import SubmitOptions
 
 
 log = logging.getLogger(__name__)
 
 
-def check_job(options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budget: Budget) -> dict[str, str]:
+def check_job(
+    options: SubmitOptions,
+    hook: GeminiBatchHook,
+    spec: JobSpec,
+    budget: Budget,
+    key_field: KeyField = DEFAULT_KEY_FIELD,
+) -> dict[str, str]:
     """Refuse a job that would fail or cost too much.
 
     :param budget: of this job, which may be less than ``options.max_cost_usd``
+    :param key_field: where the rows of the input have their keys
     :return: labels for the job: the estimate, if there is one
     :raises InvalidParameterError: the input would fail the job, or its output could not be written
     :raises CostLimitError: it may cost more than allowed
@@ -48,10 +57,12 @@ def check_job(options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budg
     if options.preflight is not False:
         _check_output(hook, spec)
     if options.preflight is not False and not spec.input_table:
-        preflight(spec.input_uris, hook.storage_client(spec.project), asked_for=bool(options.preflight))
+        storage = hook.storage_client(spec.project)
+        preflight(spec.input_uris, storage, key_field, asked_for=bool(options.preflight))
     elif options.preflight and spec.input_table:
         # Only on request, since a query costs money.
-        preflight_table(str(TableName.parse(spec.input_table)), hook.bigquery_client(spec.project))
+        table = str(TableName.parse(spec.input_table))
+        preflight_table(table, hook.bigquery_client(spec.project), key_field)
     if budget.limit is None and (options.preflight is False or spec.input_table):
         return {}
     return _estimate(options, hook, spec, budget)

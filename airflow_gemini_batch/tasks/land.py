@@ -11,6 +11,7 @@ from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import (
     DatasetNotFoundError,
     InvalidParameterError,
+    KeylessRowsError,
     LocationMismatchError,
     OutputNotFoundError,
     QualityGateError,
@@ -19,9 +20,10 @@ from airflow_gemini_batch.exceptions import (
     TableMismatchError,
 )
 from airflow_gemini_batch.jobs.outcome import how_to_run_again
+from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.links import BatchJobLink
-from airflow_gemini_batch.tasks.options import LandingOptions
+from airflow_gemini_batch.tasks.options import KeyOptions, LandingOptions
 from airflow_gemini_batch.tasks.wait import choice, connect, fail_without_retry
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ log = logging.getLogger(__name__)
 # A retry would meet these again; other errors of BigQuery may be transient.
 _PERMANENT = (
     DatasetNotFoundError,
+    KeylessRowsError,
     LocationMismatchError,
     OutputNotFoundError,
     RowCountError,
@@ -60,6 +63,7 @@ class Landing:
     """Landing options, checked and resolved against a project.
 
     :param project: runs the BigQuery jobs
+    :param key_field: where the rows of the job have their keys
     :param report: where to write the report, if anywhere
     """
 
@@ -67,6 +71,7 @@ class Landing:
     project: str
     destination: TableName
     error_table: TableName
+    key_field: str
     write_mode: WriteMode
     response_schema: ResponseSchema | None
     media: MediaFolder | None
@@ -76,7 +81,11 @@ class Landing:
 
 
 def check_landing(
-    options: LandingOptions, hook: GeminiBatchHook, destination_table: str, project_id: str | None
+    options: LandingOptions,
+    hook: GeminiBatchHook,
+    destination_table: str,
+    project_id: str | None,
+    key_field: str = KEY_FIELD,
 ) -> Landing:
     """Check everything that can be checked without a job.
 
@@ -84,6 +93,7 @@ def check_landing(
     """
     from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.gcp.table_name import TableName
+    from airflow_gemini_batch.requests.key_field import KeyField
     from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.gates import Gates
     from airflow_gemini_batch.results.landing import WriteMode
@@ -105,6 +115,7 @@ def check_landing(
         project=project,
         destination=destination,
         error_table=error_table,
+        key_field=str(KeyField.parse(key_field)),
         write_mode=choice(WriteMode, "write_mode", options.write_mode),
         response_schema=ResponseSchema.of(schema) if schema else None,
         media=MediaFolder.parse(media) if media else None,
@@ -124,13 +135,14 @@ def land_results(
 ) -> dict[str, Any]:
     """Land the results of a job, report on them, and check them against the quality gates.
 
-    :param operator: has the attributes of :class:`LandingOptions`
+    :param operator: has the attributes of :class:`LandingOptions` and :class:`KeyOptions`
     :return: the manifest; it is in XCom too when the rows are landed and the task fails
     """
     with fail_without_retry(*_PERMANENT):
         name = JobName.parse(job_name)
         hook = connect(operator)
-        landing = check_landing(LandingOptions.of(operator), hook, destination_table, project_id)
+        options, key_field = LandingOptions.of(operator), KeyOptions.of(operator).key_field
+        landing = check_landing(options, hook, destination_table, project_id, key_field)
         manifest = land_job(landing, context, hook, hook.get_job(name))
     return passed(manifest, landing.gates, context)
 
@@ -161,6 +173,7 @@ def land_job(
         response_schema=landing.response_schema,
         infer_schema=options.response_schema is not False,
         write_mode=landing.write_mode,
+        key_field=landing.key_field,
         include_request=options.include_request,
         include_response=options.include_response,
         media=landing.media,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
+from airflow_gemini_batch.requests.keys import KEY_FIELD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.cost.budget import Budget
     from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.requests.building.build import Defaults
+    from airflow_gemini_batch.requests.key_field import KeyField
 
 _T = TypeVar("_T")
 
@@ -115,6 +117,29 @@ class ConnectionOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class KeyOptions(Options):
+    """Where requests have their keys.
+
+    :param key_field: the member next to ``request`` that holds the key, or the column of an input table:
+        ``custom_id``, ``metadata.request_id`` for a nested one, ``labels.NAME`` for a label of the request.
+        All tasks of a job need the same (templated)
+    """
+
+    templated: ClassVar[tuple[str, ...]] = ("key_field",)
+
+    key_field: str = KEY_FIELD
+
+    def parsed(self) -> KeyField:
+        """Return the place of the key.
+
+        :raises InvalidParameterError: ``key_field`` names none
+        """
+        from airflow_gemini_batch.requests.key_field import KeyField
+
+        return KeyField.parse(self.key_field)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RequestOptions(Options):
     """What all requests of a job have in common; values in a request take precedence.
 
@@ -125,6 +150,8 @@ class RequestOptions(Options):
         requested from the model
     :param safety_settings: list of ``SafetySetting`` for all requests
     :param tools: list of ``Tool`` for all requests
+    :param key_label: also write the key into each request, as the label ``gemini_batch_key``. Labels go to
+        Cloud Billing, which keeps up to 1,000 values of a label for ever; they must hold nothing personal
     """
 
     system_instruction: str | None = None
@@ -132,6 +159,7 @@ class RequestOptions(Options):
     response_schema: Any = None
     safety_settings: Sequence[Any] | None = None
     tools: Sequence[Any] | None = None
+    key_label: bool = False
 
     def defaults(self) -> Defaults:
         """Return the same values as the functions that build requests take them."""

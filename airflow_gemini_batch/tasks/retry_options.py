@@ -24,6 +24,8 @@ class RetryOptions(Options):
         Default: next to the output of the original job (templated)
     :param staging_uri: ``gs://bucket/prefix`` for requests, used where the batch job cannot read tables in
         the dataset; default: the output location of the original job (templated)
+    :param key_label: also write the key into each resubmitted request, as the label ``gemini_batch_key``; a
+        request that has the label keeps it anyway
     :param project_id: project that runs and pays for the BigQuery jobs; default: the connection's project,
         then ``GOOGLE_CLOUD_PROJECT`` (templated)
     :raises InvalidParameterError: ``max_rounds`` or ``job_name`` cannot work
@@ -37,6 +39,7 @@ class RetryOptions(Options):
     model: str | None = None
     output_uri: str | None = None
     staging_uri: str | None = None
+    key_label: bool = False
     project_id: str | None = None
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, context_merge, determine_kwargs
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.requests.building.manifest import RequestsManifest
-    from airflow_gemini_batch.tasks.options import RequestOptions
+    from airflow_gemini_batch.tasks.options import KeyOptions, RequestOptions
 
 STAGING_VARIABLE = "GEMINI_BATCH_STAGING_URI"
 
@@ -62,6 +63,7 @@ def staging_folder(staging_uri: str | None) -> str:
 def store_requests(
     prompts: PromptFunction,
     options: RequestOptions,
+    keys: KeyOptions,
     context: Context,
     hook: GeminiBatchHook,
     *,
@@ -82,14 +84,17 @@ def store_requests(
     from airflow_gemini_batch.requests.building.upload import previous, remember, upload
 
     with fail_without_retry():
+        key_field = keys.parsed()
         run, requests = run_identity(context), f"{staging_folder(staging_uri)}/requests"
         folder = f"{requests}/{run.key}"
         # The map indexes of a run share the objects, so that each finds the job of the same requests.
         shared = f"{requests}/{run.mapped_key}" if run.mapped_key else None
         storage = hook.storage_client(hook.resolve_project(project_id))
         before = previous(folder, storage)
-        lines = build_lines(prompts.prompts(context), options.defaults(), template=prompts.template)
-        manifest = upload(lines, folder, storage, into=shared, inspect=BuiltCheck, max_objects=max_objects)
+        asked, defaults = prompts.prompts(context), options.defaults()
+        lines = build_lines(asked, defaults, template=prompts.template, key_field=key_field)
+        inspect = partial(BuiltCheck, key_field)
+        manifest = upload(lines, folder, storage, into=shared, inspect=inspect, max_objects=max_objects)
         if before and (reason := difference(before, manifest)):
             log.warning(
                 "This try built different requests than the one before: %s. If the data did not change, the "

@@ -18,6 +18,7 @@ from airflow_gemini_batch.requests.building.prompts import (
     request_of,
 )
 from airflow_gemini_batch.requests.building.template import PromptTemplate
+from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, label_of
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 
@@ -39,10 +40,9 @@ _LINE_END_BYTES = [(chr(code).encode(), escape.encode()) for code, escape in _LI
 _CONTROLS = bytes(set(range(0x20)) - set(b"\n\t"))
 _MAX_KEY = 1024
 
-# The line of a text prompt is these three with key, text and label in between.
-_HEAD = f'{{"{KEY_FIELD}":"'.encode()
-_TO_TEXT = b'","request":{"contents":[{"role":"user","parts":[{"text":"'
-_TO_LABEL = f'"}}]}}],"labels":{{"{KEY_LABEL}":"'.encode()
+# Between them, the line of a text prompt has the key, the text and, if asked for, the label.
+_TO_TEXT = b'"request":{"contents":[{"role":"user","parts":[{"text":"'
+_AFTER_TEXT = '"}]}]'
 
 _write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
@@ -66,6 +66,7 @@ class Defaults:
         schema. False also disables typed columns
     :param safety_settings: list of ``SafetySetting``
     :param tools: list of ``Tool``
+    :param key_label: also write the key into the request, as the label ``gemini_batch_key``
     """
 
     system_instruction: str | None = None
@@ -73,6 +74,7 @@ class Defaults:
     response_schema: Any = None
     safety_settings: Sequence[Any] | None = None
     tools: Sequence[Any] | None = None
+    key_label: bool = False
 
     def members(self) -> dict[str, Any]:
         """Return the fields of a GenerateContentRequest, as REST spells them.
@@ -106,6 +108,7 @@ def build_lines(
     defaults: Defaults | None = None,
     *,
     template: str | PromptTemplate | None = None,
+    key_field: KeyField = DEFAULT_KEY_FIELD,
 ) -> Iterator[Line]:
     """Build the input lines of a batch job, one per prompt, in order.
 
@@ -115,9 +118,10 @@ def build_lines(
     With a template, a prompt is a row (mapping, dataclass, named tuple, pydantic model) that has its fields.
     A prompt without a key gets a hash of its content as key.
 
+    :param key_field: where a line has its key; a prompt that is a dict or a row may have it there as well
     :raises InvalidParameterError: a prompt is invalid; the message has the row number, never the prompt
     """
-    builder = _Builder(defaults or Defaults(), template)
+    builder = _Builder(defaults or Defaults(), template, key_field)
     if prompts is None or isinstance(prompts, (str, bytes)) or not hasattr(prompts, "__iter__"):
         kind = type(prompts).__name__
         raise InvalidParameterError("prompts", kind, "pass a list or generator of prompts")
@@ -125,12 +129,26 @@ def build_lines(
 
 
 class _Builder:
-    def __init__(self, defaults: Defaults, template: str | PromptTemplate | None) -> None:
+    def __init__(
+        self, defaults: Defaults, template: str | PromptTemplate | None, key_field: KeyField
+    ) -> None:
         self._defaults = defaults.members()
         self._template = PromptTemplate(template) if isinstance(template, str) else template
-        labels = _members(self._defaults.get("labels", {}))
+        self._key_field = key_field
+        self._label = key_field.names[-1] if key_field.is_label else KEY_LABEL if defaults.key_label else None
+        # The parts of a line before and after the key, and before and after the label.
+        self._head, self._to_text = b"", b"{" + _TO_TEXT
+        if not key_field.is_label:
+            head, _, end = _write(key_field.line("\0", {})).partition("\\u0000")
+            self._head = head.encode()
+            self._to_text = end.removesuffix('"request":{}}').encode() + _TO_TEXT
+        labels = self._defaults.get("labels", {})
         shared = _members({name: each for name, each in self._defaults.items() if name != "labels"})
-        self._tail = f'"{labels}}}{shared}}}}}\n'.translate(_LINE_ENDS).encode()
+        self._to_label, end = _AFTER_TEXT.encode(), "" if not labels else f',"labels":{_write(labels)}'
+        if self._label:
+            self._to_label = f'{_AFTER_TEXT},"labels":{{"{self._label}":"'.encode()
+            end = f'"{_members(labels)}}}'
+        self._tail = f"{end}{shared}}}}}\n".translate(_LINE_ENDS).encode()
 
     def lines(self, prompts: Iterable[Any]) -> Iterator[Line]:
         row = 0
@@ -159,7 +177,7 @@ class _Builder:
             key = f"r{hashlib.sha256(raw).hexdigest()[:24]}"
             label = quoted = key.encode()
         else:
-            label, quoted = label_of(key).encode(), encode_basestring(key)[1:-1].encode()
+            label, quoted = self._label_of(key).encode(), encode_basestring(key)[1:-1].encode()
         if len(raw.translate(None, _CONTROLS)) == len(raw):
             # Twice as fast as the encoder of the standard library, which looks at every character.
             written = (
@@ -173,7 +191,16 @@ class _Builder:
         if not text.isascii():
             for character, escape in _LINE_END_BYTES:
                 written = written.replace(character, escape)
-        return Line(key, b"".join((_HEAD, quoted, _TO_TEXT, written, _TO_LABEL, label, self._tail)))
+        before = (self._head, quoted, self._to_text) if self._head else (self._to_text,)
+        after = (self._to_label, label, self._tail) if self._label else (self._to_label, self._tail)
+        return Line(key, b"".join((*before, written, *after)))
+
+    def _label_of(self, key: str) -> str:
+        label = label_of(key)
+        if self._key_field.is_label and label != key:
+            fix = "as a label it may only have 63 lowercase letters, digits, '_' and '-'"
+            raise InvalidParameterError(str(self._key_field), key[:80], fix)
+        return label
 
     def _from_item(self, item: Any) -> Line:
         key = None
@@ -182,16 +209,25 @@ class _Builder:
         if self._template:
             item = self._filled(self._template, item)
         item = plain(item)
-        if isinstance(item, dict) and KEY_FIELD in item:
-            key = item[KEY_FIELD] if key is None else key
-            item = {name: value for name, value in item.items() if name != KEY_FIELD}
-            if set(item) == {"prompt"}:
-                item = item["prompt"]
+        if isinstance(item, dict):
+            key, item = self._taken(item, key)
         if key is not None:
             check_key(key)
         if isinstance(item, str):
             return self._from_text(item, key)
         return self._from_request(request_of(item), key)
+
+    def _taken(self, item: dict[str, Any], key: Any) -> tuple[Any, Any]:
+        """Return the key of a prompt, and the prompt without it."""
+        for name in dict.fromkeys((KEY_FIELD, self._key_field.names[0])):
+            if name not in item or name == "request":
+                continue
+            if key is None:
+                key = item[KEY_FIELD] if name == KEY_FIELD else self._key_field.read(item)
+            item = {each: value for each, value in item.items() if each != name}
+        if self._key_field.is_label and key is None:
+            key = self._key_field.read(item)
+        return key, item["prompt"] if set(item) == {"prompt"} else item
 
     def _from_request(self, request: dict[str, Any], key: str | None) -> Line:
         try:
@@ -201,8 +237,11 @@ class _Builder:
             if shared and "generationConfig" in request:
                 merged["generationConfig"] = {**shared, **camel_case(request["generationConfig"])}
             labels = {**self._defaults.get("labels", {}), **request.get("labels", {})}
-            merged["labels"] = {**labels, KEY_LABEL: label_of(key)}
-            line = _write({KEY_FIELD: key, "request": merged})
+            if self._label:
+                labels[self._label] = self._label_of(key)
+            # The import refuses an empty object.
+            merged = {name: each for name, each in merged.items() if name != "labels"}
+            line = _write(self._key_field.line(key, {**merged, "labels": labels} if labels else merged))
         except (TypeError, ValueError) as error:
             if isinstance(error, UnicodeError):
                 raise
@@ -219,7 +258,8 @@ class _Builder:
             raise InvalidParameterError(
                 "template", str(error.args[0]), f"the row has no such field; it has {sorted(values)}"
             ) from None
-        kept = {name: values[name] for name in (KEY_FIELD, *ROW_FIELDS[1:]) if values.get(name) is not None}
+        names = (KEY_FIELD, self._key_field.names[0], *ROW_FIELDS[1:])
+        kept = {name: values[name] for name in names if values.get(name) is not None and name != "request"}
         return {**kept, "prompt": prompt}
 
 

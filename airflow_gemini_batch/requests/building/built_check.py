@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.requests.building.upload import Inspector
 from airflow_gemini_batch.requests.checking.findings import Level
 from airflow_gemini_batch.requests.checking.import_check import Check
 
+if TYPE_CHECKING:
+    from airflow_gemini_batch.requests.key_field import KeyField
+
 log = logging.getLogger(__name__)
 
 
 class BuiltCheck(Inspector):
-    """Rejects an object that would fail its job, and logs a warning for rows that would fail."""
+    """Rejects an object that would fail its job, and logs a warning for rows that would fail.
 
-    def __init__(self) -> None:
-        self._check = Check()
+    :param key_field: where a line has its key
+    """
+
+    def __init__(self, key_field: KeyField) -> None:
+        self._check = Check(key_field=key_field)
 
     def add(self, line: bytes) -> None:
         """Check the next line."""

@@ -17,8 +17,10 @@ from airflow_gemini_batch.requests.checking.earlier_output import input_part, is
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.inferred_columns import TOO_DEEP, PathKinds, Problem, Structure
 from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
+from airflow_gemini_batch.requests.checking.likely_keys import LikelyKeys
 from airflow_gemini_batch.requests.checking.line_shapes import Shapes
 from airflow_gemini_batch.requests.checking.request_rules import row_problems
+from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField, as_key
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, SAME_KEY
 from airflow_gemini_batch.requests.request_fields import names_with_checked_values
 
@@ -59,8 +61,8 @@ NUMBER_LIKE_KEY = Rule(
 NO_KEY = Rule(
     "no-key",
     Level.ADVICE,
-    f'Add `"{KEY_FIELD}": "…"` next to `request`, or the label `{KEY_LABEL}` inside it. The output is not in '
-    "the order of the input, and without keys results are joined by the content of the request.",
+    f'Add `"{KEY_FIELD}": "…"` next to `request`. The output is not in the order of the input, and without '
+    "keys results are joined by the content of the request.",
 )
 EARLIER_OUTPUT = Rule(
     "earlier-output",
@@ -99,13 +101,16 @@ class _RefusedError(Exception):
         super().__init__(message)
 
 
-def check(lines: Iterable[bytes], *, limits: Limits | None = None) -> Report:
+def check(
+    lines: Iterable[bytes], *, limits: Limits | None = None, key_field: KeyField = DEFAULT_KEY_FIELD
+) -> Report:
     """Check the lines of one file.
 
     :param lines: split at newline bytes only, with or without them, such as a file opened in binary mode
     :param limits: default: the service's limits
+    :param key_field: where a row has its key
     """
-    checker = Check(limits)
+    checker = Check(limits, key_field)
     checker.add_all(lines)
     return checker.report()
 
@@ -113,8 +118,12 @@ def check(lines: Iterable[bytes], *, limits: Limits | None = None) -> Report:
 class Check:
     """A check that is fed line by line."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, key_field: KeyField = DEFAULT_KEY_FIELD) -> None:
         self._limits = limits or Limits()
+        self._key_field = key_field
+        self._likely_keys = LikelyKeys()
+        self._without_key: list[Place] = []
+        self._rows_without_key = 0
         self._findings = Findings()
         self._path_kinds = PathKinds()
         self._shape_of = Shapes(names_with_checked_values()).of
@@ -147,13 +156,15 @@ class Check:
         except _RefusedError as error:
             self._findings.add(error.rule, "$", error.message, [Place(self.lines, None, self._file)])
             return
-        key = _key(row)
+        key = self._key(row)
         if is_output(row):
             place = Place(self.lines, key, self._file)
             self._findings.add(EARLIER_OUTPUT, "$", "The line is output of an earlier job.", [place])
             row = input_part(row)
         if key is not None:
             self._check_key(key, row)
+        else:
+            self._miss_key(row)
         try:
             name = self._shape_of(row)
             shape = self._shapes.get(name)
@@ -176,6 +187,7 @@ class Check:
         """Return the findings of all lines. Call it only once, after the last line."""
         self._settle()
         self._path_kinds.report(self._findings)
+        self._report_rows_without_key()
         whole = [Place(0)]
         if not self.rows:
             self._findings.add(EMPTY, "$", "The input has no rows.", whole)
@@ -195,8 +207,6 @@ class Check:
         """Check a row of a new shape."""
         structure = Structure(row)
         problems = [*structure.problems, *row_problems(row)]
-        if _key(row) is None:
-            problems.append(Problem(NO_KEY, "$", "The row has no key."))
         if len(self._shapes) >= _REMEMBERED_SHAPES:
             self._settle()
         shape = self._shapes[name] = _Shape(structure.kinds, problems)
@@ -210,9 +220,34 @@ class Check:
                 self._findings.add(*problem, shape.first, shape.lines)
         self._shapes.clear()
 
+    def _key(self, row: dict[str, Any]) -> str | None:
+        """Return the key of a row: the one in its place, else our label."""
+        key = self._key_field.read(row)
+        if key is None:
+            labels = row["request"].get("labels")
+            key = as_key(labels.get(KEY_LABEL)) if type(labels) is dict else None
+        return key
+
+    def _miss_key(self, row: dict[str, Any]) -> None:
+        self._rows_without_key += 1
+        if len(self._without_key) < Findings.KEPT_LINES:
+            self._without_key.append(Place(self.lines, None, self._file))
+        self._likely_keys.add(row)
+
+    def _report_rows_without_key(self) -> None:
+        if not self._without_key:
+            return
+        fix, count = NO_KEY.fix, self._rows_without_key
+        if (other := self._likely_keys.find()) and count == self.rows:
+            fix = (
+                f'Each row has a member `{other}`. If it is the key, set `key_field="{other}"` on the tasks, '
+                f"and `--key-field {other}` here. Otherwise: {fix}"
+            )
+        self._findings.add(NO_KEY, "$", "The row has no key.", self._without_key, count, fix)
+
     def _check_key(self, key: str, row: dict[str, Any]) -> None:
-        place, path = Place(self.lines, key, self._file), f"$.{KEY_FIELD}"
-        if isinstance(row.get(KEY_FIELD), str) and _NUMBER.fullmatch(key):
+        place, path = Place(self.lines, key, self._file), self._key_field.json_path
+        if _NUMBER.fullmatch(key) and isinstance(self._key_field.value(row), str):
             self._findings.add(NUMBER_LIKE_KEY, path, "The service returns the key as a number.", [place])
         earlier = self._keys.add(key, self._before + self.lines)
         if earlier:
@@ -272,12 +307,3 @@ def _refuse_constant(name: str) -> NoReturn:
 
 # Python accepts NaN and Infinity; JSON has neither.
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _key(row: dict[str, Any]) -> str | None:
-    """Return the key of a row: the one next to the request, else the label."""
-    key = row.get(KEY_FIELD)
-    if key is None:
-        labels = row["request"].get("labels")
-        key = labels.get(KEY_LABEL) if type(labels) is dict else None
-    return key if type(key) is str or key is None else str(key)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.requests.checking.findings import Level
 from airflow_gemini_batch.requests.checking.import_check import Check
+from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD
 from airflow_gemini_batch.requests.stored_lines import StoredLines
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from google.cloud.storage import Client
 
     from airflow_gemini_batch.requests.checking.findings import FindingGroup, Report
+    from airflow_gemini_batch.requests.key_field import KeyField
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +26,17 @@ MAX_BYTES = 64 * 1024 * 1024
 _SHOWN = 5
 
 
-def preflight(uris: Sequence[str], storage: Client, *, asked_for: bool = False) -> None:
+def preflight(
+    uris: Sequence[str],
+    storage: Client,
+    key_field: KeyField = DEFAULT_KEY_FIELD,
+    *,
+    asked_for: bool = False,
+) -> None:
     """Read the input. Raise if the job would fail; log a warning if only some rows would fail.
 
     :param uris: ``gs://…``, which may have wildcards
+    :param key_field: where a row has its key
     :param asked_for: also check input of more than ``MAX_BYTES``
     :raises InvalidParameterError: the import would reject the input; the message has line, reason and fix
     """
@@ -42,7 +51,7 @@ def preflight(uris: Sequence[str], storage: Client, *, asked_for: bool = False) 
             f"{MAX_BYTES:,}",
         )
         return
-    checker = Check()
+    checker = Check(key_field=key_field)
     try:
         checker.add_all(stored.read(checker.start_file))
     except Forbidden:

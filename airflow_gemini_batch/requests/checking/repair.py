@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.inferred_columns import child
 from airflow_gemini_batch.requests.checking.schema_repair import CannotRepairError, SchemaRepair
+from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow_gemini_batch.requests.key_field import KeyField
 
 REPAIRS = {
     rule.name: rule
@@ -53,9 +56,13 @@ _FUNCTION_SCHEMAS = {
 
 
 class Repair:
-    """Repairs lines one by one and records the changes."""
+    """Repairs lines one by one and records the changes.
 
-    def __init__(self) -> None:
+    :param key_field: where a line has its key
+    """
+
+    def __init__(self, key_field: KeyField = DEFAULT_KEY_FIELD) -> None:
+        self._key_field = key_field
         self._done = Findings()
         self._lines = 0
         self._size = 0
@@ -76,10 +83,10 @@ class Repair:
         self._request(request)
         if not self._changes:
             return line
-        key = row.get("key")
+        key = self._key_field.read(row)
         for name, path in self._changes:
             rule = REPAIRS[name]
-            self._done.add(rule, path, rule.fix, [Place(self._lines, None if key is None else str(key))])
+            self._done.add(rule, path, rule.fix, [Place(self._lines, key)])
         return _encoded(row) + line[len(line.rstrip()) :]
 
     def report(self) -> Report:

@@ -11,22 +11,26 @@ from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.checking.earlier_output import is_output_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS
 from airflow_gemini_batch.requests.in_bigquery.columns import TableColumn
-from airflow_gemini_batch.requests.keys import KEY_FIELD, SAME_KEY
+from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD
+from airflow_gemini_batch.requests.keys import SAME_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from google.cloud import bigquery as bq
 
+    from airflow_gemini_batch.requests.key_field import KeyField
+
 log = logging.getLogger(__name__)
 
 
-def preflight_table(table: str, bigquery: bq.Client) -> None:
+def preflight_table(table: str, bigquery: bq.Client, key_field: KeyField = DEFAULT_KEY_FIELD) -> None:
     """Refuse a table that a batch job would refuse; warn about rows that would fail or share a key.
 
     The rules for JSONL files do not apply: a JSON column accepts values that the import of a file refuses.
 
     :param table: ``project.dataset.table``
+    :param key_field: where a row has its key
     :raises InvalidParameterError: a column cannot be used, or the table is empty or too large
     """
     from google.api_core.exceptions import Forbidden
@@ -35,7 +39,7 @@ def preflight_table(table: str, bigquery: bq.Client) -> None:
         found = bigquery.get_table(table)
         _check_columns(table, found.schema)
         types = {field.name: field.field_type for field in found.schema}
-        (row,) = bigquery.query(statement(table, types), location=found.location).result()
+        (row,) = bigquery.query(statement(table, types, key_field), location=found.location).result()
     except Forbidden:
         log.info("Skipping the check of the input table: no permission to query it")
         return
@@ -58,15 +62,19 @@ def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
             )
 
 
-def statement(table: str, types: Mapping[str, str]) -> str:
+def statement(table: str, types: Mapping[str, str], key_field: KeyField = DEFAULT_KEY_FIELD) -> str:
     """Return the query that counts rows with problems.
 
     :param types: BigQuery types by column name
     """
-    # Keys of type JSON cannot be counted; results are joined by the whole request then, as without a key.
-    has_key = types.get(KEY_FIELD, "JSON") != "JSON"
     request = TableColumn("request", types["request"])
-    return render("requests/in_bigquery/preflight", table=table, request=request, has_key=has_key)
+    key = key_field.column(types)
+    column = TableColumn(key, types[key]) if key else None
+    path = key_field.path_in_column
+    # Results are joined by the whole request where there is no key.
+    if column and path != "$" and column.type not in ("JSON", "STRING"):
+        column = None
+    return render("requests/in_bigquery/preflight", table=table, request=request, key=column, path=path)
 
 
 def _check_counts(table: str, counts: Mapping[str, Any]) -> None:

@@ -3,11 +3,20 @@
 SELECT
   COUNT(*) AS all_rows,
   COUNTIF(IFNULL(JSON_TYPE({{parsed(request)}}), 'null') != 'object') AS invalid_requests,
-  {% if has_key %}
-  COUNTIF(key IS NULL) AS empty_keys,
-  COUNT(key) - COUNT(DISTINCT key) AS repeated_keys
+  {% if key %}
+  COUNTIF(row_key IS NULL) AS empty_keys,
+  COUNT(row_key) - COUNT(DISTINCT row_key) AS repeated_keys
   {% else %}
   0 AS empty_keys,
   0 AS repeated_keys
   {% endif %}
-FROM `{{table}}`
+FROM (
+  SELECT
+    {% if key and (path != "$" or key.type == "JSON") %}
+    JSON_VALUE({{parsed(key)}}, '{{path}}') AS row_key,
+    {% elif key %}
+    `{{key.name}}` AS row_key,
+    {% endif %}
+    `request`
+  FROM `{{table}}`
+)
