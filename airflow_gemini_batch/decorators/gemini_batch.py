@@ -233,7 +233,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
                 "results can be landed only when the job has ended; leave it out",
             )
         options, table = LandingOptions.of(self), self.results_table or ""
-        check_landing(options, hook, table, self.project_id, self.key_field)
+        check_landing(options, hook, table, self.project_id, KeyOptions.of(self).key_field)
 
     def _land(self, job_name: str, context: Context) -> Any:
         if not self.results_table:

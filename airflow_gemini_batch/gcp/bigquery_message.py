@@ -53,6 +53,7 @@ _KNOWN = [
         r"Syntax error:",
         rf"Table name {_NAME} missing dataset while no default dataset is set in the request",
         rf"Table {_TABLE} (?:has lost its row\. Drop the table; the next landing creates it again)",
+        r"\d+ rows have no key and equal requests",
         rf"Cannot query over table {_TABLE} without a filter",
         # Values.
         r"(?:Bad|Invalid) \w+ value:",

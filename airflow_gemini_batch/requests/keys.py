@@ -1,8 +1,8 @@
 """The two places of a request's key, in its input line and in its output line.
 
-The service copies members next to ``request`` to the output, according to most reports; some of before 2026
-differ. It does return the labels inside the request. But labels go to Cloud Billing, so a key is written there
-only if the user asks for it. Without either, an output line is joined by its request.
+The service copies members next to ``request`` to the output, according to most reports, and labels inside
+the request according to all. But labels go to Cloud Billing, so a key is written there only if the user asks
+for it. Without either, an output line is joined by its request.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from airflow_gemini_batch.results.destination import (
     lock_script,
 )
 from airflow_gemini_batch.results.inferred_schema import MAX_SPELLINGS, infer_schema
+from airflow_gemini_batch.results.key_advice import advice_on_keys
 from airflow_gemini_batch.results.landing_job import Plan, run_landing
 from airflow_gemini_batch.results.outputs import asked_rows, find_input, find_output
 from airflow_gemini_batch.results.staging import Sources, stage
@@ -137,9 +138,16 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
             request.job.name,
             result.unknown_input,
         )
+    if counts["input_rows"] and not counts["named_rows"]:
+        _advise(request.job, advice_on_keys(key_field, given or output, storage))
     if request.usage_view:
         ensure_usage_view(request.destination, bigquery)
     return result
+
+
+def _advise(job: BatchJob, advice: str | None) -> None:
+    if advice:
+        log.warning("%s: %s", job.name, advice)
 
 
 def _sources(

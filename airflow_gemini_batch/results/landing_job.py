@@ -7,11 +7,13 @@ another landing, for example with other options. This holds for BigQuery jobs of
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.cost.prices import LONG_PROMPT_TOKENS
+from airflow_gemini_batch.exceptions import KeylessRowsError, LandingError
 from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.results.cost import price_parameters, users_labels
 from airflow_gemini_batch.results.media import find_media
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 PLAN_LABEL = "gemini_batch_landing"
 """Label of the BigQuery job with the digest of what it lands."""
+
+# The error that the script raises before it writes anything.
+_KEYLESS = re.compile(r"(\d+) rows have no key and equal requests")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Plan:
 def run_landing(plan: Plan, location: str, bigquery: bq.Client, storage: gcs.Client) -> dict[str, Any]:
     """Run the script, unless this landing has run before, and return the counts it ends with.
 
+    :raises KeylessRowsError: a merge would drop answers, because requests without a key are equal
     :raises LandingError: BigQuery refused a request
     """
     media = plan.landing.media
@@ -82,9 +88,17 @@ def run_landing(plan: Plan, location: str, bigquery: bq.Client, storage: gcs.Cli
 
     stem = f"gemini-batch-land-{plan.series}"
     step = bigquery_job.Step(stem, start, partial(_is_landed, plan, bigquery))
-    (job,) = bigquery_job.run(bigquery, location, [step])
-    counts = _counts(job)
+    try:
+        (job,) = bigquery_job.run(bigquery, location, [step])
+        counts = _counts(job)
+    except LandingError as error:
+        if not (found := _KEYLESS.search(str(error))):
+            raise
+        counts = {}
+        keyless = int(found[1])
     drop(bigquery, [*plan.staged, *filter(None, [media])])
+    if not counts:
+        raise KeylessRowsError(str(plan.landing.results), keyless)
     return counts
 
 

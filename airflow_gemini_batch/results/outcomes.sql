@@ -21,14 +21,16 @@ FROM (
     classified.processed_at,
     IF(matches.joined_by = 'count' AND classified.status != 'malformed', NULL, requests.fingerprint)
       AS fingerprint,
+    requests.labeled_fingerprint,
     COALESCE(
       IF(matches.joined_by = 'count' AND classified.status != 'malformed', NULL, requests.name),
       classified.name,
       digests.digest
-    ) AS key
+    ) AS key,
+    requests.name IS NULL AND classified.name IS NULL AS is_keyless
   FROM classified
   LEFT JOIN matches ON matches.response_id = classified.response_id
-  LEFT JOIN (SELECT request_id, name, fingerprint FROM requests) AS requests
+  LEFT JOIN (SELECT request_id, name, fingerprint, labeled_fingerprint FROM requests) AS requests
     ON requests.request_id = matches.request_id
   LEFT JOIN digests ON digests.response_id = classified.response_id
   WHERE matches.response_id IS NULL OR matches.request_id IS NOT NULL
@@ -40,8 +42,10 @@ FROM (
     'missing',
     CAST(NULL AS TIMESTAMP),
     requests.fingerprint,
-    IFNULL(requests.name, digests.digest)
-  FROM (SELECT request_id, name, fingerprint FROM requests) AS requests
+    requests.labeled_fingerprint,
+    IFNULL(requests.name, digests.digest),
+    requests.name IS NULL
+  FROM (SELECT request_id, name, fingerprint, labeled_fingerprint FROM requests) AS requests
   LEFT JOIN digests ON digests.request_id = requests.request_id
   WHERE requests.request_id NOT IN (SELECT request_id FROM matches WHERE request_id IS NOT NULL)
 {% if landing.requests is none %}
@@ -54,7 +58,9 @@ FROM (
     'missing',
     CAST(NULL AS TIMESTAMP),
     CAST(NULL AS STRING),
-    CAST(NULL AS STRING)
+    CAST(NULL AS STRING),
+    CAST(NULL AS STRING),
+    TRUE
   FROM UNNEST(GENERATE_ARRAY(1, IFNULL(@asked_rows, 0) - (SELECT COUNT(*) FROM requests))) AS number
 {% endif %}
 );
@@ -65,6 +71,7 @@ FROM (
 CREATE TEMP TABLE counts AS
 SELECT
   (SELECT COUNT(*) FROM requests) AS input_rows,
+  (SELECT COUNT(name) FROM requests) AS named_rows,
   (SELECT COUNT(*) FROM responses) AS output_rows,
   (SELECT COUNT(*) FROM matches WHERE request_id IS NULL) AS duplicates,
 {% for status in statuses %}

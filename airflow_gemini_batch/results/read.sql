@@ -38,6 +38,17 @@ CREATE TEMP FUNCTION has_content(part JSON) RETURNS BOOL AS (
   ) != '{}'
 );
 
+{% if landing.requests is not none %}
+CREATE TEMP FUNCTION without_label(request JSON) RETURNS JSON AS (
+  CASE
+    WHEN JSON_VALUE(request, '$.labels.{{ key_label }}') IS NULL THEN request
+    WHEN TO_JSON_STRING(JSON_QUERY(JSON_REMOVE(request, '$.labels.{{ key_label }}'), '$.labels')) = '{}'
+      THEN JSON_REMOVE(request, '$.labels')
+    ELSE JSON_REMOVE(request, '$.labels.{{ key_label }}')
+  END
+);
+
+{% endif %}
 -- Each line is parsed once, here. Most responses have one part; only the others need all their parts read and
 -- joined, without thoughts.
 CREATE TEMP TABLE responses AS
@@ -177,13 +188,20 @@ SELECT
   IF(STARTS_WITH(key, '"'), SAFE_CAST(JSON_VALUE(key, '$') AS NUMERIC), NULL) AS number,
 {% if landing.requests is none %}
   CAST(NULL AS STRING) AS fingerprint,
+  CAST(NULL AS STRING) AS labeled_fingerprint,
 {% else %}
-  LEFT(
-    TO_HEX(
-      SHA256(NULLIF(TO_JSON_STRING(SAFE.PARSE_JSON({{ input_request }}, wide_number_mode => 'round')), 'null'))
-    ),
-    16
+{% macro fingerprint(request) -%}
+LEFT(TO_HEX(SHA256(NULLIF(TO_JSON_STRING({{ request }}), 'null'))), 16)
+{%- endmacro %}
+{% set request = "SAFE.PARSE_JSON(" ~ input_request ~ ", wide_number_mode => 'round')" %}
+  -- A request is the same with and without our label: a retry may add it.
+  IF(
+    STRPOS(source, '"{{ key_label }}"') > 0,
+    {{ fingerprint("without_label(" ~ request ~ ")") }},
+    {{ fingerprint(request) }}
   ) AS fingerprint,
+  -- Rows of earlier versions have this one.
+  IF(STRPOS(source, '"{{ key_label }}"') > 0, {{ fingerprint(request) }}, NULL) AS labeled_fingerprint,
 {% endif %}
   source
 FROM (

@@ -1,6 +1,15 @@
 {% from "requests/in_bigquery/error_rows.jinja" import is_of %}
 {% set results = landing.results.quoted %}
 {% set errors = landing.errors.quoted %}
+{# Whether a row is of the request of an outcome; those of unknown requests are of every request of their key. #}
+{% macro same_request(row) -%}
+(
+          {{ row }}.request_fingerprint IS NULL
+          OR outcomes.fingerprint IS NULL
+          OR {{ row }}.request_fingerprint = outcomes.fingerprint
+          OR {{ row }}.request_fingerprint = outcomes.labeled_fingerprint
+        )
+{%- endmacro %}
 {% macro that_resubmitted(jobs) %}
 WITH RECURSIVE later AS (
   SELECT DISTINCT job_name
@@ -35,6 +44,17 @@ CREATE TEMP TABLE resubmitted_earlier_by AS
 {{ that_resubmitted(earlier) }}
 
 {% endif %}
+{% endif %}
+{% if landing.merges %}
+-- The key of a row without one is the digest of its request. Of equal requests a merge would keep one answer.
+IF
+  EXISTS (SELECT 1 FROM outcomes WHERE is_keyless AND key IS NOT NULL GROUP BY key HAVING COUNT(*) > 1)
+THEN
+  SELECT ERROR(CAST(SUM(peers) AS STRING) || ' rows have no key and equal requests')
+  FROM (SELECT COUNT(*) AS peers FROM outcomes WHERE is_keyless AND key IS NOT NULL GROUP BY key)
+  WHERE peers > 1;
+END IF;
+
 {% endif %}
 BEGIN TRANSACTION;
 
@@ -99,7 +119,7 @@ WHERE
     FROM {{ results }} AS landed
     WHERE
       landed.key = outcomes.key
-      AND IFNULL(landed.request_fingerprint = outcomes.fingerprint, TRUE)
+      AND {{ same_request("landed") }}
       AND landed.job_name IN (SELECT job_name FROM resubmitted_by)
   );
 
@@ -121,7 +141,7 @@ THEN
       SELECT 1
       FROM {{ errors }} AS failures
       JOIN outcomes
-        ON outcomes.key = failures.key AND IFNULL(outcomes.fingerprint = failures.request_fingerprint, TRUE)
+        ON outcomes.key = failures.key AND {{ same_request("failures") }}
       WHERE
         failures.retryable
         AND failures.job_name = landed.job_name
@@ -140,7 +160,7 @@ THEN
       FROM outcomes
       WHERE
         outcomes.key = failures.key
-        AND IFNULL(outcomes.fingerprint = failures.request_fingerprint, TRUE)
+        AND {{ same_request("failures") }}
     );
 END IF;
 

@@ -153,6 +153,7 @@ class Series:
             failures=self._state.failures,
             claimed=plan.claimed,
             staging_uri=self._options.staging_uri or (output if output.startswith("gs://") else None),
+            labels_keys=self._options.key_label,
         )
         storage = self.hook.storage_client(self._landing.project)
         return build_retry(request, bigquery=self._state.bigquery, storage=storage)

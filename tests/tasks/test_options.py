@@ -26,6 +26,7 @@ from airflow_gemini_batch.task_groups import gemini_batch
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
     EndOptions,
+    KeyOptions,
     LandingOptions,
     Options,
     RequestOptions,
@@ -37,19 +38,28 @@ from airflow_gemini_batch.tasks.retry_options import RetryOptions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ALL = (RequestOptions, SubmitOptions, WaitOptions, EndOptions, LandingOptions, ConnectionOptions)
+ALL = (
+    RequestOptions,
+    KeyOptions,
+    SubmitOptions,
+    WaitOptions,
+    EndOptions,
+    LandingOptions,
+    ConnectionOptions,
+)
 TAKES: dict[Callable[..., Any], tuple[type[Options], ...]] = {
-    GeminiBatchSubmitOperator: (SubmitOptions, WaitOptions, EndOptions, ConnectionOptions),
+    GeminiBatchSubmitOperator: (SubmitOptions, KeyOptions, WaitOptions, EndOptions, ConnectionOptions),
     GeminiBatchJobSensor: (WaitOptions, EndOptions, ConnectionOptions),
-    GeminiBatchResultsToBigQueryOperator: (LandingOptions, ConnectionOptions),
+    GeminiBatchResultsToBigQueryOperator: (LandingOptions, KeyOptions, ConnectionOptions),
     GeminiBatchRetryFailedOperator: (
         RetryOptions,
+        KeyOptions,
         SubmitOptions,
         WaitOptions,
         LandingOptions,
         ConnectionOptions,
     ),
-    GeminiBatchRequestsOperator: (RequestOptions, ConnectionOptions),
+    GeminiBatchRequestsOperator: (RequestOptions, KeyOptions, ConnectionOptions),
     BigQueryToGeminiBatchRequestsOperator: (RequestOptions, ConnectionOptions),
     GeminiBatchDecoratedOperator: ALL,
     gemini_batch: ALL,

@@ -1,28 +1,27 @@
--- One GenerateContentRequest per row, with the key in its labels as well; other columns are passed through.
-{% from "requests/in_bigquery/columns.jinja" import request_from_prompt, request_with_defaults %}
+-- One GenerateContentRequest per row; other columns are passed through.
+{% from "requests/in_bigquery/columns.jinja" import label_of, request_from_prompt, request_with_defaults %}
 CREATE OR REPLACE TABLE {{build.destination.quoted}}
 OPTIONS ({{mark.options}})
 AS
 SELECT
   key,
-  JSON_SET(unlabeled, '$.labels.{{key_label}}', label) AS request
+  {% if build.key_label %}
+  JSON_SET(request, '$.labels.{{key_label}}', {{label_of("key", label_pattern)}}) AS request
+  {% else %}
+  request
+  {% endif %}
   {% for name in build.columns.passed %}
   , `{{name}}`
   {% endfor %}
 FROM (
   SELECT
     CAST(key AS STRING) AS key,
-    IF(
-      REGEXP_CONTAINS(CAST(key AS STRING), r'{{label_pattern}}'),
-      CAST(key AS STRING),
-      CONCAT('h-', SUBSTR(TO_HEX(SHA256(CAST(key AS STRING))), 1, 40))
-    ) AS label,
     {% if build.columns.has_requests %}
     {{request_with_defaults(build.columns.source, default_paths)}}
     {% else %}
     {{request_from_prompt(build.columns, build.defaults, mime_types)}}
     {% endif %}
-    AS unlabeled
+    AS request
     {% for name in build.columns.passed %}
     , `{{name}}`
     {% endfor %}

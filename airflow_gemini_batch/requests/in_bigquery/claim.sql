@@ -1,4 +1,5 @@
 -- Claims open failures for a round, and builds the input of its job from what the round has claimed.
+{% from "requests/in_bigquery/columns.jinja" import label_of %}
 INSERT INTO {{claims.quoted}} (round, claimed_at)
 SELECT '', CURRENT_TIMESTAMP()
 FROM (SELECT 1)
@@ -53,7 +54,17 @@ OPTIONS (
   expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {{days}} DAY)
 )
 AS
-SELECT failures.key, failures.request
+SELECT
+  failures.key,
+  {% if labels_keys %}
+  IF(
+    JSON_VALUE(failures.request, '$.labels.{{key_label}}') IS NULL,
+    JSON_SET(failures.request, '$.labels.{{key_label}}', {{label_of("failures.key", label_pattern)}}),
+    failures.request
+  ) AS request
+  {% else %}
+  failures.request
+  {% endif %}
 FROM (
 {% include "requests/in_bigquery/failures.sql" %}
 ) AS failures

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import get_table
 from airflow_gemini_batch.requests.in_bigquery.jobs import TableJobs
+from airflow_gemini_batch.requests.keys import KEY_LABEL, LABEL_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -243,12 +244,19 @@ def open_failures_statement(failures: Failures, claims: TableName | None) -> str
 
 
 def claim_statement(
-    failures: Failures, claims: TableName, destination: TableName, mark: TableMark, days: int
+    failures: Failures,
+    claims: TableName,
+    destination: TableName,
+    mark: TableMark,
+    days: int,
+    *,
+    labels_keys: bool = False,
 ) -> str:
     """Return the script that claims failures and copies their requests to a new table.
 
     :param mark: of the new table
     :param days: days until the new table expires
+    :param labels_keys: write keys into the requests, as a label
     """
     return render(
         "requests/in_bigquery/claim",
@@ -258,6 +266,9 @@ def claim_statement(
         mark=mark,
         days=days,
         lease_seconds=LEASE_SECONDS,
+        labels_keys=labels_keys,
+        key_label=KEY_LABEL,
+        label_pattern=LABEL_PATTERN,
     )
 
 

@@ -47,12 +47,14 @@ class RetryRequest:
     :param claim: the failures that it resubmits
     :param claimed: how many requests the round has claimed before, in an earlier try
     :param staging_uri: ``gs://bucket/prefix`` for JSONL, used if the job cannot read the table
+    :param labels_keys: write keys into the requests, as a label
     """
 
     claim: Claim
     failures: Failures
     claimed: int = 0
     staging_uri: str | None = None
+    labels_keys: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
         return jobs.is_unchanged(table, mark, job) and 0 < request.claimed == jobs.measure(table)[0]
 
     try:
-        statement = claim_statement(failures, claims.table, table, mark, _DAYS)
+        labels_keys = request.labels_keys
+        statement = claim_statement(failures, claims.table, table, mark, _DAYS, labels_keys=labels_keys)
         given = {**_parameters(failures), **request.claim.parameters}
         jobs.run(jobs.step("retry", statement, holds_claim, given))
         rows, size = jobs.measure(table)

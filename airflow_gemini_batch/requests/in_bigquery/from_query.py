@@ -115,7 +115,11 @@ class _Work:
         self._bigquery = bigquery
         self._defaults = request.defaults.members()
         digest = bigquery_job.digest(
-            request.run, request.sql, request.destination, self._defaults, request.answered
+            request.run,
+            request.sql,
+            request.destination,
+            (self._defaults, request.defaults.key_label),
+            request.answered,
         )
         self.jobs = TableJobs(bigquery, location, digest)
         self._staging = request.destination.sibling(f"gemini_batch_staging_{digest}_rows")
@@ -141,7 +145,9 @@ class _Work:
         statement = stage_statement(self._request.sql, self._staging, self._staging_mark, answered)
         jobs.run(jobs.step("stage", statement, partial(jobs.exists, self._staging)))
         try:
-            build = TableBuild(self._staging, self._request.destination, self._columns(), self._defaults)
+            label = self._request.defaults.key_label
+            destination, columns = self._request.destination, self._columns()
+            build = TableBuild(self._staging, destination, columns, self._defaults, label)
             (counts,) = jobs.rows(inspect_statement(build))
             if not counts["all_rows"]:
                 return False

@@ -34,12 +34,14 @@ class TableBuild:
 
     :param staging: table with the rows of the user's query
     :param defaults: members that all requests share, see :meth:`Defaults.members`
+    :param key_label: write keys into the requests, as a label
     """
 
     staging: TableName
     destination: TableName
     columns: RequestColumns
     defaults: Mapping[str, Any]
+    key_label: bool = False
 
 
 @dataclass(frozen=True)

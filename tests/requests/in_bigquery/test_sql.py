@@ -23,6 +23,7 @@ from airflow_gemini_batch.requests.in_bigquery.statements import (
     stage_statement,
 )
 from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
+from airflow_gemini_batch.requests.key_field import KeyField
 
 STAGING, REQUESTS, ANSWERS, FAILED, CLAIMS = (
     TableName("my-project", "my_data", name)
@@ -43,7 +44,9 @@ FULL = Defaults(
     generation_config={"temperature": 0, "labels": {"team": "x"}},
     response_schema={"type": "object", "properties": {"a": {"type": "string"}}},
     tools=[{"googleSearch": {"timeRangeFilter": None}}],
+    key_label=True,
 )
+KEY_FIELDS = ("key", "Key.custom-id", "labels.custom-id", "other")
 
 
 def variants() -> list[TableBuild]:
@@ -54,7 +57,7 @@ def variants() -> list[TableBuild]:
             made.append([TableColumn("key", "STRING"), *given, TableColumn("day", "DATE")])
     made += [[TableColumn("key", "STRING"), TableColumn("request", kind)] for kind in ("JSON", "STRING")]
     return [
-        TableBuild(STAGING, REQUESTS, RequestColumns.of(columns), defaults.members())
+        TableBuild(STAGING, REQUESTS, RequestColumns.of(columns), defaults.members(), defaults.key_label)
         for columns in made
         for defaults in (Defaults(), FULL)
     ]
@@ -104,9 +107,10 @@ def test_every_variant_is_valid_googlesql() -> None:
         names = {"jobs": sql_type("STRING", "REPEATED")} if jobs else {}
         for known in (None, CLAIMS):
             assert analyzer.check(claims.open_failures_statement(failures, known), tables, names)
-        claim = flat(claims.claim_statement(failures, CLAIMS, REQUESTS, MARK, 30))
-        *_, made = analyzer.check(claim, tables, {**names, **parameters_of_claim})
-        assert [each.name for each in made.column_definition_list] == ["key", "request"]
+        for labels in (False, True):
+            claim = claims.claim_statement(failures, CLAIMS, REQUESTS, MARK, 30, labels_keys=labels)
+            *_, made = analyzer.check(flat(claim), tables, {**names, **parameters_of_claim})
+            assert [each.name for each in made.column_definition_list] == ["key", "request"]
     for statement in OF_CLAIMS:
         given = dict.fromkeys(("round", "job_name", "retried_job"), text)
         given["series"] = sql_type("STRING", "REPEATED")
@@ -121,7 +125,8 @@ def test_every_variant_is_valid_googlesql() -> None:
     for request, key in itertools.product(("JSON", "STRING"), ("STRING", "INTEGER", "JSON", None)):
         kinds = {"request": request, **({"key": key} if key else {})}
         tables = {str(REQUESTS): {name: sql_type(kind) for name, kind in kinds.items()}}
-        assert analyzer.check(preflight.statement(str(REQUESTS), kinds), tables, {})
+        for field in map(KeyField.parse, KEY_FIELDS):
+            assert analyzer.check(preflight.statement(str(REQUESTS), kinds, field), tables, {})
     for request in ("JSON", "STRING"):
         sampled = sample.table_statement(str(REQUESTS), request)
         assert analyzer.check(sampled, {str(REQUESTS): {"request": sql_type(request)}}, {})
