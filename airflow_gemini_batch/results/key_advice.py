@@ -32,7 +32,9 @@ def advice_on_keys(key_field: KeyField, source: Objects | JobTable, storage: Cli
     else:
         other, what = _in_columns(source), "column"
     if other:
-        what = f'Each has a {what} "{other}". If it is the key, set key_field="{other}" on all tasks of the job'
+        what = (
+            f'Each has a {what} "{other}". If it is the key, set key_field="{other}" on all tasks of the job'
+        )
     elif str(key_field) != "key":
         what = "Correct key_field"
     else:

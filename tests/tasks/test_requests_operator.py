@@ -64,12 +64,15 @@ def test_prompts(build: Callable[..., Any], rows: Callable[..., Any], regional: 
     assert uri == f"bq://{regional}.requests"
     assert rows(uri)["a"]["request"] == {
         "contents": [{"role": "user", "parts": [{"text": "Hello"}]}],
-        "labels": {KEY_LABEL: "a"},
     }
 
 
-def test_sql_and_python_build_the_same_requests(build: Callable[..., Any], rows: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("key_label", [False, True])
+def test_sql_and_python_build_the_same_requests(
+    build: Callable[..., Any], rows: Callable[..., Any], key_label: bool
+) -> None:
     defaults = {
+        "key_label": key_label,
         "system_instruction": "Be short",
         "generation_config": {"temperature": 0.5, "labels": {"team": "x"}},
         "response_schema": SCHEMA,
@@ -137,13 +140,17 @@ def test_ready_requests_keep_what_they_say(
         )
     )["a"]
     assert found["request"]["generationConfig"] == {"temperature": 1, "maxOutputTokens": 9}
-    assert found["request"]["labels"] == {"team": "x", KEY_LABEL: "a"}
+    assert found["request"]["labels"] == {"team": "x"}
     assert found["request"]["systemInstruction"] == {"parts": [{"text": "Be short"}]}
     assert (found["n"], found["day"].isoformat()) == (7, "2026-01-02")
 
 
-def test_keys_are_text_and_have_labels(build: Callable[..., Any], rows: Callable[..., Any]) -> None:
-    found = rows(build("SELECT key, 'x' AS prompt FROM UNNEST(['17', 'Ä b', 'ok_1']) AS key"))
+def test_keys_are_text_and_have_labels_if_asked_for(
+    build: Callable[..., Any], rows: Callable[..., Any]
+) -> None:
+    sql = "SELECT key, 'x' AS prompt FROM UNNEST(['17', 'Ä b', 'ok_1']) AS key"
+    assert not any("labels" in row["request"] for row in rows(build(sql)).values())
+    found = rows(build(sql, key_label=True))
     assert {key: row["request"]["labels"][KEY_LABEL] for key, row in found.items()} == {
         key: label_of(key) for key in ("17", "Ä b", "ok_1")
     }

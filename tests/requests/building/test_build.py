@@ -18,6 +18,7 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.requests.building.build import Defaults, build_lines
 from airflow_gemini_batch.requests.building.media import media
 from airflow_gemini_batch.requests.building.template import PromptTemplate
+from airflow_gemini_batch.requests.key_field import KeyField
 from airflow_gemini_batch.requests.keys import KEY_LABEL, LABEL_PATTERN, label_of
 
 SCHEMA = {"type": "object", "properties": {"topic": {"type": "string"}}}
@@ -28,7 +29,8 @@ def build(prompts: Any, defaults: Defaults | None = None, **more: Any) -> list[d
     documents = [json.loads(line.data) for line in lines]
     for line, document in zip(lines, documents, strict=True):
         assert document["key"] == line.key
-        assert document["request"]["labels"][KEY_LABEL] == label_of(line.key)
+        # Labels go to Cloud Billing: there are none but those that the user sets.
+        assert KEY_LABEL not in document["request"].get("labels", {})
         assert line.data.endswith(b"\n")
         assert len(line.data.splitlines()) == len(line.data.decode().splitlines()) == 1
     return documents
@@ -77,6 +79,58 @@ def test_every_key_has_a_label(key: str) -> None:
 def test_keys_that_the_service_would_change(key: Any) -> None:
     with pytest.raises(InvalidParameterError, match=r"prompts \(row 2\): key=.*letter"):
         build([("fine", "a"), (key, "b")])
+
+
+LABELED = {"generation_config": {"labels": {"team": "x"}}}
+KEYED: list[Any] = [
+    ("a", "text"),
+    ("b", ["a part"]),
+    {"key": "c", "prompt": "text"},
+    {"key": "d", "request": {"contents": "text", "labels": {"mine": "y"}}},
+]
+
+
+@pytest.mark.parametrize("shared", [{}, LABELED], ids=["no labels", "labels"])
+def test_keys_are_labels_only_if_asked_for(shared: dict[str, Any]) -> None:
+    without = build(KEYED, Defaults(**shared))
+    labeled = [
+        json.loads(line.data)
+        for line in build_lines([*KEYED, ("E f", "x")], Defaults(**shared, key_label=True))
+    ]
+    for line, plain in zip(labeled, without, strict=False):
+        assert line["request"]["labels"].pop(KEY_LABEL) == line["key"] == plain["key"]
+        # The import refuses an object without members.
+        assert plain["request"].get("labels") != {}
+        assert line["request"]["labels"] == plain["request"].get("labels", {})
+    assert labeled[-1]["request"]["labels"][KEY_LABEL] == label_of("E f") != "E f"
+
+
+@pytest.mark.parametrize("shared", [{}, LABELED], ids=["no labels", "labels"])
+@pytest.mark.parametrize("name", ["custom_id", "metadata.request_id", "labels.custom-id"])
+def test_keys_go_where_they_are_looked_for(name: str, shared: dict[str, Any]) -> None:
+    field = KeyField.parse(name)
+    lines = list(build_lines([*KEYED, "no key"], Defaults(**shared), key_field=field))
+    documents = [json.loads(line.data) for line in lines]
+    assert [field.read(document) for document in documents] == [line.key for line in lines]
+    assert [line.key for line in lines][:4] == ["a", "b", "c", "d"]
+    for document in documents:
+        assert "key" not in document
+        assert ("labels" in document["request"]) is bool(
+            field.is_label or shared or field.read(document) == "d"
+        )
+
+
+def test_a_prompt_may_have_its_key_there_too() -> None:
+    def keys(name: str, *prompts: Any, **more: Any) -> list[str]:
+        return [line.key for line in build_lines(prompts, key_field=KeyField.parse(name), **more)]
+
+    assert keys("custom_id", {"custom_id": "a", "prompt": "x"}) == ["a"]
+    assert keys("custom_id", {"custom_id": "a", "request": {"contents": "x"}}) == ["a"]
+    assert keys("custom_id", {"custom_id": "a", "title": "x"}, template="About {title}") == ["a"]
+    assert keys("meta.id", {"meta": {"id": "a"}, "prompt": "x"}) == ["a"]
+    assert keys("labels.id", {"request": {"contents": "x", "labels": {"id": "a"}}}) == ["a"]
+    with pytest.raises(InvalidParameterError, match=r"labels\.id='A key': as a label it may only"):
+        keys("labels.id", ("A key", "x"))
 
 
 def test_media() -> None:
