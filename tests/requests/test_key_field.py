@@ -129,7 +129,7 @@ def test_python_and_sql_read_the_same_key(
 
 
 def test_the_column_of_a_table(bigquery_client: bigquery.Client, dataset: str) -> None:
-    """BigQuery ignores the case of columns; a nested member is in a column of JSON, or of text that is JSON."""
+    """BigQuery ignores the case of columns; nested members are in columns of JSON, or of text that is JSON."""
     made = TableName.parse(f"{dataset}.given")
     bigquery_client.query(
         f"CREATE TABLE {made.quoted} AS SELECT 17 AS Custom_ID, TRUE AS sure, 'plain' AS words, "
@@ -142,8 +142,8 @@ def test_the_column_of_a_table(bigquery_client: bigquery.Client, dataset: str) -
     }  # fmt: skip
     wanted = {
         "custom_id": "17", "sure": "true", "words": "plain", "metadata": None, "metadata.request_id": "5",
-        "metadata.deep": None, "metadata.deep.a": "b", "text.request_id": "t", "words.a": None, "sure.a": None,
-        "labels.id": "l", "labels.other": None, "nothing": None,
+        "metadata.deep": None, "metadata.deep.a": "b", "text.request_id": "t", "words.a": None,
+        "sure.a": None, "labels.id": "l", "labels.other": None, "nothing": None,
     }  # fmt: skip
     table = JobTable(made, types, None)
     for text, expected in wanted.items():

@@ -9,6 +9,7 @@ from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
 )
+from airflow_gemini_batch.requests.key_field import KeyField
 from tests.task_instance import TaskInstance
 from tests.tasks.landed import FIRST, ROWS, Context, Landed, request
 from tests.waits import shorten_lookups
@@ -77,6 +78,7 @@ def land(
         regional: bool = True,
         output_uri: str | None = None,
         requests: Sequence[dict[str, Any]] | None = None,
+        key_field: str = "key",
     ) -> Landed:
         from google.cloud import bigquery as bq
 
@@ -87,7 +89,8 @@ def land(
             made.location = "us-central1"
             bigquery_client.create_dataset(made)
         requests = requests or [request(n) for n in range(ROWS)]
-        lines = [{"key": f"row-{n}", "request": each} for n, each in enumerate(requests)]
+        field = KeyField.parse(key_field)
+        lines = [field.line(f"row-{n}", each) for n, each in enumerate(requests)]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         storage_client.bucket(bucket).blob("in.jsonl").upload_from_string(text)
         vertex.faults = plan
@@ -100,13 +103,14 @@ def land(
             wait_for_completion=True,
             deferrable=False,
             poll_interval=0.1,
+            key_field=key_field,
         )
         name = submit.execute(context)
         table = f"{place}.answers"
-        GeminiBatchResultsToBigQueryOperator(task_id="land", job_name=name, destination_table=table).execute(
-            context
-        )
+        GeminiBatchResultsToBigQueryOperator(
+            task_id="land", job_name=name, destination_table=table, key_field=key_field
+        ).execute(context)
         ti.task_id = "retry"
-        return Landed(vertex, bigquery_client, context, table, name)
+        return Landed(vertex, bigquery_client, context, table, name, {"key_field": key_field})
 
     return run

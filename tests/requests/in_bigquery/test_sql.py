@@ -107,10 +107,9 @@ def test_every_variant_is_valid_googlesql() -> None:
         names = {"jobs": sql_type("STRING", "REPEATED")} if jobs else {}
         for known in (None, CLAIMS):
             assert analyzer.check(claims.open_failures_statement(failures, known), tables, names)
-        for labels in (False, True):
-            claim = claims.claim_statement(failures, CLAIMS, REQUESTS, MARK, 30, labels_keys=labels)
-            *_, made = analyzer.check(flat(claim), tables, {**names, **parameters_of_claim})
-            assert [each.name for each in made.column_definition_list] == ["key", "request"]
+        claim = claims.claim_statement(failures, CLAIMS, REQUESTS, MARK, 30, labels_keys=bool(jobs))
+        *_, made = analyzer.check(flat(claim), tables, {**names, **parameters_of_claim})
+        assert [each.name for each in made.column_definition_list] == ["key", "request"]
     for statement in OF_CLAIMS:
         given = dict.fromkeys(("round", "job_name", "retried_job"), text)
         given["series"] = sql_type("STRING", "REPEATED")
