@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _row(name: str, known: Models, now: datetime) -> dict[str, Any]:
     from airflow_gemini_batch.cost.prices import BatchPrices
 
-    found, prices = known.find(name), BatchPrices.listed(name, now)
+    found, prices = known.find(name), BatchPrices.listed(name, GLOBAL, now)
     if found is None:
         raise LookupError(name)
     return {

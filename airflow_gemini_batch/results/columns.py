@@ -31,8 +31,8 @@ _ADDED = (
     Column(
         "request_fingerprint",
         "STRING",
-        description="Of the request in the input, without the label of its key: 16 digits of its SHA-256. A key "
-        "may stand for several requests; key and fingerprint identify one. NULL if the input is unknown",
+        description="Of the request in the input, without the label of its key: 16 digits of its SHA-256. A "
+        "key may stand for several requests; key and fingerprint identify one. NULL if the input is unknown",
     ),
 )
 _KEY = Column("key", "STRING", description="The key of the request; its SHA-256 if the input has no keys")

@@ -167,7 +167,7 @@ def test_searches_of_a_table_count_against_the_limit(
     vertex: Emulator, grounded: Args, context: Context, bigquery_client: bigquery.Client
 ) -> None:
     uri = table_of(1_000, GROUNDED["request"], bigquery_client)
-    grounded |= {"input_uri": uri, "location": "us-central1"}
+    grounded |= {"input_uri": uri, "location": "global"}
     with pytest.raises(AirflowFailException, match=r"search queries.* of the cost"):
         GeminiBatchSubmitOperator(**grounded, max_cost_usd=2).execute(context)
     assert not vertex.jobs

@@ -54,10 +54,10 @@ def run(
         storage_client.bucket(bucket).blob("in.jsonl").upload_from_string("\n".join(lines) + "\n")
         name: str = GeminiBatchSubmitOperator(
             task_id="submit",
-            model="gemini-2.5-flash",
+            model="gemini-3.5-flash",
             input_uri=f"gs://{bucket}/in.jsonl",
             output_uri=f"gs://{bucket}/out",
-            location="us-central1",
+            location="global",
             wait_for_completion=True,
             deferrable=False,
             poll_interval=0.1,
@@ -147,7 +147,7 @@ def test_a_table_is_checked_by_the_same_keys(
         caplog.clear()
         GeminiBatchSubmitOperator(
             task_id="submit",
-            model="gemini-2.5-flash",
+            model="gemini-3.5-flash",
             input_uri=f"bq://{dataset}.asked",
             output_uri=f"bq://{dataset}",
             location="global",
@@ -164,7 +164,7 @@ def test_a_table_is_checked_by_the_same_keys(
     [("custom_id", False), ("metadata.request_id", True), ("labels.my-id", False)],
 )
 def test_a_retry_lands_under_the_same_keys(land: Callable[..., Landed], name: str, in_files: bool) -> None:
-    """Its rounds have a member or column of their own, ``key``; the tasks are told where the first job has it."""
+    """Its rounds have a member or column of their own, ``key``; the tasks know where the first job has it."""
     requests = [request(n) for n in range(10)]
     if name.startswith("labels"):
         requests = [{**each, "labels": {"my-id": f"row-{n}"}} for n, each in enumerate(requests)]
@@ -209,7 +209,7 @@ def test_a_label_that_a_request_has_is_kept(land: Callable[..., Landed]) -> None
 
 
 def operators(name: str, bucket: str, dataset: str) -> dict[str, Any]:
-    job = {"model": "gemini-2.5-flash", "location": "us-central1", "key_field": name}
+    job = {"model": "gemini-3.5-flash", "location": "global", "key_field": name}
     staging = {"staging_uri": f"gs://{bucket}/staging"}
     with DAG("keys", schedule=None):
         decorated = gemini_batch_task(lambda: ["a"], task_id="ask", **job, **staging)().operator
@@ -248,9 +248,9 @@ def test_a_task_group_uses_one_place_in_all_tasks(
     with DAG("grouped", schedule=None) as dag:
         gemini_batch(
             lambda: [{"custom_id": "a", "prompt": "x"}, ("b", "y")],
-            model="gemini-2.5-flash",
+            model="gemini-3.5-flash",
             staging_uri=f"gs://{bucket}/staging",
-            location="us-central1",
+            location="global",
             results_table="d.answers",
             max_retry_rounds=1,
             key_field="custom_id",
@@ -278,8 +278,8 @@ def test_the_decorator_writes_and_lands_keys_of_another_place(
         task = gemini_batch_task(
             lambda: {"a": "same text", "b": "other"},
             task_id="ask",
-            model="gemini-2.5-flash",
-            location="us-central1",
+            model="gemini-3.5-flash",
+            location="global",
             staging_uri=f"gs://{bucket}/staging",
             results_table=f"{dataset}.answers",
             key_field="labels.request-id",
