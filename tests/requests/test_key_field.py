@@ -129,7 +129,7 @@ def test_python_and_sql_read_the_same_key(
 
 
 def test_the_column_of_a_table(bigquery_client: bigquery.Client, dataset: str) -> None:
-    """BigQuery ignores the case of columns; nested members are in columns of JSON, or of text with JSON."""
+    """BigQuery ignores the case of columns; nested members are in JSON, or in text that is JSON."""
     made = TableName.parse(f"{dataset}.given")
     bigquery_client.query(
         f"CREATE TABLE {made.quoted} AS SELECT 17 AS Custom_ID, TRUE AS sure, 'plain' AS words, "

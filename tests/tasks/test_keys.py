@@ -133,9 +133,15 @@ def test_a_table_is_checked_by_the_same_keys(
     context: Context,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    from google.cloud.bigquery import Dataset
+
+    place = Dataset(f"{dataset}_regional")
+    place.location = "us-central1"
+    bigquery_client.create_dataset(place)
+    asked = f"{dataset}_regional.asked"
     body = """JSON '{"contents": [{"role": "user", "parts": [{"text": "x"}]}]}'"""
     bigquery_client.query(
-        f"CREATE TABLE `{dataset}.asked` AS SELECT custom_id, meta, {body} AS request FROM UNNEST([STRUCT("
+        f"CREATE TABLE `{asked}` AS SELECT custom_id, meta, {body} AS request FROM UNNEST([STRUCT("
         "'a' AS custom_id, JSON '{\"id\": 1}' AS meta), ('a', JSON '{\"id\": 2}'), ('b', JSON '{}')])"
     ).result()
     said = {
@@ -148,26 +154,26 @@ def test_a_table_is_checked_by_the_same_keys(
         GeminiBatchSubmitOperator(
             task_id="submit",
             model="gemini-3.5-flash",
-            input_uri=f"bq://{dataset}.asked",
-            output_uri=f"bq://{dataset}",
+            input_uri=f"bq://{asked}",
+            output_uri=f"bq://{dataset}_regional",
             location="global",
             preflight=True,
             key_field=name,
             force_new=str(number),
         ).execute(context)
         assert message in caplog.text
-        assert bool(message) is ("rows of" in caplog.text and "asked" in caplog.text)
+        assert bool(message) is ("Of the 3 rows of" in caplog.text)
 
 
 @pytest.mark.parametrize(
     ("name", "in_files"),
-    [("custom_id", False), ("metadata.request_id", True), ("labels.my-id", False)],
+    [("custom_id", False), ("metadata.request_id", True), ("labels.my_id", False)],
 )
 def test_a_retry_lands_under_the_same_keys(land: Callable[..., Landed], name: str, in_files: bool) -> None:
-    """Its rounds have a member or column of their own, ``key``; the tasks know where the first job has it."""
+    """Its rounds have their keys in ``key``, wherever the first job has them."""
     requests = [request(n) for n in range(10)]
     if name.startswith("labels"):
-        requests = [{**each, "labels": {"my-id": f"row-{n}"}} for n, each in enumerate(requests)]
+        requests = [{**each, "labels": {"my_id": f"row-{n}"}} for n, each in enumerate(requests)]
     landed = land(key_field=name, requests=requests, regional=not in_files)
     assert set(landed.statuses()) == set(expected())
     manifest = landed.run(rows((RowFaultKind.EXHAUSTED, (1,))), NOTHING)
@@ -282,7 +288,7 @@ def test_the_decorator_writes_and_lands_keys_of_another_place(
             location="global",
             staging_uri=f"gs://{bucket}/staging",
             results_table=f"{dataset}.answers",
-            key_field="labels.request-id",
+            key_field="labels.request_id",
             deferrable=False,
             poll_interval=0.1,
         )().operator
