@@ -18,12 +18,15 @@ from airflow_gemini_batch.requests.checking.findings import Findings, Level, Pla
 from airflow_gemini_batch.requests.checking.inferred_columns import TOO_DEEP, PathKinds, Problem, Structure
 from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
 from airflow_gemini_batch.requests.checking.line_shapes import Shapes
+from airflow_gemini_batch.requests.checking.model_rules import place_rules, problems, value_classes
 from airflow_gemini_batch.requests.checking.request_rules import row_problems
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, SAME_KEY
 from airflow_gemini_batch.requests.request_fields import names_with_checked_values
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
+
+    from airflow_gemini_batch.models import Model
 
 MAX_ROWS = 200_000
 """Maximum number of requests in a job."""
@@ -99,13 +102,14 @@ class _RefusedError(Exception):
         super().__init__(message)
 
 
-def check(lines: Iterable[bytes], *, limits: Limits | None = None) -> Report:
+def check(lines: Iterable[bytes], *, limits: Limits | None = None, model: Model | None = None) -> Report:
     """Check the lines of one file.
 
     :param lines: split at newline bytes only, with or without them, such as a file opened in binary mode
     :param limits: default: the service's limits
+    :param model: the model of the job; without one, only the rules that hold for every model apply
     """
-    checker = Check(limits)
+    checker = Check(limits, model)
     checker.add_all(lines)
     return checker.report()
 
@@ -113,11 +117,12 @@ def check(lines: Iterable[bytes], *, limits: Limits | None = None) -> Report:
 class Check:
     """A check that is fed line by line."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, model: Model | None = None) -> None:
         self._limits = limits or Limits()
+        self._rules = place_rules(model)
         self._findings = Findings()
         self._path_kinds = PathKinds()
-        self._shape_of = Shapes(names_with_checked_values()).of
+        self._shape_of = Shapes(names_with_checked_values(), value_classes(self._rules)).of
         self._shapes: dict[Hashable, _Shape] = {}
         self._keys = KeyTable(self._limits.rows)
         self._file = ""
@@ -194,12 +199,12 @@ class Check:
     def _learn(self, name: Hashable, row: dict[str, Any]) -> _Shape:
         """Check a row of a new shape."""
         structure = Structure(row)
-        problems = [*structure.problems, *row_problems(row)]
+        found = [*structure.problems, *row_problems(row), *problems(row["request"], self._rules)]
         if _key(row) is None:
-            problems.append(Problem(NO_KEY, "$", "The row has no key."))
+            found.append(Problem(NO_KEY, "$", "The row has no key."))
         if len(self._shapes) >= _REMEMBERED_SHAPES:
             self._settle()
-        shape = self._shapes[name] = _Shape(structure.kinds, problems)
+        shape = self._shapes[name] = _Shape(structure.kinds, found)
         return shape
 
     def _settle(self) -> None:

@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
 # Usually the same in all requests of a file, and written the same way.
 _SETTINGS = frozenset(
@@ -28,11 +28,17 @@ _SMALL = 2**31
 class Shapes:
     """Computes the shapes of rows.
 
-    :param checked: names of fields whose value matters to a rule, not only its type
+    :param checked: names of fields whose text matters to a rule, not only its type
+    :param classes: by the name of a field whose values are many, such as URIs: a function that returns what
+        matters of a text or number
     """
 
-    def __init__(self, checked: frozenset[str]) -> None:
-        self._checked = checked
+    def __init__(
+        self, checked: Iterable[str], classes: Mapping[str, Callable[[Any], Hashable]] | None = None
+    ) -> None:
+        self._classes = classes or {}
+        # What to keep of the text of a field.
+        self._of_text: dict[str, Callable[[Any], Hashable] | None] = {**self._classes, **dict.fromkeys(checked)}
         self._settings: dict[bytes, int] = {}
         self._kinds: dict[Hashable, int] = {}
         self._numbers = count()
@@ -77,13 +83,18 @@ class Shapes:
     def _add(self, name: str, value: Any, shape: list[Any]) -> None:
         kind = type(value)
         if kind is str:
-            shape.append(value if name in self._checked else str)
+            classify = self._of_text.get(name, _ignore)
+            shape.append(classify(value) if classify else value)
         elif kind is dict:
             shape.append(tuple(value))
-            checked = self._checked
+            of_text = self._of_text
             for member, item in value.items():
                 if type(item) is str:
-                    shape.append(item if member in checked else str)
+                    if member in of_text:
+                        classify = of_text[member]
+                        shape.append(classify(item) if classify else item)
+                    else:
+                        shape.append(str)
                 else:
                     self._add(member, item, shape)
         elif kind is list:
@@ -92,8 +103,17 @@ class Shapes:
                 self._add(name, item, shape)
         elif kind is int:
             shape.append(int if -_SMALL <= value < _SMALL else (value,))
+            if name in self._classes:
+                shape.append(self._classes[name](value))
         elif kind is float:
             small = -_SMALL <= value < _SMALL
             shape.append(((float,) if value.is_integer() else float) if small else (value,))
+            if name in self._classes:
+                shape.append(self._classes[name](value))
         else:
             shape.append(kind)
+
+
+def _ignore(_: str) -> type[str]:
+    """Keep only the type of a text."""
+    return str
