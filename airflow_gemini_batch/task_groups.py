@@ -164,6 +164,7 @@ def gemini_batch(
             op_args=op_args,
             op_kwargs=op_kwargs,
             staging_uri=staging_uri,
+            model=model,
             **{**common, "template": template, **RequestOptions.given(shared), **(requests or {})},
         )
         task_group(group_id="job")(tasks.of_one_job).expand(input_uri=built.output)

@@ -41,6 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "source", metavar="FILE|gs://URI|-", help="JSONL input of the job; - for standard input"
     )
     parser.add_argument(
+        "--model", help="also check by the rules of this model, such as gemini-3.5-flash"
+    )
+    parser.add_argument(
         "--repair",
         metavar="OUT",
         help="write a repaired copy; only problems with exactly one safe fix are changed",
@@ -58,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     terminal = Terminal()
     try:
-        report, repairs = _check(arguments.source, arguments.repair)
+        report, repairs = _check(arguments.source, arguments.repair, arguments.model)
     except (InvalidParameterError, OSError) as error:
         return wrong_usage("validate", error)
     if arguments.format == "json":
@@ -75,13 +78,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report.is_fine(strict=arguments.strict) else 1
 
 
-def _check(source: str, out: str | None) -> tuple[Report, Report | None]:
+def _check(source: str, out: str | None, model: str | None) -> tuple[Report, Report | None]:
     from airflow_gemini_batch.requests.checking.import_check import Check
     from airflow_gemini_batch.requests.checking.repair import Repair
 
     if out is not None and (out.startswith("gs://") or os.path.realpath(source) == os.path.realpath(out)):
         raise InvalidParameterError("--repair", out, "give the path of another file on this machine")
-    checker = Check()
+    checker = Check(model=model)
     with ExitStack() as stack:
         lines = with_progress(*open_lines(source, stack, checker.start_file))
         if out is None:

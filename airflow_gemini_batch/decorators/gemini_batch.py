@@ -184,6 +184,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
                 hook,
                 staging_uri=self.staging_uri,
                 project_id=self.project_id,
+                model=self.model,
                 max_objects=1,
             )
         except AirflowSkipException:

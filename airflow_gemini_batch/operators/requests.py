@@ -37,6 +37,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
     :param staging_uri: ``gs://bucket/prefix`` for requests; default: environment variable
         ``GEMINI_BATCH_STAGING_URI`` (templated)
     :param template: text with ``{field}`` placeholders, filled from each row that the function returns
+    :param model: model of the batch jobs, whose rules the requests are checked by (templated)
     :param project_id: project of the Cloud Storage client; default: the connection's project, then
         ``GOOGLE_CLOUD_PROJECT`` (templated)
     """
@@ -45,6 +46,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         "op_args",
         "op_kwargs",
         "staging_uri",
+        "model",
         "project_id",
         *ConnectionOptions.templated,
     )
@@ -65,6 +67,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         response_schema: Any = None,
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
+        model: str | None = None,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -79,6 +82,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         self.staging_uri = staging_uri
         self.template = template
         self.project_id = project_id
+        self.model = model
 
     def execute(self, context: Context) -> list[str]:
         """Build, upload, and return the URIs."""
@@ -89,6 +93,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
             connect(self),
             staging_uri=self.staging_uri,
             project_id=self.project_id,
+            model=self.model,
         ).uris
 
 
@@ -106,6 +111,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         batch job (templated)
     :param location: location of the batch job; the dataset of ``destination_table`` must be in it. Default
         ``GOOGLE_CLOUD_LOCATION``, then ``global`` (templated)
+    :param model: model of the batch job, whose rules the requests are checked by (templated)
     :param system_instruction: system instruction, as text, for rows that have none of their own
     :param only_new_against: results table; rows whose key has succeeded there are left out (templated)
     :param export_uri: also export the requests as JSONL under ``gs://bucket/prefix``, and return a list of
@@ -119,6 +125,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         "sql",
         "destination_table",
         "location",
+        "model",
         "only_new_against",
         "export_uri",
         "project_id",
@@ -139,6 +146,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         response_schema: Any = None,
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
+        model: str | None = None,
         only_new_against: str | None = None,
         export_uri: str | None = None,
         force_new: bool = False,
@@ -157,6 +165,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         self.export_uri = export_uri
         self.force_new = force_new
         self.project_id = project_id
+        self.model = model
 
     def execute(self, context: Context) -> str | list[str]:
         """Build the requests, and return ``bq://…`` or the list of ``gs://…`` patterns."""
@@ -193,5 +202,6 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
             defaults=RequestOptions.of(self).defaults(),
             answered=TableName.parse(answered, project, "only_new_against") if answered else None,
             export_uri=self.export_uri,
+            model=self.model,
             job_location=self.location or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global",
         )

@@ -92,12 +92,14 @@ class Report:
     :param size: in bytes
     :param groups: the findings, most severe first
     :param unlisted: number of findings beyond the limit on groups; they are counted but not kept
+    :param failing_rows: number of rows that the model would reject
     """
 
     rows: int
     size: int
     groups: tuple[FindingGroup, ...]
     unlisted: int = 0
+    failing_rows: int = 0
 
     def of_level(self, *levels: Level) -> tuple[FindingGroup, ...]:
         """Return the groups of the given levels."""
@@ -172,7 +174,7 @@ class Findings:
         found.sort(key=_order)
         del found[self.KEPT_LINES :]
 
-    def report(self, rows: int, size: int) -> Report:
+    def report(self, rows: int, size: int, failing_rows: int = 0) -> Report:
         """Return the report on an input with this many rows and bytes."""
         groups = [
             FindingGroup(kind[0], first[0].level, kind[1], self._counts[kind], tuple(first))
@@ -180,7 +182,7 @@ class Findings:
         ]
         worst = list(Level)
         groups.sort(key=lambda group: (worst.index(group.level), group.first[0].line, group.path))
-        return Report(rows, size, tuple(groups), self._unlisted)
+        return Report(rows, size, tuple(groups), self._unlisted, failing_rows)
 
 
 def _order(place: Place | Finding) -> tuple[str, int]:

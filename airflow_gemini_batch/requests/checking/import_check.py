@@ -26,8 +26,6 @@ from airflow_gemini_batch.requests.request_fields import names_with_checked_valu
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    from airflow_gemini_batch.models import Model
-
 MAX_ROWS = 200_000
 """Maximum number of requests in a job."""
 MAX_BYTES = 10**9
@@ -102,14 +100,15 @@ class _RefusedError(Exception):
         super().__init__(message)
 
 
-def check(lines: Iterable[bytes], *, limits: Limits | None = None, model: Model | None = None) -> Report:
+def check(lines: Iterable[bytes], *, limits: Limits | None = None, model: str | None = None) -> Report:
     """Check the lines of one file.
 
     :param lines: split at newline bytes only, with or without them, such as a file opened in binary mode
     :param limits: default: the service's limits
-    :param model: the model of the job; without one, only the rules that hold for every model apply
+    :param model: the model of the job, in any form of its name; without it, only the rules that hold for
+        every model apply
     """
-    checker = Check(limits, model)
+    checker = Check(limits, model=model)
     checker.add_all(lines)
     return checker.report()
 
@@ -117,7 +116,7 @@ def check(lines: Iterable[bytes], *, limits: Limits | None = None, model: Model 
 class Check:
     """A check that is fed line by line."""
 
-    def __init__(self, limits: Limits | None = None, model: Model | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, *, model: str | None = None) -> None:
         self._limits = limits or Limits()
         self._rules = place_rules(model)
         self._findings = Findings()
@@ -128,6 +127,7 @@ class Check:
         self._file = ""
         self._before = 0
         self._file_size = 0
+        self._failing_rows = 0
         self.lines = 0
         self.rows = 0
         self.size = 0
@@ -188,7 +188,7 @@ class Check:
             message = f"The input has {self.rows:,} rows; a job takes {self._limits.rows:,}."
             self._findings.add(TOO_MANY_ROWS, "$", message, whole)
         self._check_size()
-        return self._findings.report(self.rows, self.size)
+        return self._findings.report(self.rows, self.size, self._failing_rows)
 
     def _check_size(self) -> None:
         if self._file_size > self._limits.size:
@@ -211,6 +211,8 @@ class Check:
         """Turn what is known about the shapes into findings, and forget the shapes."""
         for shape in self._shapes.values():
             self._path_kinds.add(shape.kinds, shape.lines, shape.first)
+            if any(problem.rule.level is Level.ROW for problem in shape.problems):
+                self._failing_rows += shape.lines
             for problem in shape.problems:
                 self._findings.add(*problem, shape.first, shape.lines)
         self._shapes.clear()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.models import LAST_TURN
+from airflow_gemini_batch.models import LAST_TURN, find_model
 from airflow_gemini_batch.requests.checking.findings import Level, Rule
 from airflow_gemini_batch.requests.checking.inferred_columns import Problem, child
 from airflow_gemini_batch.requests.checking.value_tests import (
@@ -136,9 +136,17 @@ def _by_model(model: Model) -> Iterator[PlaceRule]:
         yield PlaceRule(IGNORED_BY_MODEL, f"generationConfig.{name}", IsGiven(), message)
 
 
+def place_rules(model: str | None) -> tuple[PlaceRule, ...]:
+    """Return the rules for requests to a model, given any form of its name.
+
+    Of a model that is not given or not known, those that hold for every model. A tuned model is not known:
+    its name does not say which model it was made from.
+    """
+    return _rules_of(find_model(model) if model else None)
+
+
 @lru_cache(maxsize=32)
-def place_rules(model: Model | None) -> tuple[PlaceRule, ...]:
-    """Return the rules for requests to a model; of an unknown model, those that hold for every model."""
+def _rules_of(model: Model | None) -> tuple[PlaceRule, ...]:
     return (*_for_every_model(), *(_by_model(model) if model else ()))
 
 
