@@ -40,9 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "source", metavar="FILE|gs://URI|-", help="JSONL input of the job; - for standard input"
     )
-    parser.add_argument(
-        "--model", help="also check by the rules of this model, such as gemini-3.5-flash"
-    )
+    parser.add_argument("--model", help="also check by the rules of this model, such as gemini-3.5-flash")
     parser.add_argument(
         "--repair",
         metavar="OUT",

@@ -37,6 +37,7 @@ KNOWN_MODELS = frozenset(
         "gemini-3.1-flash-lite-preview",
         "gemini-3.1-pro-preview",
         "gemini-3.5-flash",
+        "gemini-3.7-flash",
     }
 )
 """The default of ``Emulator(models=…)``."""

@@ -38,7 +38,10 @@ class Shapes:
     ) -> None:
         self._classes = classes or {}
         # What to keep of the text of a field.
-        self._of_text: dict[str, Callable[[Any], Hashable] | None] = {**self._classes, **dict.fromkeys(checked)}
+        self._of_text: dict[str, Callable[[Any], Hashable] | None] = {
+            **self._classes,
+            **dict.fromkeys(checked),
+        }
         self._settings: dict[bytes, int] = {}
         self._kinds: dict[Hashable, int] = {}
         self._numbers = count()
@@ -82,36 +85,35 @@ class Shapes:
 
     def _add(self, name: str, value: Any, shape: list[Any]) -> None:
         kind = type(value)
-        if kind is str:
-            classify = self._of_text.get(name, _ignore)
-            shape.append(classify(value) if classify else value)
-        elif kind is dict:
+        if kind is dict:
             shape.append(tuple(value))
             of_text = self._of_text
             for member, item in value.items():
-                if type(item) is str:
-                    if member in of_text:
-                        classify = of_text[member]
-                        shape.append(classify(item) if classify else item)
-                    else:
-                        shape.append(str)
-                else:
+                if type(item) is not str:
                     self._add(member, item, shape)
+                elif member in of_text:
+                    classify = of_text[member]
+                    shape.append(classify(item) if classify else item)
+                else:
+                    shape.append(str)
         elif kind is list:
             shape.append(len(value))
             for item in value:
                 self._add(name, item, shape)
-        elif kind is int:
-            shape.append(int if -_SMALL <= value < _SMALL else (value,))
-            if name in self._classes:
-                shape.append(self._classes[name](value))
-        elif kind is float:
-            small = -_SMALL <= value < _SMALL
-            shape.append(((float,) if value.is_integer() else float) if small else (value,))
-            if name in self._classes:
-                shape.append(self._classes[name](value))
+        elif kind is str:
+            classify = self._of_text.get(name, _ignore)
+            shape.append(classify(value) if classify else value)
+        elif kind is int or kind is float:
+            shape.append(self._number(name, value))
         else:
             shape.append(kind)
+
+    def _number(self, name: str, value: float) -> Hashable:
+        """Return what matters of a number: whether it is whole, its class, and all of it if it is large."""
+        kind = (type(value), isinstance(value, int) or value.is_integer())
+        if not -_SMALL <= value < _SMALL:
+            return (*kind, value)
+        return (*kind, self._classes[name](value)) if name in self._classes else kind
 
 
 def _ignore(_: str) -> type[str]:

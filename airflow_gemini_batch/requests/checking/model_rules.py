@@ -48,15 +48,17 @@ RAG_STORE = Rule("rag-store", Level.ROW, "Retrieve the text before the job, and 
 IMAGE_SIZE = Rule("image-size", Level.ROW, "Ask for `1K`, or leave the size out.")
 FUNCTION_NAME = Rule("function-name", Level.ROW, "Rename the function, for example to `get_weather`.")
 FILE_URI = Rule(
-    "file-uri", Level.ROW, "Copy the file to Cloud Storage and give its gs:// URI, or embed it as `inlineData`."
+    "file-uri",
+    Level.ROW,
+    "Copy the file to Cloud Storage and give its gs:// URI, or embed it as `inlineData`.",
 )
 IGNORED_BY_MODEL = Rule("ignored-by-model", Level.ADVICE, "Remove the field; it has no effect.")
 
 _LEVEL, _BUDGET = "thinkingLevel", "thinkingBudget"
 _UNSPECIFIED = "THINKING_LEVEL_UNSPECIFIED"
 _NAME_MESSAGE = (
-    "[FIELD_INVALID] Invalid function name. Must start with a letter or an underscore. Must be a-z, A-Z, 0-9, "
-    "or contain underscores, dots, colons and dashes, with a maximum length of 128."
+    "[FIELD_INVALID] Invalid function name. Must start with a letter or an underscore. Must be a-z, A-Z, "
+    "0-9, or contain underscores, dots, colons and dashes, with a maximum length of 128."
 )
 _URI_MESSAGE = "A fileUri must be a gs:// URI or the URL of a public YouTube video."
 _SIZE_MESSAGE = "Batch inference makes images of 1K only."
@@ -155,9 +157,7 @@ def problems(request: Any, rules: Iterable[PlaceRule]) -> Iterator[Problem]:
     for each in rules:
         for value, path in _values(request, each.steps, "$.request"):
             if each.test.holds(value):
-                if isinstance(each.test, LastHas):
-                    path += (f"[{len(value) - 1}]" if isinstance(value, list) else "") + f".{each.test.name}"
-                yield Problem(each.rule, path, each.message)
+                yield Problem(each.rule, path + each.test.within(value), each.message)
 
 
 def value_classes(rules: Iterable[PlaceRule]) -> dict[str, Callable[[Any], Hashable]]:

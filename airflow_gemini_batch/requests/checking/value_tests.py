@@ -1,4 +1,4 @@
-"""Tests of a single value in a request, each in Python and in SQL, so that files and tables have the same rules.
+"""Tests of a value in a request, each in Python and in SQL, so that files and tables have the same rules.
 
 In SQL, a value is an expression of type JSON.
 """
@@ -6,26 +6,33 @@ In SQL, a value is an expression of type JSON.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_gemini_batch.gcp.discovery import elements, snake_case
 
 _INTEGER = r"[0-9]{1,40}"
 
 
-class ValueTest(Protocol):
+class ValueTest(ABC):
     """Whether a value is one that the service refuses or ignores."""
 
+    @abstractmethod
     def holds(self, value: Any) -> bool:
         """Whether it does, for a parsed value."""
 
+    @abstractmethod
     def sql(self, value: str) -> str:
         """Return the same as an expression in GoogleSQL."""
 
+    def within(self, _value: Any) -> str:
+        """Return the path inside a value to what is wrong with it; empty for all of it."""
+        return ""
+
 
 @dataclass(frozen=True)
-class IsGiven:
+class IsGiven(ValueTest):
     """There is a value, and it is not null."""
 
     def holds(self, value: Any) -> bool:
@@ -38,7 +45,7 @@ class IsGiven:
 
 
 @dataclass(frozen=True)
-class IsNotOneOf:
+class IsNotOneOf(ValueTest):
     """It is text other than these, whatever the case.
 
     :param values: in capitals
@@ -57,7 +64,7 @@ class IsNotOneOf:
 
 
 @dataclass(frozen=True)
-class IsAbove:
+class IsAbove(ValueTest):
     """It is a number above the limit; integers may be written in quotes."""
 
     limit: int
@@ -76,7 +83,7 @@ class IsAbove:
 
 
 @dataclass(frozen=True)
-class DoesNotMatch:
+class DoesNotMatch(ValueTest):
     """It is text that does not match.
 
     :param pattern: for the whole text, in syntax that Python and RE2 share
@@ -95,7 +102,7 @@ class DoesNotMatch:
 
 
 @dataclass(frozen=True)
-class Lacks:
+class Lacks(ValueTest):
     """It is an object without a member, or with null for it.
 
     :param name: in camelCase
@@ -105,16 +112,20 @@ class Lacks:
 
     def holds(self, value: Any) -> bool:
         """Whether it lacks the member."""
-        return isinstance(value, dict) and not any(value.get(name) is not None for name in spellings(self.name))
+        return isinstance(value, dict) and not any(
+            value.get(name) is not None for name in spellings(self.name)
+        )
 
     def sql(self, value: str) -> str:
         """Return the same in SQL."""
-        given = " OR ".join(IsGiven().sql(f"JSON_QUERY({value}, '$.{name}')") for name in spellings(self.name))
+        given = " OR ".join(
+            IsGiven().sql(f"JSON_QUERY({value}, '$.{name}')") for name in spellings(self.name)
+        )
         return f"IFNULL(JSON_TYPE({value}), '') = 'object' AND NOT ({given})"
 
 
 @dataclass(frozen=True)
-class HasBoth:
+class HasBoth(ValueTest):
     """It is an object of which two members hold their tests.
 
     :param tests: test by name of the member, in camelCase
@@ -138,7 +149,7 @@ class HasBoth:
 
 
 @dataclass(frozen=True)
-class LastHas:
+class LastHas(ValueTest):
     """It is an array whose last element has this text as a member; or a single such element."""
 
     name: str
@@ -149,15 +160,21 @@ class LastHas:
         last = elements(value)[-1:]
         return bool(last) and isinstance(last[0], dict) and last[0].get(self.name) == self.text
 
+    def within(self, value: Any) -> str:
+        """Return the path to that member."""
+        return (f"[{len(value) - 1}]" if isinstance(value, list) else "") + f".{self.name}"
+
     def sql(self, value: str) -> str:
         """Return the same in SQL."""
         items = f"JSON_QUERY_ARRAY({value}, '$')"
         last = f"{items}[SAFE_OFFSET(ARRAY_LENGTH({items}) - 1)]"
-        return f"JSON_VALUE(IF(JSON_TYPE({value}) = 'array', {last}, {value}), '$.{self.name}') = '{self.text}'"
+        return (
+            f"JSON_VALUE(IF(JSON_TYPE({value}) = 'array', {last}, {value}), '$.{self.name}') = '{self.text}'"
+        )
 
 
 @dataclass(frozen=True)
-class IsScalar:
+class IsScalar(ValueTest):
     """It is text, a number or a boolean."""
 
     def holds(self, value: Any) -> bool:

@@ -11,6 +11,7 @@ from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.checking.earlier_output import is_output_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS
 from airflow_gemini_batch.requests.in_bigquery.columns import TableColumn
+from airflow_gemini_batch.requests.in_bigquery.rule_conditions import RowConditions
 from airflow_gemini_batch.requests.keys import KEY_FIELD, SAME_KEY
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def preflight_table(table: str, bigquery: bq.Client) -> None:
+def preflight_table(table: str, bigquery: bq.Client, model: str | None = None) -> None:
     """Refuse a table that a batch job would refuse; warn about rows that would fail or share a key.
 
-    The rules for JSONL files do not apply: a JSON column accepts values that the import of a file refuses.
+    The rules of the import do not apply: a JSON column accepts values that the import of a file refuses.
 
     :param table: ``project.dataset.table``
+    :param model: of the job
     :raises InvalidParameterError: a column cannot be used, or the table is empty or too large
     """
     from google.api_core.exceptions import Forbidden
@@ -35,11 +37,12 @@ def preflight_table(table: str, bigquery: bq.Client) -> None:
         found = bigquery.get_table(table)
         _check_columns(table, found.schema)
         types = {field.name: field.field_type for field in found.schema}
-        (row,) = bigquery.query(statement(table, types), location=found.location).result()
+        conditions = RowConditions.of(model)
+        (row,) = bigquery.query(statement(table, types, conditions), location=found.location).result()
     except Forbidden:
         log.info("Skipping the check of the input table: no permission to query it")
         return
-    _check_counts(table, dict(row.items()))
+    _check_counts(table, dict(row.items()), conditions)
 
 
 def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
@@ -58,7 +61,7 @@ def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
             )
 
 
-def statement(table: str, types: Mapping[str, str]) -> str:
+def statement(table: str, types: Mapping[str, str], conditions: RowConditions) -> str:
     """Return the query that counts rows with problems.
 
     :param types: BigQuery types by column name
@@ -66,10 +69,12 @@ def statement(table: str, types: Mapping[str, str]) -> str:
     # Keys of type JSON cannot be counted; results are joined by the whole request then, as without a key.
     has_key = types.get(KEY_FIELD, "JSON") != "JSON"
     request = TableColumn("request", types["request"])
-    return render("requests/in_bigquery/preflight", table=table, request=request, has_key=has_key)
+    return render(
+        "requests/in_bigquery/preflight", table=table, request=request, has_key=has_key, conditions=conditions
+    )
 
 
-def _check_counts(table: str, counts: Mapping[str, Any]) -> None:
+def _check_counts(table: str, counts: Mapping[str, Any], conditions: RowConditions) -> None:
     rows = counts["all_rows"]
     if not rows:
         raise _refused(table, "it has no rows; skip the job when there are no requests")
@@ -77,12 +82,16 @@ def _check_counts(table: str, counts: Mapping[str, Any]) -> None:
         raise _refused(
             table, f"it has {rows:,} rows and a job accepts {MAX_ROWS:,}; split it over several jobs"
         )
+    if fix := conditions.wrong_types(counts):
+        raise _refused(table, fix)
     problems = {
         "invalid_requests": "have a request that is not a JSON object and would fail",
         "empty_keys": "have no key",
         "repeated_keys": f"repeat the key of another row: {SAME_KEY}",
     }
     found = [f"{counts[name]:,} {problem}" for name, problem in problems.items() if counts[name]]
+    if failing := conditions.findings(counts):
+        found.append(failing)
     if found:
         log.warning("Of the %s rows of %s: %s.", f"{rows:,}", table, "; ".join(found))
 

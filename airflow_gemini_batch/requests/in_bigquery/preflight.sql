@@ -1,13 +1,15 @@
 -- Counts rows of an input table that would fail, or whose results could not be told apart.
 {% from "requests/in_bigquery/columns.jinja" import parsed %}
+{% from "requests/in_bigquery/rules.jinja" import counts, with_conditions %}
 SELECT
   COUNT(*) AS all_rows,
-  COUNTIF(IFNULL(JSON_TYPE({{parsed(request)}}), 'null') != 'object') AS invalid_requests,
+  COUNTIF(IFNULL(JSON_TYPE(gemini_batch_request), 'null') != 'object') AS invalid_requests,
   {% if has_key %}
   COUNTIF(key IS NULL) AS empty_keys,
-  COUNT(key) - COUNT(DISTINCT key) AS repeated_keys
+  COUNT(key) - COUNT(DISTINCT key) AS repeated_keys,
   {% else %}
   0 AS empty_keys,
-  0 AS repeated_keys
+  0 AS repeated_keys,
   {% endif %}
-FROM `{{table}}`
+  {{counts(conditions)}}
+FROM {{with_conditions("`%s`" % table, parsed(request), conditions)}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_gemini_batch.requests.checking.findings import Level, Rule
 from airflow_gemini_batch.requests.checking.model_rules import PlaceRule, place_rules
@@ -20,8 +20,6 @@ _OBJECTS = (
     *("contents", "contents[]", "contents[].parts", "contents[].parts[]"),
     *("systemInstruction", "systemInstruction.parts", "generationConfig", "tools", "tools[]"),
 )
-MEMBER_PREFIX = "gemini_batch_member_"
-"""Columns with the members of a request have this prefix, so that no column of a user has their names."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,10 @@ class RowConditions:
 
     :param rules: those that fail a row
     :param scalars: those that fail the job
+    :cvar member_prefix: of the columns with the members of a request, so that no column of a user is named so
     """
+
+    member_prefix: ClassVar[str] = "gemini_batch_member_"
 
     rules: tuple[PlaceRule, ...]
     scalars: tuple[PlaceRule, ...] = tuple(
@@ -56,25 +57,43 @@ class RowConditions:
             "wrong_types": " OR ".join(map(condition, self.scalars)),
         }
 
-    def findings(self, counts: Mapping[str, Any]) -> str:
-        """Return how many rows break which rule; empty if none does.
+    @property
+    def any_rule(self) -> str:
+        """The condition for rows that break any rule, over columns with the results of the conditions."""
+        return " OR ".join(f"rule_{index}" for index in range(len(self.rules)))
 
-        :param counts: by the names in :attr:`columns`
+    def findings(self, counts: Mapping[str, Any]) -> str:
+        """Return how many rows would fail, and which rules they break; empty if none would.
+
+        :param counts: as ``rules.jinja`` names them
         """
         found: dict[str, int] = {}
         for index, rule in enumerate(self.rules):
             if count := counts[f"rule_{index}"]:
                 found[rule.title] = found.get(rule.title, 0) + count
-        return ", ".join(f"{title} {count:,} ×" for title, count in found.items())
+        if not found:
+            return ""
+        rules = ", ".join(f"{title} {count:,} ×" for title, count in found.items())
+        return f"{counts['failing_rows']:,} rows would fail: {rules}"
+
+    def wrong_types(self, counts: Mapping[str, Any]) -> str | None:
+        """Return what is wrong with rows that would fail the job; ``None`` if there are none."""
+        if not counts["wrong_types"]:
+            return None
+        return (
+            f"{counts['wrong_types']:,} rows have text, a number or a boolean where a request has an object, "
+            "such as in contents, parts or generationConfig, and would fail the job; write "
+            '"parts": [{"text": "…"}]'
+        )
 
 
 def condition(rule: PlaceRule) -> str:
     """Return the condition for rows that break a rule.
 
-    Its columns are the members of the request, with ``MEMBER_PREFIX``.
+    Its columns are the members of the request, see ``rules.jinja``.
     """
     (name, is_repeated), *steps = rule.steps
-    columns = (f"{MEMBER_PREFIX}{spelling}" for spelling in spellings(name))
+    columns = (f"{RowConditions.member_prefix}{spelling}" for spelling in spellings(name))
     return " OR ".join(_holds(rule, column, is_repeated, steps, 1) for column in columns)
 
 
@@ -85,7 +104,7 @@ def _holds(rule: PlaceRule, value: str, is_repeated: bool, steps: list[tuple[str
         item = f"item_{depth}"
         items = f"IF(JSON_TYPE({value}) = 'array', JSON_QUERY_ARRAY({value}, '$'), [{value}])"
         inner = _holds(rule, item, False, steps, depth + 1)
-        return f"EXISTS (SELECT 1 FROM UNNEST({items}) AS {item} WHERE {inner})"
+        return f"EXISTS (SELECT 1 FROM UNNEST({items}) AS {item} WHERE {inner})"  # noqa: S608 - no values of users
     if not steps:
         return rule.test.sql(value)
     conditions = (
