@@ -10,7 +10,7 @@ from airflow_gemini_batch.requests.checking.model_rules import PlaceRule, place_
 from airflow_gemini_batch.requests.checking.value_tests import IsScalar, spellings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 _TEXT_FOR_OBJECT = Rule(
     "wrong-type", Level.JOB, "Write an object or an array there, as the documentation of the API has it."
@@ -93,36 +93,42 @@ def condition(rule: PlaceRule) -> str:
     Its columns are the members of the request, see ``rules.jinja``.
     """
     (name, is_repeated), *steps = rule.steps
-    columns = (f"{RowConditions.member_prefix}{spelling}" for spelling in spellings(name))
-    return " OR ".join(_holds(rule, column, is_repeated, steps, 1) for column in columns)
+    columns = [f"{RowConditions.member_prefix}{spelling}" for spelling in spellings(name)]
+    return _any_holds(rule, columns, is_repeated, steps, 1)
 
 
-def _holds(rule: PlaceRule, value: str, is_repeated: bool, steps: list[tuple[str, bool]], depth: int) -> str:
-    """Return the condition for a value on the way to the place of a rule."""
+def _any_holds(
+    rule: PlaceRule, values: list[str], is_repeated: bool, steps: list[tuple[str, bool]], depth: int
+) -> str:
+    """Return the condition for any of some values on the way to the place of a rule.
+
+    :param steps: from there to the place
+    """
+    value, sources = values[0], []
+    if len(values) > 1:
+        value = f"value_{depth}"
+        sources.append(f"UNNEST([{', '.join(values)}]) AS {value}")
     if is_repeated:
         # A single element may stand for an array of one.
-        item = f"item_{depth}"
         items = f"IF(JSON_TYPE({value}) = 'array', JSON_QUERY_ARRAY({value}, '$'), [{value}])"
-        inner = _holds(rule, item, False, steps, depth + 1)
-        return f"EXISTS (SELECT 1 FROM UNNEST({items}) AS {item} WHERE {inner})"  # noqa: S608 - no values of users
-    if not steps:
-        return rule.test.sql(value)
-    conditions = (
-        _holds(rule, _member(value, path), repeated, left, depth) for path, repeated, left in _ways(steps)
-    )
-    return f"({' OR '.join(conditions)})"
+        value = f"item_{depth}"
+        sources.append(f"UNNEST({items}) AS {value}")
+    if steps:
+        paths, repeated, left = _next(steps)
+        members = [f"JSON_QUERY({value}, '$.{path}')" for path in paths]
+        found = _any_holds(rule, members, repeated, left, depth + 1)
+    else:
+        found = rule.test.sql(value)
+    if not sources:
+        return found
+    return f"EXISTS (SELECT 1 FROM {', '.join(sources)} WHERE {found})"  # noqa: S608 - no values of users
 
 
-def _ways(steps: list[tuple[str, bool]]) -> Iterator[tuple[str, bool, list[tuple[str, bool]]]]:
-    """Yield the paths, in all spellings, to the next repeated step or the end; and the steps after it."""
-    (name, is_repeated), *left = steps
-    for spelling in spellings(name):
-        if is_repeated or not left:
-            yield spelling, is_repeated, left
-        else:
-            for path, repeated, further in _ways(left):
-                yield f"{spelling}.{path}", repeated, further
-
-
-def _member(value: str, path: str) -> str:
-    return f"JSON_QUERY({value}, '$.{path}')"
+def _next(steps: list[tuple[str, bool]]) -> tuple[list[str], bool, list[tuple[str, bool]]]:
+    """Return the paths, in all spellings, to the next repeated step or the end; and the steps after it."""
+    paths = [""]
+    for index, (name, is_repeated) in enumerate(steps):
+        paths = [f"{path}.{spelling}".lstrip(".") for path in paths for spelling in spellings(name)]
+        if is_repeated:
+            return paths, True, steps[index + 1 :]
+    return paths, False, []

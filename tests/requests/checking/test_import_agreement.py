@@ -65,8 +65,10 @@ BUDGETS = st.sampled_from([0, 100, None])
 THINKING = st.fixed_dictionaries(
     {},
     optional={
-        "thinkingLevel": LEVELS, "thinking_level": LEVELS,
-        "thinkingBudget": BUDGETS, "thinking_budget": BUDGETS,
+        "thinkingLevel": LEVELS,
+        "thinking_level": LEVELS,
+        "thinkingBudget": BUDGETS,
+        "thinking_budget": BUDGETS,
     },
 )
 IMAGES = st.fixed_dictionaries(
