@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Level(StrEnum):
@@ -131,8 +131,7 @@ class Report:
         return {"rows": self.rows, "bytes": self.size, "findings": groups, "unlisted": self.unlisted}
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A line of the input.
 
     :param key: key of the row, if it has one

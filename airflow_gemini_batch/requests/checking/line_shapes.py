@@ -86,16 +86,7 @@ class Shapes:
     def _add(self, name: str, value: Any, shape: list[Any]) -> None:
         kind = type(value)
         if kind is dict:
-            shape.append(tuple(value))
-            of_text = self._of_text
-            for member, item in value.items():
-                if type(item) is not str:
-                    self._add(member, item, shape)
-                elif member in of_text:
-                    classify = of_text[member]
-                    shape.append(classify(item) if classify else item)
-                else:
-                    shape.append(str)
+            self._members(value, shape)
         elif kind is list:
             shape.append(len(value))
             for item in value:
@@ -107,6 +98,28 @@ class Shapes:
             shape.append(self._number(name, value))
         else:
             shape.append(kind)
+
+    def _members(self, value: dict[str, Any], shape: list[Any]) -> None:
+        # Most of the time is spent here: there are fewer calls than in a plain recursion.
+        of_text = self._of_text
+        shape.append(tuple(value))
+        for name, item in value.items():
+            kind = type(item)
+            if kind is str:
+                if name in of_text:
+                    classify = of_text[name]
+                    shape.append(classify(item) if classify else item)
+                else:
+                    shape.append(str)
+            elif kind is list:
+                shape.append(len(item))
+                for each in item:
+                    if type(each) is dict:
+                        self._members(each, shape)
+                    else:
+                        self._add(name, each, shape)
+            else:
+                self._add(name, item, shape)
 
     def _number(self, name: str, value: float) -> Hashable:
         """Return what matters of a number: whether it is whole, its class, and all of it if it is large."""
