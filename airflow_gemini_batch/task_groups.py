@@ -176,6 +176,7 @@ def gemini_batch(
             op_args=op_args,
             op_kwargs=op_kwargs,
             staging_uri=staging_uri,
+            model=model,
             **{**common, **keys, **building},
         )
         task_group(group_id="job")(tasks.of_one_job).expand(input_uri=built.output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,13 @@ from airflow_gemini_batch.models import GLOBAL
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable, Iterator
 
     from airflow_gemini_batch.cost.estimate import Estimate
     from airflow_gemini_batch.cost.prices import BatchPrices
     from airflow_gemini_batch.cost.sample import Sample
+    from airflow_gemini_batch.requests.checking.findings import Report
+    from airflow_gemini_batch.requests.checking.import_check import Check
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,21 +68,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate, print the estimate, and return the exit code."""
     from airflow_gemini_batch.cost.estimate import check_output_tokens, estimate
+    from airflow_gemini_batch.requests.checking.import_check import Check
 
     try:
         limit = check_output_tokens(arguments.max_output_tokens, "--max-output-tokens")
         location = arguments.location or GLOBAL
         prices = _prices(arguments.model, location, arguments.prices)
+        check = Check(model=arguments.model)
         with ExitStack() as stack:
-            found = estimate(_sample(arguments.source, stack), prices, output_tokens=limit)
+            sample = _checked(_sample(arguments.source, stack), check)
+            found = estimate(sample, prices, output_tokens=limit)
+        report = check.report()
     except (InvalidParameterError, OSError) as error:
         return wrong_usage("estimate", error)
     if arguments.format == "json":
         named = {"source": arguments.source, "model": arguments.model, "location": location}
-        document = {**named, **found.to_dict()}
+        document = {**named, **found.to_dict(), "failing_rows": report.failing_rows}
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        _print(arguments, location, found)
+        _print(arguments, location, found, report)
     return 0
 
 
@@ -88,6 +96,17 @@ def _sample(source: str, stack: ExitStack) -> Sample:
     if source.startswith("gs://"):
         return sample_objects([source], storage_client(source, stack))
     return Sample([with_progress(*open_lines(source, stack, lambda _: None))])
+
+
+def _checked(sample: Sample, check: Check) -> Sample:
+    """Return the sample, whose lines are checked as they are read."""
+
+    def checked(lines: Iterable[bytes]) -> Iterator[bytes]:
+        for line in lines:
+            check.add(line)
+            yield line
+
+    return replace(sample, chunks=map(checked, sample.chunks))
 
 
 def _prices(model: str, location: str, given: str | None) -> BatchPrices | None:
@@ -101,8 +120,9 @@ def _prices(model: str, location: str, given: str | None) -> BatchPrices | None:
     return prices_of(model, location, datetime.now(UTC), negotiated)
 
 
-def _print(arguments: argparse.Namespace, location: str, found: Estimate) -> None:
+def _print(arguments: argparse.Namespace, location: str, found: Estimate, report: Report) -> None:
     from airflow_gemini_batch.cli.terminal import Terminal
+    from airflow_gemini_batch.requests.checking.findings import Level
 
     terminal = Terminal()
     terminal.line(f"{name_of(arguments.source)}: {found.rows:,} rows for {arguments.model} in {location}")
@@ -116,6 +136,14 @@ def _print(arguments: argparse.Namespace, location: str, found: Estimate) -> Non
     ):
         if value:
             terminal.line(f"  {what:<8}", (value, "bold" if what == "cost" else ""))
+    if report.failing_rows:
+        terminal.heading("Rows that would fail")
+        kinds = ", ".join(f"{group.rule} {group.count:,} ×" for group in report.of_level(Level.ROW))
+        terminal.paragraph(
+            f"{report.failing_rows:,} of the {report.rows:,} rows read: {kinds}. `gemini-batch validate "
+            f"--model {arguments.model}` lists them.",
+            indent=4,
+        )
     terminal.heading("Basis of the estimate")
     if not arguments.location:
         terminal.paragraph(f"The location is {location}; --location names another.", indent=4)

@@ -40,6 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "source", metavar="FILE|gs://URI|-", help="JSONL input of the job; - for standard input"
     )
+    parser.add_argument("--model", help="also check by the rules of this model, such as gemini-3.5-flash")
     parser.add_argument(
         "--repair",
         metavar="OUT",
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     terminal = Terminal()
     try:
-        report, repairs = _check(arguments.source, arguments.repair, arguments.key_field)
+        report, repairs = _check(arguments)
     except (InvalidParameterError, OSError) as error:
         return wrong_usage("validate", error)
     if arguments.format == "json":
@@ -82,15 +83,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report.is_fine(strict=arguments.strict) else 1
 
 
-def _check(source: str, out: str | None, key_field: str) -> tuple[Report, Report | None]:
+def _check(arguments: argparse.Namespace) -> tuple[Report, Report | None]:
     from airflow_gemini_batch.requests.checking.import_check import Check
     from airflow_gemini_batch.requests.checking.repair import Repair
     from airflow_gemini_batch.requests.key_field import KeyField
 
+    source, out = arguments.source, arguments.repair
     if out is not None and (out.startswith("gs://") or os.path.realpath(source) == os.path.realpath(out)):
         raise InvalidParameterError("--repair", out, "give the path of another file on this machine")
-    field = KeyField.parse(key_field, "--key-field")
-    checker = Check(key_field=field)
+    field = KeyField.parse(arguments.key_field, "--key-field")
+    checker = Check(key_field=field, model=arguments.model)
     with ExitStack() as stack:
         lines = with_progress(*open_lines(source, stack, checker.start_file))
         if out is None:

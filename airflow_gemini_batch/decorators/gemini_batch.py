@@ -192,6 +192,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
                 hook,
                 staging_uri=self.staging_uri,
                 project_id=self.project_id,
+                model=self.model,
                 max_objects=1,
             )
         except AirflowSkipException:

@@ -136,7 +136,8 @@ class Schemas:
 
         :param root: path of the value itself in the error messages, such as ``batch_prediction_job``
         :param strict: False: accept what the service accepts in requests: snake_case names, numbers in
-            quotes, null, a single element instead of a list. True: accept only what it writes in responses
+            quotes, null even for unknown names, a single element instead of a list. True: accept only what it
+            writes in responses
         """
         check = _Check(self, root, strict)
         check.message(schema, value)
@@ -169,14 +170,15 @@ class _Check:
         fields = self._schemas.fields(schema)
         for name, value in message.items():
             known = fields.get(name)
+            if value is None and not self._strict:
+                continue
             if known is None or (self._strict and "_" in name):
                 self._unparsed(Mismatch.UNKNOWN_FIELD, schema, name, value, "Cannot find field.")
-            elif value is not None or self._strict:
-                if isinstance(value, list) and known[1].get("type") not in ("array", "any"):
-                    problem = "Proto field is not repeating, cannot start list."
-                    self._unparsed(Mismatch.NOT_REPEATED, "", name, value, problem)
-                else:
-                    self._value(known[1], value, known[0], name)
+            elif isinstance(value, list) and known[1].get("type") not in ("array", "any"):
+                problem = "Proto field is not repeating, cannot start list."
+                self._unparsed(Mismatch.NOT_REPEATED, "", name, value, problem)
+            else:
+                self._value(known[1], value, known[0], name)
 
     def _value(self, spec: Mapping[str, Any], value: Any, field: str | int, key: str | int | None) -> None:
         self._steps.append((field, key))

@@ -44,6 +44,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
     :param staging_uri: ``gs://bucket/prefix`` for requests; default: environment variable
         ``GEMINI_BATCH_STAGING_URI`` (templated)
     :param template: text with ``{field}`` placeholders, filled from each row that the function returns
+    :param model: model of the batch jobs, whose rules the requests are checked by (templated)
     :param project_id: project of the Cloud Storage client; default: the connection's project, then
         ``GOOGLE_CLOUD_PROJECT`` (templated)
     """
@@ -52,6 +53,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         "op_args",
         "op_kwargs",
         "staging_uri",
+        "model",
         "project_id",
         *KeyOptions.templated,
         *ConnectionOptions.templated,
@@ -75,6 +77,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         tools: Sequence[Any] | None = None,
         key_label: bool = False,
         key_field: str = KEY_FIELD,
+        model: str | None = None,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -89,6 +92,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         self.staging_uri = staging_uri
         self.template = template
         self.project_id = project_id
+        self.model = model
 
     def execute(self, context: Context) -> list[str]:
         """Build, upload, and return the URIs."""
@@ -100,6 +104,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
             connect(self),
             staging_uri=self.staging_uri,
             project_id=self.project_id,
+            model=self.model,
         ).uris
 
 
@@ -117,6 +122,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         batch job (templated)
     :param location: location of the batch job; the dataset of ``destination_table`` must be in it. Default
         ``GOOGLE_CLOUD_LOCATION``, then ``global`` (templated)
+    :param model: model of the batch job, whose rules the requests are checked by (templated)
     :param system_instruction: system instruction, as text, for rows that have none of their own
     :param only_new_against: results table; rows whose key has succeeded there are left out (templated)
     :param export_uri: also export the requests as JSONL under ``gs://bucket/prefix``, and return a list of
@@ -130,6 +136,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         "sql",
         "destination_table",
         "location",
+        "model",
         "only_new_against",
         "export_uri",
         "project_id",
@@ -151,6 +158,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
         key_label: bool = False,
+        model: str | None = None,
         only_new_against: str | None = None,
         export_uri: str | None = None,
         force_new: bool = False,
@@ -169,6 +177,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         self.export_uri = export_uri
         self.force_new = force_new
         self.project_id = project_id
+        self.model = model
 
     def execute(self, context: Context) -> str | list[str]:
         """Build the requests, and return ``bq://…`` or the list of ``gs://…`` patterns."""
@@ -205,5 +214,6 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
             defaults=RequestOptions.of(self).defaults(),
             answered=TableName.parse(answered, project, "only_new_against") if answered else None,
             export_uri=self.export_uri,
+            model=self.model,
             job_location=self.location or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global",
         )

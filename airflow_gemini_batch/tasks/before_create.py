@@ -58,11 +58,11 @@ def check_job(
         _check_output(hook, spec)
     if options.preflight is not False and not spec.input_table:
         storage = hook.storage_client(spec.project)
-        preflight(spec.input_uris, storage, key_field, asked_for=bool(options.preflight))
+        preflight(spec.input_uris, storage, key_field, asked_for=bool(options.preflight), model=spec.model)
     elif options.preflight and spec.input_table:
         # Only on request, since a query costs money.
         table = str(TableName.parse(spec.input_table))
-        preflight_table(table, hook.bigquery_client(spec.project), key_field)
+        preflight_table(table, hook.bigquery_client(spec.project), key_field, model=spec.model)
     if budget.limit is None and (options.preflight is False or spec.input_table):
         return {}
     return _estimate(options, hook, spec, budget)

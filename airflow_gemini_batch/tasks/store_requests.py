@@ -69,12 +69,14 @@ def store_requests(
     *,
     staging_uri: str | None,
     project_id: str | None,
+    model: str | None = None,
     max_objects: int | None = None,
 ) -> RequestsManifest:
     """Call a function, build requests from the prompts that it returns, and upload them.
 
     Prompts are never rendered as templates.
 
+    :param model: of the job, if it is known
     :param max_objects: refuse to write more objects, before any is uploaded
     :raises AirflowSkipException: the function returned no prompts
     """
@@ -82,18 +84,21 @@ def store_requests(
     from airflow_gemini_batch.requests.building.built_check import BuiltCheck
     from airflow_gemini_batch.requests.building.manifest import difference
     from airflow_gemini_batch.requests.building.upload import previous, remember, upload
+    from airflow_gemini_batch.requests.checking.shared_values import check_shared
 
     with fail_without_retry():
-        key_field = keys.parsed()
+        key_field, defaults = keys.parsed(), options.defaults()
+        check_shared(defaults.members(), model)
         run, requests = run_identity(context), f"{staging_folder(staging_uri)}/requests"
         folder = f"{requests}/{run.key}"
         # The map indexes of a run share the objects, so that each finds the job of the same requests.
         shared = f"{requests}/{run.mapped_key}" if run.mapped_key else None
         storage = hook.storage_client(hook.resolve_project(project_id))
         before = previous(folder, storage)
-        asked, defaults = prompts.prompts(context), options.defaults()
-        lines = build_lines(asked, defaults, template=prompts.template, key_field=key_field)
-        inspect = partial(BuiltCheck, key_field)
+        lines = build_lines(
+            prompts.prompts(context), defaults, template=prompts.template, key_field=key_field
+        )
+        inspect = partial(BuiltCheck, key_field, model)
         manifest = upload(lines, folder, storage, into=shared, inspect=inspect, max_objects=max_objects)
         if before and (reason := difference(before, manifest)):
             log.warning(

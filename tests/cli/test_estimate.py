@@ -81,6 +81,25 @@ def test_json(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert document["cost_usd"] == {"low": 0.01575, "high": 0.05975}
 
 
+def test_rows_that_the_model_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "in.jsonl"
+    refused = {**ROW, "generationConfig": {"maxOutputTokens": 70_000, "presencePenalty": 1}}
+    rows = [ROW, refused, refused]
+    path.write_text(
+        "".join(json.dumps({"key": f"k{n}", "request": row}) + "\n" for n, row in enumerate(rows))
+    )
+    strict = ["estimate", str(path), "--model", "gemini-3.7-flash"]
+    assert main(strict) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "2 of the 3 rows read: refused-by-model 2 ×, max-output-tokens 2 ×." in out
+    assert "`gemini-batch validate --model gemini-3.7-flash` lists them" in out
+    assert main([*strict, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["failing_rows"] == 2
+    path.write_text(json.dumps({"key": "k", "request": ROW}))
+    assert main(strict) == 0
+    assert "would fail" not in capsys.readouterr().out
+
+
 def test_standard_input_and_negotiated_prices(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,21 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(finding["first"][0]) == {"line", "key", "path", "rule", "level", "message", "fix", "file"}
 
 
+def test_the_rules_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"temperature": 1, "thinkingConfig": {"thinkingLevel": "MINIMAL"}}
+    contents = [{"role": "user", "parts": [{"text": "Name a river."}]}]
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({"key": "k1", "request": {"contents": contents, "generationConfig": config}}))
+    for arguments, code in (([], 0), (["--model", "gemini-3.5-flash"], 0), (["--model", "our-own"], 0)):
+        assert main(["validate", str(path), "--strict", *arguments]) == code
+    capsys.readouterr()
+    assert main(["validate", str(path), "--model", "publishers/google/models/gemini-3.7-flash"]) == 1
+    out = capsys.readouterr().out
+    assert "thinking-level  $.request.generationConfig.thinkingConfig.thinkingLevel  1 ×" in out
+    assert "The model has only these thinking levels: LOW, MEDIUM, HIGH." in out
+    assert "ignored-by-model  $.request.generationConfig.temperature  1 ×" in out
+
+
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(BAD.read_bytes())))
     assert main(["validate", "-"]) == 1

@@ -72,6 +72,29 @@ def test_airflow_offers_the_decorator() -> None:
     assert callable(task.gemini_batch)
 
 
+@pytest.mark.parametrize(
+    ("parameter", "value", "model"),
+    [
+        ("generation_config", {"presencePenalty": 1}, "gemini-3.7-flash"),
+        ("generation_config", {"thinking_config": {"thinking_level": "minimal"}}, "gemini-3.7-flash"),
+        ("generation_config", {"maxOutputTokens": 65_537}, "gemini-3.5-flash"),
+        ("generation_config", {"cached_content": "projects/1/locations/us/cachedContents/2"}, "our-own"),
+        ("tools", [{"functionDeclarations": [{"name": "get weather!"}]}], "our-own"),
+    ],
+)
+def test_a_shared_value_that_the_model_refuses_is_refused_first(
+    operator: Callable[..., Any], vertex: Emulator, context: Context, parameter: str, value: Any, model: str
+) -> None:
+    called: list[int] = []
+    decorated = operator(lambda: called.append(1) or ["a"], model=model, **{parameter: value})
+    with pytest.raises(AirflowFailException, match=f"{parameter}=.*every request would be refused") as error:
+        decorated.execute(context)
+    assert isinstance(error.value.__cause__, InvalidParameterError)
+    assert model in str(error.value)
+    assert not called
+    assert not vertex.jobs
+
+
 def finish(face: Any, context: Context) -> Any:
     """Execute, wait as the triggerer would, resume."""
 

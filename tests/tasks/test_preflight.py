@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Context = Any
 Args = dict[str, Any]
 PROMPT = "Name a river."
+STRICT = "gemini-3.7-flash"
 
 
 def line(number: int, **request: Any) -> str:
@@ -98,6 +99,25 @@ def test_rows_that_would_fail_are_told_in_one_line(
     assert PROMPT not in warning
 
 
+def test_rows_that_the_model_would_refuse_are_told(
+    vertex: Emulator,
+    submit_args: Args,
+    storage_client: storage.Client,
+    context: Context,
+    warnings: list[str],
+) -> None:
+    refused = line(2, generationConfig={"presencePenalty": 1})
+    put(storage_client, submit_args["input_uri"], line(1), refused)
+    strict = {**submit_args, "model": STRICT, "location": "global"}
+    name = GeminiBatchSubmitOperator(**strict).execute(context)
+    (warning,) = warnings
+    at = "$.request.generationConfig.presencePenalty"
+    assert f"refused-by-model 1 × at {at}, first in line 2 (key 'k2')" in warning
+    # The stand-in refuses the same row.
+    (job,) = vertex.jobs
+    assert (job["name"], job["completionStats"]) == (name, {"successfulCount": "1", "failedCount": "1"})
+
+
 def test_input_that_is_fine_is_not_talked_about(
     vertex: Emulator, submit_args: Args, context: Context, warnings: list[str]
 ) -> None:
@@ -160,9 +180,8 @@ class TestTable:
         def call(sql: str, **arguments: Any) -> str:
             bigquery_client.query(f"CREATE TABLE `{name}` AS {sql}").result()
             submit_args["input_uri"] = f"bq://{name}"
-            return GeminiBatchSubmitOperator(**submit_args, **{"preflight": True, **arguments}).execute(
-                context
-            )
+            settings = {**submit_args, "preflight": True, **arguments}
+            return GeminiBatchSubmitOperator(**settings).execute(context)
 
         return call
 
@@ -188,9 +207,34 @@ class TestTable:
         assert "1 repeat the key of another row" in warning
         assert len(vertex.jobs) == 1
 
+    def test_rows_that_the_model_would_refuse_are_counted_by_rule(
+        self, submit: Any, vertex: Emulator, warnings: list[str]
+    ) -> None:
+        contents = [{"role": "user", "parts": [{"text": PROMPT}]}]
+        requests = [
+            {"contents": contents},
+            {"contents": contents, "generationConfig": {"presencePenalty": 1, "frequencyPenalty": 1}},
+            {"contents": contents, "generation_config": {"presence_penalty": 0}},
+            {"contents": contents, "cachedContent": "projects/1/locations/global/cachedContents/2"},
+        ]
+        texts = enumerate(map(json.dumps, requests))
+        selected = " UNION ALL ".join(f"SELECT 'k{n}' AS key, '{text}' AS request" for n, text in texts)
+        submit(selected, model=STRICT)
+        (warning,) = warnings
+        assert (
+            "3 rows would fail: cached-content cachedContent 1 ×, refused-by-model presencePenalty 2 ×, "
+            "refused-by-model frequencyPenalty 1 ×" in warning
+        )
+        assert PROMPT not in warning
+        assert len(vertex.jobs) == 1
+
     @pytest.mark.parametrize(
         ("columns", "complaint"),
         [
+            (
+                """'{"contents": [{"role": "user", "parts": "Give me a recipe"}]}' AS request""",
+                "1 rows have text, a number or a boolean where a request has an object",
+            ),
             ("'x' AS prompt", "needs a column `request`"),
             ("'{}' AS request, 'x' AS status", "batch output adds a column `status`"),
             ("'{}' AS request, [1] AS ids", "column `ids` is ARRAY"),

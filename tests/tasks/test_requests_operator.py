@@ -145,6 +145,21 @@ def test_ready_requests_keep_what_they_say(
     assert (found["n"], found["day"].isoformat()) == (7, "2026-01-02")
 
 
+def test_ready_requests_are_checked_by_the_rules_of_the_model(
+    build: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = {"contents": [{"parts": [{"text": "Hello"}]}], "tools": [{"googleSearch": {"excludeDomains": []}}]}
+    other = {**one, "generationConfig": {"frequencyPenalty": 1}}
+    # A column of the user may have the name of a member of a request.
+    sql = " UNION ALL ".join(
+        f"SELECT 'k{n}' AS key, JSON '{json.dumps(each)}' AS request, 'x' AS tools"
+        for n, each in enumerate((one, other, other))
+    )
+    build(sql, model="gemini-3.7-flash")
+    found = [each.getMessage() for each in caplog.records if "would fail" in each.getMessage()]
+    assert found == ["Of the 3 rows of the query: 2 rows would fail: refused-by-model frequencyPenalty 2 ×."]
+
+
 def test_keys_are_text_and_have_labels_if_asked_for(
     build: Callable[..., Any], rows: Callable[..., Any]
 ) -> None:
@@ -169,6 +184,17 @@ def test_keys_are_text_and_have_labels_if_asked_for(
         ("SELECT 'a' AS key, JSON '{\"contents\": []}' AS request", {}, "have a request that is NULL"),
         ("SELECT 'a' AS key, 'x' AS prompt, 'gs://b/a' AS media_uri", {}, "media_mime_type"),
         ("SELECT 'a' AS key, 'x' AS prompt, 'a.pdf' AS media_uri", {}, "gs:// URI"),
+        ("SELECT 'a' AS key, 'x' AS prompt, 'https://a.b/c.pdf' AS media_uri", {}, "gs:// URI"),
+        (
+            """SELECT 'a' AS key, JSON '{"contents": [{"parts": "Give me a recipe"}]}' AS request""",
+            {},
+            "1 rows have text, a number or a boolean where a request has an object",
+        ),
+        (
+            TWO,
+            {"generation_config": {"presencePenalty": 1}, "model": "gemini-3.7-flash"},
+            "generation_config='generationConfig.presencePenalty': every request would be refused",
+        ),
         (
             "SELECT 'a' AS key, JSON '{\"contents\": [1], \"generation_config\": {}}' AS request",
             {"generation_config": {"seed": 1}},

@@ -13,11 +13,12 @@ from airflow_gemini_batch.emulator.answers.response import Plan, RowError, answe
 from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.emulator.running.job_store import rfc3339, utc_now
 from airflow_gemini_batch.gcp.discovery import elements
+from airflow_gemini_batch.requests.checking.findings import Level
+from airflow_gemini_batch.requests.checking.model_rules import PlaceRule, place_rules, problems
+from airflow_gemini_batch.requests.checking.value_tests import spellings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from airflow_gemini_batch.emulator.protocol.errors import Violation
 
 # Requests and responses as the service writes them: members sorted, text not escaped.
 _write = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
@@ -126,8 +127,14 @@ class RowProcessor:
         self._habits = habits
         self._discovery = Discovery.load("aiplatform", "v1beta1")
         self._schema = self._discovery.schema_named("GenerateContentRequest")
+        # By the member of a request that a rule is about, in both spellings.
+        self._rules: dict[str, list[PlaceRule]] = {}
+        for rule in place_rules(model):
+            if rule.rule.level is Level.ROW:
+                for name in spellings(rule.steps[0][0]):
+                    self._rules.setdefault(name, []).append(rule)
         # Caches for what many rows have in common, by its JSON.
-        self._checked: dict[str, Sequence[Violation]] = {}
+        self._checked: dict[str, Sequence[str]] = {}
         self._plans: dict[str, Plan] = {}
 
     def process(self, row: InputRow) -> OutputRow:
@@ -157,14 +164,14 @@ class RowProcessor:
         return hashlib.sha256(f"{self._seed}\0{text}".encode("utf-8", "replace")).digest()
 
     def _check(self, request: Any, texts: Mapping[str, str]) -> None:
-        found: list[Violation] = []
+        found: list[str] = []
         if isinstance(request, dict):
             for name, text in texts.items():
                 found.extend(self._check_member(name, request[name], text))
         else:
-            found.extend(self._discovery.violations(self._schema, request))
+            found.extend(each.description for each in self._discovery.violations(self._schema, request))
         if found:
-            raise RowError("\n".join(violation.description for violation in found))
+            raise RowError("\n".join(found))
         check_request(request)
 
     def _plan(self, request: Mapping[str, Any], texts: Mapping[str, str]) -> Plan:
@@ -176,16 +183,22 @@ class RowProcessor:
             self._plans[text] = Plan.of(request.get(name))
         return self._plans[text]
 
-    def _check_member(self, name: str, value: Any, text: str) -> Sequence[Violation]:
+    def _check_member(self, name: str, value: Any, text: str) -> Sequence[str]:
         """Check one member; those that many rows share, such as the response schema, are checked once."""
         if name == "contents":
-            return self._discovery.violations(self._schema, {name: value})
+            return self._problems(name, value)
         key = f"{name}:{text}"
         if key not in self._checked:
             if len(self._checked) >= _CACHE_SIZE:
                 self._checked.clear()
-            self._checked[key] = self._discovery.violations(self._schema, {name: value})
+            self._checked[key] = self._problems(name, value)
         return self._checked[key]
+
+    def _problems(self, name: str, value: Any) -> list[str]:
+        """Return what is wrong with a member: its fields and types, else what the model refuses."""
+        message = {name: value}
+        wrong = [each.description for each in self._discovery.violations(self._schema, message)]
+        return wrong or [each.message for each in problems(message, self._rules.get(name, ()))]
 
 
 def coerced(value: Any) -> Any:

@@ -20,10 +20,11 @@ class BuiltCheck(Inspector):
     """Rejects an object that would fail its job, and logs a warning for rows that would fail.
 
     :param key_field: where a line has its key
+    :param model: of the job, if it is known
     """
 
-    def __init__(self, key_field: KeyField) -> None:
-        self._check = Check(key_field=key_field)
+    def __init__(self, key_field: KeyField, model: str | None = None) -> None:
+        self._check = Check(key_field=key_field, model=model)
 
     def add(self, line: bytes) -> None:
         """Check the next line."""

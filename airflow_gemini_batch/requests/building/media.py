@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.requests.checking.model_rules import FILE_URI_PATTERN
 
 MIME_TYPES = {
     "pdf": "application/pdf",
@@ -48,15 +49,16 @@ _EXTENSION = re.compile(r"\.([A-Za-z0-9]+)$")
 
 
 def media(uri: str, mime_type: str | None = None, *, parameter: str = "media_uri") -> dict[str, Any]:
-    """Return a prompt part that refers to a file in Cloud Storage.
+    """Return a prompt part that refers to a file in Cloud Storage, or to a video on YouTube.
 
-    :param uri: ``gs://bucket/object``; ``https://`` works as well
+    :param uri: ``gs://bucket/object``, or the URL of a public YouTube video
     :param mime_type: default: derived from the file extension
     :param parameter: name of the parameter in error messages
     :raises InvalidParameterError: the URI is invalid, or its extension is unknown and no MIME type was passed
     """
-    if not isinstance(uri, str) or not re.match(r"(gs|https)://[^/\s]+/.", uri):
-        raise InvalidParameterError(parameter, uri, "use the form gs://bucket/object")
+    if not isinstance(uri, str) or not re.fullmatch(FILE_URI_PATTERN, uri):
+        fix = "use the form gs://bucket/object, or the URL of a public YouTube video"
+        raise InvalidParameterError(parameter, uri, fix)
     extension = _EXTENSION.search(uri)
     kind = mime_type or MIME_TYPES.get(extension.group(1).lower() if extension else "")
     if not kind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Level(StrEnum):
@@ -92,12 +92,14 @@ class Report:
     :param size: in bytes
     :param groups: the findings, most severe first
     :param unlisted: number of findings beyond the limit on groups; they are counted but not kept
+    :param failing_rows: number of rows that the model would reject
     """
 
     rows: int
     size: int
     groups: tuple[FindingGroup, ...]
     unlisted: int = 0
+    failing_rows: int = 0
 
     def of_level(self, *levels: Level) -> tuple[FindingGroup, ...]:
         """Return the groups of the given levels."""
@@ -129,8 +131,7 @@ class Report:
         return {"rows": self.rows, "bytes": self.size, "findings": groups, "unlisted": self.unlisted}
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A line of the input.
 
     :param key: key of the row, if it has one
@@ -172,7 +173,7 @@ class Findings:
         found.sort(key=_order)
         del found[self.KEPT_LINES :]
 
-    def report(self, rows: int, size: int) -> Report:
+    def report(self, rows: int, size: int, failing_rows: int = 0) -> Report:
         """Return the report on an input with this many rows and bytes."""
         groups = [
             FindingGroup(kind[0], first[0].level, kind[1], self._counts[kind], tuple(first))
@@ -180,7 +181,7 @@ class Findings:
         ]
         worst = list(Level)
         groups.sort(key=lambda group: (worst.index(group.level), group.first[0].line, group.path))
-        return Report(rows, size, tuple(groups), self._unlisted)
+        return Report(rows, size, tuple(groups), self._unlisted, failing_rows)
 
 
 def _order(place: Place | Finding) -> tuple[str, int]:

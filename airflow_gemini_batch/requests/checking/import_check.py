@@ -19,6 +19,7 @@ from airflow_gemini_batch.requests.checking.inferred_columns import TOO_DEEP, Pa
 from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
 from airflow_gemini_batch.requests.checking.likely_keys import LikelyKeys
 from airflow_gemini_batch.requests.checking.line_shapes import Shapes
+from airflow_gemini_batch.requests.checking.model_rules import place_rules, problems, value_classes
 from airflow_gemini_batch.requests.checking.request_rules import row_problems
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField, as_key
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, SAME_KEY
@@ -102,15 +103,21 @@ class _RefusedError(Exception):
 
 
 def check(
-    lines: Iterable[bytes], *, limits: Limits | None = None, key_field: KeyField = DEFAULT_KEY_FIELD
+    lines: Iterable[bytes],
+    *,
+    limits: Limits | None = None,
+    key_field: KeyField = DEFAULT_KEY_FIELD,
+    model: str | None = None,
 ) -> Report:
     """Check the lines of one file.
 
     :param lines: split at newline bytes only, with or without them, such as a file opened in binary mode
     :param limits: default: the service's limits
     :param key_field: where a row has its key
+    :param model: the model of the job, in any form of its name; without it, only the rules that hold for
+        every model apply
     """
-    checker = Check(limits, key_field)
+    checker = Check(limits, key_field, model=model)
     checker.add_all(lines)
     return checker.report()
 
@@ -118,20 +125,28 @@ def check(
 class Check:
     """A check that is fed line by line."""
 
-    def __init__(self, limits: Limits | None = None, key_field: KeyField = DEFAULT_KEY_FIELD) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        key_field: KeyField = DEFAULT_KEY_FIELD,
+        *,
+        model: str | None = None,
+    ) -> None:
         self._limits = limits or Limits()
         self._key_field = key_field
         self._likely_keys = LikelyKeys()
         self._without_key: list[Place] = []
         self._rows_without_key = 0
+        self._rules = place_rules(model)
         self._findings = Findings()
         self._path_kinds = PathKinds()
-        self._shape_of = Shapes(names_with_checked_values()).of
+        self._shape_of = Shapes(names_with_checked_values(), value_classes(self._rules)).of
         self._shapes: dict[Hashable, _Shape] = {}
         self._keys = KeyTable(self._limits.rows)
         self._file = ""
         self._before = 0
         self._file_size = 0
+        self._failing_rows = 0
         self.lines = 0
         self.rows = 0
         self.size = 0
@@ -195,7 +210,7 @@ class Check:
             message = f"The input has {self.rows:,} rows; a job takes {self._limits.rows:,}."
             self._findings.add(TOO_MANY_ROWS, "$", message, whole)
         self._check_size()
-        return self._findings.report(self.rows, self.size)
+        return self._findings.report(self.rows, self.size, self._failing_rows)
 
     def _check_size(self) -> None:
         if self._file_size > self._limits.size:
@@ -206,16 +221,18 @@ class Check:
     def _learn(self, name: Hashable, row: dict[str, Any]) -> _Shape:
         """Check a row of a new shape."""
         structure = Structure(row)
-        problems = [*structure.problems, *row_problems(row)]
+        found = [*structure.problems, *row_problems(row), *problems(row["request"], self._rules)]
         if len(self._shapes) >= _REMEMBERED_SHAPES:
             self._settle()
-        shape = self._shapes[name] = _Shape(structure.kinds, problems)
+        shape = self._shapes[name] = _Shape(structure.kinds, found)
         return shape
 
     def _settle(self) -> None:
         """Turn what is known about the shapes into findings, and forget the shapes."""
         for shape in self._shapes.values():
             self._path_kinds.add(shape.kinds, shape.lines, shape.first)
+            if any(problem.rule.level is Level.ROW for problem in shape.problems):
+                self._failing_rows += shape.lines
             for problem in shape.problems:
                 self._findings.add(*problem, shape.first, shape.lines)
         self._shapes.clear()

@@ -27,8 +27,8 @@ EMPTY_OBJECT = Rule(
     "empty-object",
     Level.JOB,
     "Remove the empty object, or add a field to it. Write `googleSearch` with an empty `excludeDomains` "
-    "(--repair does this). `urlContext` and `codeExecution` have no fields: store the input in a BigQuery "
-    "table instead, which is not imported.",
+    "(--repair does this) or with `timeRangeFilter: null`. `urlContext` and `codeExecution` have no fields: "
+    "store the input in a BigQuery table instead, which is not imported.",
 )
 NOT_ALWAYS_ARRAY = Rule("not-always-array", Level.JOB, "Write an array in every line, or in no line.")
 NULL_IN_ARRAY = Rule(

@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
 # Usually the same in all requests of a file, and written the same way.
 _SETTINGS = frozenset(
@@ -28,11 +28,20 @@ _SMALL = 2**31
 class Shapes:
     """Computes the shapes of rows.
 
-    :param checked: names of fields whose value matters to a rule, not only its type
+    :param checked: names of fields whose text matters to a rule, not only its type
+    :param classes: by the name of a field whose values are many, such as URIs: a function that returns what
+        matters of a text or number
     """
 
-    def __init__(self, checked: frozenset[str]) -> None:
-        self._checked = checked
+    def __init__(
+        self, checked: Iterable[str], classes: Mapping[str, Callable[[Any], Hashable]] | None = None
+    ) -> None:
+        self._classes = classes or {}
+        # What to keep of the text of a field.
+        self._of_text: dict[str, Callable[[Any], Hashable] | None] = {
+            **self._classes,
+            **dict.fromkeys(checked),
+        }
         self._settings: dict[bytes, int] = {}
         self._kinds: dict[Hashable, int] = {}
         self._numbers = count()
@@ -76,24 +85,50 @@ class Shapes:
 
     def _add(self, name: str, value: Any, shape: list[Any]) -> None:
         kind = type(value)
-        if kind is str:
-            shape.append(value if name in self._checked else str)
-        elif kind is dict:
-            shape.append(tuple(value))
-            checked = self._checked
-            for member, item in value.items():
-                if type(item) is str:
-                    shape.append(item if member in checked else str)
-                else:
-                    self._add(member, item, shape)
+        if kind is dict:
+            self._members(value, shape)
         elif kind is list:
             shape.append(len(value))
             for item in value:
                 self._add(name, item, shape)
-        elif kind is int:
-            shape.append(int if -_SMALL <= value < _SMALL else (value,))
-        elif kind is float:
-            small = -_SMALL <= value < _SMALL
-            shape.append(((float,) if value.is_integer() else float) if small else (value,))
+        elif kind is str:
+            classify = self._of_text.get(name, _ignore)
+            shape.append(classify(value) if classify else value)
+        elif kind is int or kind is float:
+            shape.append(self._number(name, value))
         else:
             shape.append(kind)
+
+    def _members(self, value: dict[str, Any], shape: list[Any]) -> None:
+        # Most of the time is spent here: there are fewer calls than in a plain recursion.
+        of_text = self._of_text
+        shape.append(tuple(value))
+        for name, item in value.items():
+            kind = type(item)
+            if kind is str:
+                if name in of_text:
+                    classify = of_text[name]
+                    shape.append(classify(item) if classify else item)
+                else:
+                    shape.append(str)
+            elif kind is list:
+                shape.append(len(item))
+                for each in item:
+                    if type(each) is dict:
+                        self._members(each, shape)
+                    else:
+                        self._add(name, each, shape)
+            else:
+                self._add(name, item, shape)
+
+    def _number(self, name: str, value: float) -> Hashable:
+        """Return what matters of a number: whether it is whole, its class, and all of it if it is large."""
+        kind = (type(value), isinstance(value, int) or value.is_integer())
+        if not -_SMALL <= value < _SMALL:
+            return (*kind, value)
+        return (*kind, self._classes[name](value)) if name in self._classes else kind
+
+
+def _ignore(_: str) -> type[str]:
+    """Keep only the type of a text."""
+    return str

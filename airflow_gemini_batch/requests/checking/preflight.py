@@ -32,12 +32,14 @@ def preflight(
     key_field: KeyField = DEFAULT_KEY_FIELD,
     *,
     asked_for: bool = False,
+    model: str | None = None,
 ) -> None:
     """Read the input. Raise if the job would fail; log a warning if only some rows would fail.
 
     :param uris: ``gs://…``, which may have wildcards
     :param key_field: where a row has its key
     :param asked_for: also check input of more than ``MAX_BYTES``
+    :param model: of the job
     :raises InvalidParameterError: the import would reject the input; the message has line, reason and fix
     """
     from google.api_core.exceptions import Forbidden
@@ -51,7 +53,7 @@ def preflight(
             f"{MAX_BYTES:,}",
         )
         return
-    checker = Check(key_field=key_field)
+    checker = Check(key_field=key_field, model=model)
     try:
         checker.add_all(stored.read(checker.start_file))
     except Forbidden:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.requests.in_bigquery.statements import TableBuild
 
+log = logging.getLogger(__name__)
+
 
 def check_counts(counts: Mapping[str, Any], build: TableBuild, *, is_exported: bool) -> None:
-    """Refuse rows that cannot become requests.
+    """Refuse rows that cannot become requests; warn of those that the model would refuse.
 
     :param counts: the row that ``inspect.sql`` returns
     :param is_exported: whether the requests are written to Cloud Storage as JSONL
@@ -26,8 +29,8 @@ def check_counts(counts: Mapping[str, Any], build: TableBuild, *, is_exported: b
         "repeated_keys": f"repeat the key of another row, such as {counts['repeated_key']!r}, and "
         f"{SAME_KEY}; make keys unique",
         "empty_requests": f"have a {build.columns.source.name} that is NULL, empty or without contents",
-        "invalid_media": "have a media_uri that is not a gs:// URI, or whose extension has no known MIME "
-        "type; select media_mime_type",
+        "invalid_media": "have a media_uri that is neither a gs:// URI nor the URL of a YouTube video, or "
+        "whose extension has no known MIME type; select media_mime_type",
         "snake_case": "use snake_case fields such as generation_config, which defaults cannot be merged "
         "into; use camelCase, such as generationConfig",
     }
@@ -43,3 +46,9 @@ def check_counts(counts: Mapping[str, Any], build: TableBuild, *, is_exported: b
     for name, problem in problems.items():
         if counts[name]:
             raise InvalidParameterError("sql", f"{counts[name]:,} rows", problem)
+    if not build.conditions:
+        return
+    if fix := build.conditions.wrong_types(counts):
+        raise InvalidParameterError("sql", f"{counts['all_rows']:,} rows", fix)
+    if failing := build.conditions.findings(counts):
+        log.warning("Of the %s rows of the query: %s.", f"{counts['all_rows']:,}", failing)

@@ -16,6 +16,7 @@ from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
 from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
+from airflow_gemini_batch.requests.checking.shared_values import check_shared
 from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
 from airflow_gemini_batch.requests.in_bigquery.counts import check_counts
 from airflow_gemini_batch.requests.in_bigquery.jobs import TableJobs
@@ -48,6 +49,7 @@ class TableRequest:
     :param sql: a query that returns ``key`` and either ``prompt`` or ``request``
     :param answered: a results table; keys that succeeded there are left out
     :param export_uri: ``gs://bucket/prefix`` to export the requests to as JSONL
+    :param model: of the batch job, if it is known
     :param job_location: location of the batch job, which only reads tables in the same region; ``global`` if
         unknown
     """
@@ -61,6 +63,7 @@ class TableRequest:
     defaults: Defaults
     answered: TableName | None = None
     export_uri: str | None = None
+    model: str | None = None
     job_location: str = "global"
 
 
@@ -114,6 +117,7 @@ class _Work:
         self._request = request
         self._bigquery = bigquery
         self._defaults = request.defaults.members()
+        check_shared(self._defaults, request.model)
         digest = bigquery_job.digest(
             request.run,
             request.sql,
@@ -145,9 +149,15 @@ class _Work:
         statement = stage_statement(self._request.sql, self._staging, self._staging_mark, answered)
         jobs.run(jobs.step("stage", statement, partial(jobs.exists, self._staging)))
         try:
-            label = self._request.defaults.key_label
-            destination, columns = self._request.destination, self._columns()
-            build = TableBuild(self._staging, destination, columns, self._defaults, label)
+            request, columns = self._request, self._columns()
+            build = TableBuild(
+                self._staging,
+                request.destination,
+                columns,
+                self._defaults,
+                key_label=request.defaults.key_label,
+                model=request.model,
+            )
             (counts,) = jobs.rows(inspect_statement(build))
             if not counts["all_rows"]:
                 return False

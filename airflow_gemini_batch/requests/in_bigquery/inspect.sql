@@ -1,5 +1,6 @@
 -- Counts rows that cannot become requests, before anything is submitted.
 {% from "requests/in_bigquery/columns.jinja" import array, mime_type, parsed %}
+{% from "requests/in_bigquery/rules.jinja" import counts, with_conditions %}
 {% set columns = build.columns %}
 SELECT
   COUNT(*) AS all_rows,
@@ -42,4 +43,9 @@ SELECT
     {% endfor %}
     FALSE
   ) AS snake_case
+  {% if conditions %}
+  , {{counts(conditions)}}
+FROM {{with_conditions(build.staging.quoted, parsed(columns.source), conditions)}}
+  {% else %}
 FROM {{build.staging.quoted}}
+  {% endif %}

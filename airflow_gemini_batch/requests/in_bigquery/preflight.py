@@ -11,6 +11,7 @@ from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.checking.earlier_output import is_output_table
 from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS
 from airflow_gemini_batch.requests.in_bigquery.columns import TableColumn
+from airflow_gemini_batch.requests.in_bigquery.rule_conditions import RowConditions
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD
 from airflow_gemini_batch.requests.keys import SAME_KEY
 
@@ -24,13 +25,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def preflight_table(table: str, bigquery: bq.Client, key_field: KeyField = DEFAULT_KEY_FIELD) -> None:
+def preflight_table(
+    table: str,
+    bigquery: bq.Client,
+    key_field: KeyField = DEFAULT_KEY_FIELD,
+    *,
+    model: str | None = None,
+) -> None:
     """Refuse a table that a batch job would refuse; warn about rows that would fail or share a key.
 
-    The rules for JSONL files do not apply: a JSON column accepts values that the import of a file refuses.
+    The rules of the import do not apply: a JSON column accepts values that the import of a file refuses.
 
     :param table: ``project.dataset.table``
     :param key_field: where a row has its key
+    :param model: of the job
     :raises InvalidParameterError: a column cannot be used, or the table is empty or too large
     """
     from google.api_core.exceptions import Forbidden
@@ -39,11 +47,13 @@ def preflight_table(table: str, bigquery: bq.Client, key_field: KeyField = DEFAU
         found = bigquery.get_table(table)
         _check_columns(table, found.schema)
         types = {field.name: field.field_type for field in found.schema}
-        (row,) = bigquery.query(statement(table, types, key_field), location=found.location).result()
+        conditions = RowConditions.of(model)
+        query = statement(table, types, conditions, key_field)
+        (row,) = bigquery.query(query, location=found.location).result()
     except Forbidden:
         log.info("Skipping the check of the input table: no permission to query it")
         return
-    _check_counts(table, dict(row.items()))
+    _check_counts(table, dict(row.items()), conditions)
 
 
 def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
@@ -62,7 +72,12 @@ def _check_columns(table: str, schema: Sequence[bq.SchemaField]) -> None:
             )
 
 
-def statement(table: str, types: Mapping[str, str], key_field: KeyField = DEFAULT_KEY_FIELD) -> str:
+def statement(
+    table: str,
+    types: Mapping[str, str],
+    conditions: RowConditions,
+    key_field: KeyField = DEFAULT_KEY_FIELD,
+) -> str:
     """Return the query that counts rows with problems.
 
     :param types: BigQuery types by column name
@@ -74,10 +89,17 @@ def statement(table: str, types: Mapping[str, str], key_field: KeyField = DEFAUL
     # Results are joined by the whole request where there is no key.
     if column and path != "$" and column.type not in ("JSON", "STRING"):
         column = None
-    return render("requests/in_bigquery/preflight", table=table, request=request, key=column, path=path)
+    return render(
+        "requests/in_bigquery/preflight",
+        table=table,
+        request=request,
+        key=column,
+        path=path,
+        conditions=conditions,
+    )
 
 
-def _check_counts(table: str, counts: Mapping[str, Any]) -> None:
+def _check_counts(table: str, counts: Mapping[str, Any], conditions: RowConditions) -> None:
     rows = counts["all_rows"]
     if not rows:
         raise _refused(table, "it has no rows; skip the job when there are no requests")
@@ -85,12 +107,16 @@ def _check_counts(table: str, counts: Mapping[str, Any]) -> None:
         raise _refused(
             table, f"it has {rows:,} rows and a job accepts {MAX_ROWS:,}; split it over several jobs"
         )
+    if fix := conditions.wrong_types(counts):
+        raise _refused(table, fix)
     problems = {
         "invalid_requests": "have a request that is not a JSON object and would fail",
         "empty_keys": "have no key",
         "repeated_keys": f"repeat the key of another row: {SAME_KEY}",
     }
     found = [f"{counts[name]:,} {problem}" for name, problem in problems.items() if counts[name]]
+    if failing := conditions.findings(counts):
+        found.append(failing)
     if found:
         log.warning("Of the %s rows of %s: %s.", f"{rows:,}", table, "; ".join(found))
 

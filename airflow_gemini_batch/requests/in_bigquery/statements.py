@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.building.media import MIME_TYPES
+from airflow_gemini_batch.requests.checking.model_rules import FILE_URI_PATTERN
+from airflow_gemini_batch.requests.in_bigquery.rule_conditions import RowConditions
 from airflow_gemini_batch.requests.in_bigquery.table_marks import escaped
 from airflow_gemini_batch.requests.keys import KEY_LABEL, LABEL_PATTERN
 
@@ -25,7 +27,6 @@ _SNAKE_CASE = {
     "toolConfig": "tool_config",
     "cachedContent": "cached_content",
 }
-_MEDIA_URI_PATTERN = r"^(gs|https)://[^/\s]+/."
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class TableBuild:
     :param staging: table with the rows of the user's query
     :param defaults: members that all requests share, see :meth:`Defaults.members`
     :param key_label: write keys into the requests, as a label
+    :param model: of the job, if it is known
     """
 
     staging: TableName
@@ -42,6 +44,12 @@ class TableBuild:
     columns: RequestColumns
     defaults: Mapping[str, Any]
     key_label: bool = False
+    model: str | None = None
+
+    @property
+    def conditions(self) -> RowConditions | None:
+        """The rules to check complete requests by; those that are made of prompts break none."""
+        return RowConditions.of(self.model) if self.columns.has_requests else None
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,8 @@ def inspect_statement(build: TableBuild) -> str:
         "requests/in_bigquery/inspect",
         build=build,
         mime_types=MIME_TYPES,
-        media_uri_pattern=_MEDIA_URI_PATTERN,
+        media_uri_pattern=f"^(?:{FILE_URI_PATTERN})$",
+        conditions=build.conditions,
         snake_case_members=[_SNAKE_CASE[name] for name in defaults if name in _SNAKE_CASE],
     )
 

@@ -137,6 +137,9 @@ def test_media() -> None:
     part = {"fileData": {"mimeType": "application/pdf", "fileUri": "gs://b/a.PDF"}}
     assert media("gs://b/a.PDF") == part
     assert media("gs://b/a", "video/mp4")["fileData"]["mimeType"] == "video/mp4"
+    assert media("https://youtu.be/a", "video/mp4")["fileData"]["fileUri"] == "https://youtu.be/a"
+    with pytest.raises(InvalidParameterError, match="use the form gs://bucket/object, or the URL"):
+        media("https://example.com/a.pdf")
     assert contents(["Sum up", media("gs://b/a.PDF")])[0]["parts"] == [{"text": "Sum up"}, part]
     row = {
         "prompt": "Sum up",

@@ -17,22 +17,29 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.checking.findings import FindingGroup, Report
 
     # As conftest.py makes it: this folder is no package, its name is that of a library.
-    RunJob = Callable[[bytes], Any]
+    RunJob = Callable[..., Any]
 
 CORPUS = Path(__file__).parent / "corpus"
 BAD = sorted((CORPUS / "bad").glob("*.jsonl"))
 GOOD = sorted((CORPUS / "good").glob("*.jsonl"))
 # The two parsers word their errors differently.
 PARSER = {"not-json", "not-utf8", "bom", "not-an-object"}
+MODEL, STRICTER_MODEL = "gemini-3.5-flash", "gemini-3.7-flash"
 
 
 def name_of(path: Path) -> str:
     return path.stem
 
 
+def model_of(path: Path) -> str:
+    """Return the model that a file is meant for."""
+    by_model = ("refused-by-model", "thinking-level", "level-and-budget", "max-output-tokens")
+    return STRICTER_MODEL if path.stem.startswith(by_model) else MODEL
+
+
 def report_of(path: Path) -> Report:
     with path.open("rb") as lines:
-        return check(lines)
+        return check(lines, model=model_of(path))
 
 
 def expected(path: Path) -> FindingGroup:
@@ -51,7 +58,7 @@ def test_the_corpus_is_large_enough() -> None:
 
 @pytest.mark.parametrize("path", BAD, ids=name_of)
 def test_a_bad_file_fails_for_the_reason_that_was_found(path: Path, run_job: RunJob) -> None:
-    found, job = expected(path), run_job(path.read_bytes())
+    found, job = expected(path), run_job(path.read_bytes(), model_of(path))
     if found.level is Level.JOB:
         assert job.state == "JOB_STATE_FAILED"
         assert job.error["code"] == 3
@@ -110,10 +117,15 @@ def test_no_finding_quotes_a_prompt() -> None:
 
 
 def test_every_rule_has_a_bad_file_and_a_fix() -> None:
-    from airflow_gemini_batch.requests.checking import import_check, inferred_columns, request_rules
+    from airflow_gemini_batch.requests.checking import (
+        import_check,
+        inferred_columns,
+        model_rules,
+        request_rules,
+    )
     from airflow_gemini_batch.requests.checking.findings import Rule
 
-    modules = (import_check, inferred_columns, request_rules)
+    modules = (import_check, inferred_columns, model_rules, request_rules)
     rules = {rule.name: rule for m in modules for rule in vars(m).values() if isinstance(rule, Rule)}
     # Their files would be too large for the repository; they have their own tests.
     large = {"too-many-rows", "too-large"}

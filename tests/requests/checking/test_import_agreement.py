@@ -1,9 +1,10 @@
 """The check and the emulator agree on any file.
 
-The rules of the import, and those of ``contents``, are implemented twice and independently:
+The rules of the import, and those of ``contents`` for every model, are implemented twice and independently:
 ``requests/checking`` and ``emulator/running`` share no code for them, so these tests compare two readings of
 the service. Fields and types of a request are checked by the same code, ``gcp/discovery.py``, against
-Google's discovery document; there, these tests only compare what each side makes of a violation.
+Google's discovery document, and so are the rules by model, ``checking/model_rules.py``; there, these tests
+only compare what each side makes of a violation.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from airflow_gemini_batch.requests.checking.findings import Level, Report
 from airflow_gemini_batch.requests.checking.import_check import Limits, check
 
 EXAMPLES = int(os.environ.get("AGREEMENT_EXAMPLES", "80"))
-PROCESSOR = RowProcessor("gemini-2.5-flash", 0, Habits())
+MODEL = "gemini-3.7-flash"
+PROCESSOR = RowProcessor(MODEL, 0, Habits())
 LIMITS = Limits(rows=50)
 # Few names, so that lines meet at the same paths.
 NAMES = st.sampled_from(["a", "b", "c", "text", "role", "request", "enum", "$ref", "1st", "a b"])
@@ -36,7 +38,8 @@ VALUES = st.recursive(
 # Values for the fields that the model reads: valid, nearly valid and invalid.
 ROLES = st.sampled_from(["user", "model", "system", "", None, 5])
 TEXTS = st.sampled_from(["Name a river.", "", None, 7])
-FILES = st.dictionaries(st.sampled_from(["fileUri", "mimeType", "mime_type"]), st.sampled_from(["x", ""]))
+URIS = st.sampled_from(["x", "", "gs://b/a.png", "https://youtu.be/a", "https://example.com/a.png"])
+FILES = st.dictionaries(st.sampled_from(["fileUri", "file_uri", "mimeType", "mime_type"]), URIS)
 PARTS = st.one_of(
     st.fixed_dictionaries({"text": TEXTS}),
     st.fixed_dictionaries({"fileData": FILES}),
@@ -46,19 +49,62 @@ CONTENTS = st.fixed_dictionaries(
     {}, optional={"role": ROLES, "parts": st.lists(PARTS, max_size=2) | PARTS | st.none()}
 )
 CONFIGS = st.dictionaries(
-    st.sampled_from(["temperature", "topK", "top_k", "maxOutputTokens", "seed", "stopSequences", "nonsense"]),
-    SCALARS | st.lists(SCALARS, max_size=2) | st.sampled_from([2**31, 2**31 - 1, 1.5, 2.0, 1e300, "1.5"]),
+    st.sampled_from(
+        [
+            *("temperature", "topK", "top_k", "maxOutputTokens", "max_output_tokens", "seed", "nonsense"),
+            *("stopSequences", "presencePenalty", "frequency_penalty"),
+        ]
+    ),
+    SCALARS
+    | st.lists(SCALARS, max_size=2)
+    | st.sampled_from([2**31, 2**31 - 1, 1.5, 2.0, 1e300, "1.5", 65536, 65537, "65537"]),
     max_size=3,
+)
+LEVELS = st.sampled_from(["LOW", "minimal", "MINIMAL", "THINKING_LEVEL_UNSPECIFIED", "EXTREME", None])
+BUDGETS = st.sampled_from([0, 100, None])
+THINKING = st.fixed_dictionaries(
+    {},
+    optional={
+        "thinkingLevel": LEVELS,
+        "thinking_level": LEVELS,
+        "thinkingBudget": BUDGETS,
+        "thinking_budget": BUDGETS,
+    },
+)
+IMAGES = st.fixed_dictionaries(
+    {}, optional={"imageSize": st.sampled_from(["1K", "1k", "2K", "512", None, 1])}
+)
+GENERATION_CONFIGS = st.builds(
+    lambda config, more: {**config, **more},
+    CONFIGS,
+    st.fixed_dictionaries({}, optional={"thinkingConfig": THINKING, "imageConfig": IMAGES}),
+)
+FUNCTIONS = st.fixed_dictionaries(
+    {}, optional={"name": st.sampled_from(["f", "get weather!", "1st", "", None, "a.b:c-d", 5])}
+)
+RETRIEVALS = st.fixed_dictionaries(
+    {},
+    optional={
+        "vertexRagStore": st.none() | st.just({"ragCorpora": ["a"]}),
+        "disableAttribution": st.booleans(),
+    },
+)
+TOOLS = st.one_of(
+    st.dictionaries(st.sampled_from(["googleSearch", "google_search"]), VALUES),
+    st.fixed_dictionaries({"functionDeclarations": st.lists(FUNCTIONS, max_size=2) | FUNCTIONS}),
+    st.fixed_dictionaries({"retrieval": RETRIEVALS}),
 )
 REQUESTS = st.fixed_dictionaries(
     {"contents": st.lists(CONTENTS, max_size=2) | CONTENTS},
     optional={
-        "generationConfig": CONFIGS,
+        "generationConfig": GENERATION_CONFIGS,
+        "generation_config": GENERATION_CONFIGS,
+        "cachedContent": st.none() | st.just("projects/1/locations/us/cachedContents/2"),
         "labels": st.dictionaries(NAMES, SCALARS, max_size=2),
         "safetySettings": st.lists(
             st.fixed_dictionaries({"category": st.sampled_from(["HARM_CATEGORY_HARASSMENT", "RUDE", 1])})
         ),
-        "tools": st.lists(st.dictionaries(st.sampled_from(["googleSearch", "google_search"]), VALUES)),
+        "tools": st.lists(TOOLS, max_size=2) | TOOLS,
         "responseSchema": SCALARS,
     },
 )
@@ -99,7 +145,7 @@ def test_both_refuse_the_same_files_for_the_same_reason(rows: list[Any]) -> None
 @given(REQUESTS)
 def test_both_refuse_the_same_rows_for_the_same_reason(request: dict[str, Any]) -> None:
     line = json.dumps({"key": "k", "request": request}).encode()
-    found = messages(check([line], limits=LIMITS), Level.ROW)
+    found = messages(check([line], limits=LIMITS, model=MODEL), Level.ROW)
     row = PROCESSOR.process(parse_line(line, Habits()))
     assert bool(found) == bool(row.status), (found, row.status)
     if found:
@@ -119,8 +165,8 @@ def test_both_read_the_same_lines(content: bytes) -> None:
 def test_checking_only_one_line_of_each_shape_changes_no_finding(rows: list[Any], times: int) -> None:
     """Further lines of a known shape are not checked; the findings are the same as if they were."""
     lines = lines_of(rows)
-    together = check(lines * times, limits=LIMITS)
-    apart = [check([line], limits=LIMITS) for line in lines]
+    together = check(lines * times, limits=LIMITS, model=MODEL)
+    apart = [check([line], limits=LIMITS, model=MODEL) for line in lines]
     for level in (Level.ROW, Level.JOB):
         expected: dict[tuple[str, str], int] = {}
         for report in apart:

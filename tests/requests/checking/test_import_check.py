@@ -176,6 +176,30 @@ def test_memory_is_bounded_when_no_two_lines_are_alike(monkeypatch: pytest.Monke
     assert "too-many-paths" in [group.rule for group in report.of_level(Level.ADVICE)]
 
 
+def test_values_that_a_rule_looks_at_make_few_shapes() -> None:
+    checker = Check(model="gemini-3.7-flash")
+    uris = ("gs://b/{}.png", "https://youtu.be/{}", "https://example.com/{}.png")
+    for n in range(300):
+        file = {"fileUri": uris[n % 3].format(n), "mimeType": "image/png"}
+        name = f"f{n}" if n % 2 else f"f {n}"
+        limit = 65_530 + n % 20
+        checker.add(
+            line(
+                n,
+                contents=[{"role": "user", "parts": [{"fileData": file}]}],
+                tools=[{"functionDeclarations": [{"name": name, "description": "d"}]}],
+                generationConfig={"maxOutputTokens": limit},
+            )
+        )
+    assert len(checker._shapes) == 2 * 2 * 2
+    report = checker.report()
+    counts = {group.rule: group.count for group in report.of_level(Level.ROW)}
+    above = sum(n % 20 > 6 for n in range(300))
+    assert counts == {"file-uri": 100, "function-name": 150, "max-output-tokens": above}
+    failing = sum(n % 3 == 2 or n % 2 == 0 or n % 20 > 6 for n in range(300))
+    assert report.failing_rows == failing
+
+
 def test_findings_beyond_the_limit_are_counted() -> None:
     findings = Findings()
     for n in range(Findings.KEPT_GROUPS + 7):

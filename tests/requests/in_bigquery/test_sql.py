@@ -12,6 +12,7 @@ from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.building.build import Defaults
 from airflow_gemini_batch.requests.in_bigquery import claims, preflight, statements
 from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
+from airflow_gemini_batch.requests.in_bigquery.rule_conditions import RowConditions
 from airflow_gemini_batch.requests.in_bigquery.statements import (
     Failures,
     TableBuild,
@@ -49,6 +50,9 @@ FULL = Defaults(
 KEY_FIELDS = ("key", "Key.custom-id", "labels.custom-id", "other")
 
 
+STRICT = "gemini-3.7-flash"
+
+
 def variants() -> list[TableBuild]:
     made = []
     for many in (False, True):
@@ -57,7 +61,9 @@ def variants() -> list[TableBuild]:
             made.append([TableColumn("key", "STRING"), *given, TableColumn("day", "DATE")])
     made += [[TableColumn("key", "STRING"), TableColumn("request", kind)] for kind in ("JSON", "STRING")]
     return [
-        TableBuild(STAGING, REQUESTS, RequestColumns.of(columns), defaults.members(), defaults.key_label)
+        TableBuild(
+            STAGING, REQUESTS, RequestColumns.of(columns), defaults.members(), defaults.key_label, STRICT
+        )
         for columns in made
         for defaults in (Defaults(), FULL)
     ]
@@ -124,8 +130,10 @@ def test_every_variant_is_valid_googlesql() -> None:
     for request, key in itertools.product(("JSON", "STRING"), ("STRING", "INTEGER", "JSON", None)):
         kinds = {"request": request, **({"key": key} if key else {})}
         tables = {str(REQUESTS): {name: sql_type(kind) for name, kind in kinds.items()}}
+        conditions = RowConditions.of(STRICT)
         for field in map(KeyField.parse, KEY_FIELDS):
-            assert analyzer.check(preflight.statement(str(REQUESTS), kinds, field), tables, {})
+            counted = preflight.statement(str(REQUESTS), kinds, conditions, field)
+            assert analyzer.check(counted, tables, {})
     for request in ("JSON", "STRING"):
         sampled = sample.table_statement(str(REQUESTS), request)
         assert analyzer.check(sampled, {str(REQUESTS): {"request": sql_type(request)}}, {})
@@ -141,7 +149,7 @@ def test_every_file_is_used() -> None:
         build_statement(build, MARK),
         measure_statement(REQUESTS),
         export_statement(REQUESTS, "gs://b/x", 0, 1),
-        preflight.statement(str(REQUESTS), {"request": "JSON"}),
+        preflight.statement(str(REQUESTS), {"request": "JSON"}, RowConditions.of(None)),
         sample.table_statement(str(REQUESTS), "JSON"),
         claims.open_failures_statement(Failures(ANSWERS, FAILED), CLAIMS),
         claims.claim_statement(Failures(ANSWERS, FAILED), CLAIMS, REQUESTS, MARK, 30),
