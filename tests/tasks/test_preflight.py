@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import InvalidParameterError, JobEndedError
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
 from airflow_gemini_batch.requests.checking import preflight
 from airflow_gemini_batch.requests.checking.import_check import Check
@@ -26,6 +26,7 @@ Context = Any
 Args = dict[str, Any]
 PROMPT = "Name a river."
 STRICT = "gemini-3.7-flash"
+TEXT_PARTS = '{"contents": [{"role": "user", "parts": "Give me a recipe"}]}'
 
 
 def line(number: int, **request: Any) -> str:
@@ -231,15 +232,21 @@ class TestTable:
     @pytest.mark.parametrize(
         ("columns", "complaint"),
         [
-            (
-                """'{"contents": [{"role": "user", "parts": "Give me a recipe"}]}' AS request""",
-                "1 rows have text, a number or a boolean where a request has an object",
-            ),
             ("'x' AS prompt", "needs a column `request`"),
             ("'{}' AS request, 'x' AS status", "batch output adds a column `status`"),
             ("'{}' AS request, [1] AS ids", "column `ids` is ARRAY"),
             ("'{}' AS request, STRUCT(1 AS a) AS s", "column `s` is "),
             ("'{}' AS request FROM UNNEST([1]) WHERE FALSE", "it has no rows"),
+            (f"'{TEXT_PARTS}' AS request", "1 row with text, a number or a boolean"),
+            (f"JSON '{TEXT_PARTS}' AS request", "1 row with text"),
+            ("""'{"contents": ["a", "b"]}' AS request""", "1 row with text"),
+            ("""'{"contents": "a"}' AS request""", "1 row with text"),
+            ("""'{"contents": {"parts": ["a"]}}' AS request""", "1 row with text"),
+            (
+                """'{"contents": [], "system_instruction": {"parts": 7}}' AS request""",
+                "1 row with text",
+            ),
+            ("""'{"contents": [], "systemInstruction": "a"}' AS request""", "1 row with text"),
         ],
     )
     def test_a_table_that_no_job_takes(
@@ -248,6 +255,31 @@ class TestTable:
         with pytest.raises(AirflowFailException, match=complaint):
             submit(f"SELECT {columns}")
         assert not vertex.jobs
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            '{"contents": {"parts": {"text": "a"}}, "systemInstruction": {"parts": [{"text": "a"}]}}',
+            '{"contents": [{"parts": [{"text": "a", "fileData": null}]}], "systemInstruction": null}',
+            '{"contents": [{"parts": null}, null], "tools": [{"functionDeclarations": {"parts": "a"}}]}',
+            '{"contents": [{"parts": [{"functionCall": {"name": "f", "args": {"parts": "a"}}}]}]}',
+        ],
+    )
+    def test_objects_in_every_form_are_no_text(self, submit: Any, vertex: Emulator, request_: str) -> None:
+        submit(f"SELECT 'a' AS key, '{request_}' AS request")
+        assert len(vertex.jobs) == 1
+
+    def test_without_a_check_text_for_an_object_fails_the_whole_job(
+        self, submit: Any, vertex: Emulator
+    ) -> None:
+        """As on the service, by a public report: with code 13, whatever the other rows are."""
+        rows = (TEXT_PARTS, self.request())
+        sql = " UNION ALL ".join(f"SELECT 'k{n}' AS key, '{row}' AS request" for n, row in enumerate(rows))
+        waits = {"wait_for_completion": True, "deferrable": False, "poll_interval": 0.1}
+        with pytest.raises(JobEndedError, match="code 13"):
+            submit(sql, preflight=False, **waits)
+        (job,) = vertex.jobs
+        assert job["error"]["code"] == 13
 
     def test_no_query_is_run_unless_asked_for(self, submit: Any, vertex: Emulator) -> None:
         submit("SELECT '{}' AS request, 'x' AS status", preflight=None)

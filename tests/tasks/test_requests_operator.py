@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Context = Any
 SCHEMA = {"type": "object", "properties": {"topic": {"type": "string"}}, "required": ["topic"]}
+TEXT_PARTS = '{"contents": [{"role": "user", "parts": "Give me a recipe"}]}'
 TWO = "SELECT 'a' AS key, 'Hello' AS prompt UNION ALL SELECT 'b', 'Goodbye'"
 
 
@@ -182,14 +183,11 @@ def test_keys_are_text_and_have_labels_if_asked_for(
         ("SELECT 'a' AS key, CAST(NULL AS STRING) AS prompt", {}, "have a prompt that is NULL"),
         ("SELECT 'a' AS key, '{' AS request", {}, "have a request that is NULL"),
         ("SELECT 'a' AS key, JSON '{\"contents\": []}' AS request", {}, "have a request that is NULL"),
+        (f"SELECT 'a' AS key, '{TEXT_PARTS}' AS request", {}, "1 row with text, a number"),
+        (f"SELECT 'a' AS key, JSON '{TEXT_PARTS}' AS request", {"tools": [{"x": 1}]}, "1 row with text"),
         ("SELECT 'a' AS key, 'x' AS prompt, 'gs://b/a' AS media_uri", {}, "media_mime_type"),
         ("SELECT 'a' AS key, 'x' AS prompt, 'a.pdf' AS media_uri", {}, "gs:// URI"),
         ("SELECT 'a' AS key, 'x' AS prompt, 'https://a.b/c.pdf' AS media_uri", {}, "gs:// URI"),
-        (
-            """SELECT 'a' AS key, JSON '{"contents": [{"parts": "Give me a recipe"}]}' AS request""",
-            {},
-            "1 rows have text, a number or a boolean where a request has an object",
-        ),
         (
             TWO,
             {"generation_config": {"presencePenalty": 1}, "model": "gemini-3.7-flash"},

@@ -252,6 +252,11 @@ def nested_too_deeply(depth: int) -> JobFailedError:
     )
 
 
+def system_error() -> JobFailedError:
+    """Return the failure of a job for a reason that the service does not name."""
+    return JobFailedError(INTERNAL, _FAILURES[INTERNAL])
+
+
 def export_failed(cause: str) -> JobFailedError:
     """Return the failure of a job whose output cannot be written."""
     return JobFailedError(INTERNAL, f"Failed to export data. {cause}")

@@ -79,8 +79,7 @@ class Runner:
             pass
         except Exception:
             log.exception("The emulator failed to run %s", job.name)
-            message = "System error. Please try this operation again."
-            job.finish(Outcome(JobState.FAILED, errors.JobFailedError(errors.INTERNAL, message)))
+            job.finish(Outcome(JobState.FAILED, errors.system_error()))
         finally:
             with self._lock:
                 self._threads.discard(threading.current_thread())

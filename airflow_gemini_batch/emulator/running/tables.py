@@ -13,6 +13,7 @@ from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS, UNSUPPORTED_TYPES
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.rows import Answered, InputRow, row_line
 from airflow_gemini_batch.emulator.running.storage import stand_in_host
+from airflow_gemini_batch.gcp.discovery import elements, member
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,6 +83,8 @@ class Tables:
         rows = [_input_row({column.name: record[column.name] for column in columns}) for record in records]
         if not rows:
             raise errors.import_failed("The input has no rows.")
+        if any(_has_text_for_object(row.request) for row in rows):
+            raise errors.system_error()
         return [c for c in columns if c.name not in OUTPUT_COLUMNS], rows
 
     def output_table(self, uri: str, at: datetime) -> str:
@@ -152,6 +155,16 @@ def table_line(output: OutputRow, columns: Sequence[Column]) -> bytes:
     return row_line(
         {c.name: written.get(c.name) or _json(_fitted(fields.get(c.name), c.type)) for c in columns}
     )
+
+
+def _has_text_for_object(request: Any) -> bool:
+    """Whether contents, parts or the system instruction have a value that is no object.
+
+    ``"parts": "text"`` in a row of a table failed the whole job in a published report.
+    """
+    messages = [*elements(member(request, "contents")), *elements(member(request, "systemInstruction"))]
+    parts = [part for message in messages for part in elements(member(message, "parts"))]
+    return any(each is not None and not isinstance(each, dict) for each in (*messages, *parts))
 
 
 def _check_column(name: str, type_: str, mode: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.requests.checking.findings import Level, Rule
 from airflow_gemini_batch.requests.checking.model_rules import PlaceRule, place_rules
 from airflow_gemini_batch.requests.checking.value_tests import IsScalar, spellings
@@ -18,7 +19,7 @@ _TEXT_FOR_OBJECT = Rule(
 # What a file is refused for by its types. In a table, the job would fail while it reads the row.
 _OBJECTS = (
     *("contents", "contents[]", "contents[].parts", "contents[].parts[]"),
-    *("systemInstruction", "systemInstruction.parts", "generationConfig", "tools", "tools[]"),
+    *("systemInstruction", "systemInstruction.parts[]", "generationConfig", "tools", "tools[]"),
 )
 
 
@@ -81,8 +82,8 @@ class RowConditions:
         if not counts["wrong_types"]:
             return None
         return (
-            f"{counts['wrong_types']:,} rows have text, a number or a boolean where a request has an object, "
-            "such as in contents, parts or generationConfig, and would fail the job; write "
+            f"{counted(counts['wrong_types'], 'row')} with text, a number or a boolean where a request has "
+            "an object, such as in contents, parts or generationConfig, which fails the whole job; write "
             '"parts": [{"text": "…"}]'
         )
 
