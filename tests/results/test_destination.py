@@ -37,14 +37,6 @@ def test_where_a_dataset_can_load_from(dataset: str, bucket: str, possible: bool
     assert can_load(dataset, bucket) is possible
 
 
-@pytest.mark.parametrize("name", ["text", "Key", "JOB_NAME"])
-def test_a_property_cannot_have_the_name_of_a_fixed_column(name: str) -> None:
-    schema = ResponseSchema.of({"type": "object", "properties": {name: {"type": "string"}}})
-    with pytest.raises(ResponseSchemaError, match=rf"\$\.properties\.{name}.*rename") as caught:
-        result_columns(schema)
-    assert caught.value.path == f"$.properties.{name}"
-
-
 def test_differences_name_each_column() -> None:
     from google.cloud.bigquery import SchemaField
 
@@ -73,7 +65,7 @@ def test_tables_are_created_partitioned_and_clustered(lander: Lander) -> None:
         assert table.time_partitioning.type_ == "DAY"
         assert table.clustering_fields == ["job_name", "key"]
     results = lander.bigquery.get_table(str(lander.destination))
-    assert [field.name for field in results.schema][-2:] == ["request_fingerprint", "tags"]
+    assert [field.name for field in results.schema][-2:] == ["search_queries", "tags"]
     assert lander.tables() == {"results", "results_errors", "results_usage"}  # no staging table is left
 
 

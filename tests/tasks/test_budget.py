@@ -137,7 +137,7 @@ def test_a_job_with_as_many_labels_as_it_can_have_is_created_without_its_estimat
 
 def test_the_location_is_part_of_the_price(vertex: Emulator, args: Args, context: Context) -> None:
     """135 tokens by the service's count, 2 % more or less, at 0.125, and up to 100 at 0.75, times 1.1."""
-    args["model"] = "gemini-3.1-flash-lite"
+    args |= {"model": "gemini-3.1-flash-lite", "location": "eu"}
     GeminiBatchSubmitOperator(**args, max_cost_usd=1).execute(context)
     assert vertex.jobs[0]["labels"][ESTIMATE_LABEL] == "18191-101434"
     GeminiBatchSubmitOperator(**args | {"location": "global"}, max_cost_usd=1).execute(context)

@@ -70,10 +70,10 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     }
     submit = GeminiBatchSubmitOperator(
         task_id="submit",
-        model="gemini-2.5-flash",
+        model="gemini-3.5-flash",
         input_uri="gs://report-page/in.jsonl",
         output_uri="gs://report-page/out",
-        location="us-central1",
+        location="global",
         wait_for_completion=True,
         deferrable=False,
         poll_interval=0.2,
