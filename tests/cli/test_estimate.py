@@ -91,7 +91,7 @@ def test_rows_that_the_model_would_refuse(tmp_path: Path, capsys: pytest.Capture
     strict = ["estimate", str(path), "--model", "gemini-3.7-flash"]
     assert main(strict) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "2 of the 3 rows read: refused-by-model 2 ×, max-output-tokens 2 ×." in out
+    assert "2 of the 3 rows read: max-output-tokens 2 ×, refused-by-model 2 ×." in out
     assert "`gemini-batch validate --model gemini-3.7-flash` lists them" in out
     assert main([*strict, "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["failing_rows"] == 2

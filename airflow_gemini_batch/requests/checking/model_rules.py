@@ -149,7 +149,8 @@ def place_rules(model: str | None) -> tuple[PlaceRule, ...]:
 
 @lru_cache(maxsize=32)
 def _rules_of(model: Model | None) -> tuple[PlaceRule, ...]:
-    return (*_for_every_model(), *(_by_model(model) if model else ()))
+    # Embedding models take another kind of request, which has rules of its own.
+    return (*_for_every_model(), *(_by_model(model) if model and not model.is_embedding else ()))
 
 
 def problems(request: Any, rules: Iterable[PlaceRule]) -> Iterator[Problem]:
