@@ -85,7 +85,7 @@ def _print(known: Models, rows: list[dict[str, Any]]) -> None:
     from airflow_gemini_batch.cli.terminal import Terminal
 
     terminal = Terminal()
-    terminal.table(_HEADER, [_cells(row) for row in rows if row["model"] in known.models])
+    terminal.aligned([_cells(row) for row in rows if row["model"] in known.models], _HEADER)
     for row in rows:
         if len(row["locations"]) > _SHOWN_LOCATIONS:
             terminal.heading(f"  Locations of {row['model']}")

@@ -86,9 +86,19 @@ class Terminal:
 
     def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
         """Print names and values in two columns."""
-        columns = max(len(name) for name, _ in rows)
-        for name, value in rows:
-            self.line(f"  {name.ljust(columns)}  {value}")
+        self.aligned(rows)
+
+    def aligned(self, rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
+        """Print columns of text; a line is as long as it needs to be, and nothing is cut."""
+        widths = [max(map(len, column)) for column in zip(*(header, *rows) if header else rows, strict=True)]
+
+        def joined(row: Sequence[str]) -> str:
+            return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+        if header:
+            self.line("  ", (joined(header), "dim"))
+        for row in rows:
+            self.line(f"  {joined(row)}")
 
     def numbers(self, numbers: Mapping[str, int]) -> None:
         """Print numbers in one line, under their names."""

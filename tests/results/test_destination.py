@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_gemini_batch.exceptions import DatasetNotFoundError, ResponseSchemaError, TableMismatchError
+from airflow_gemini_batch.exceptions import DatasetNotFoundError, TableMismatchError
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.columns import RESULT_COLUMNS, differences, result_columns, schema_fields
 from airflow_gemini_batch.results.destination import can_load
