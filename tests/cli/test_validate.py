@@ -70,6 +70,23 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert "standard input: 1 rows" in capsys.readouterr().out
 
 
+def test_keys_of_another_member(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "in.jsonl"
+    line = (
+        '{"custom_id": "req-%d", "request": {"contents": [{"role": "user", "parts": [{"text": "one"}]}]}}\n'
+    )
+    file.write_text(line % 1 + line % 2)
+    assert main(["validate", str(file)]) == 0
+    assert 'key_field="custom_id"' in "".join(capsys.readouterr().out.split("\n"))
+    assert main(["validate", str(file), "--key-field", "custom_id", "--strict"]) == 0
+    file.write_text(line % 1 + line % 1)
+    assert main(["validate", str(file), "--key-field", "custom_id"]) == 1
+    assert "duplicate-key  $.custom_id  1 ×  line 2 (key req-1)" in capsys.readouterr().out
+    for wrong in ("", "a b", "request"):
+        assert main(["validate", str(file), "--key-field", wrong]) == 2
+        assert "--key-field" in capsys.readouterr().err
+
+
 def test_advice_counts_when_strict() -> None:
     no_key = str(CORPUS / "good" / "no_key.jsonl")
     assert main(["validate", no_key]) == 0

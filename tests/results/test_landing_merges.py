@@ -91,14 +91,18 @@ def test_a_key_that_never_succeeded_keeps_its_newest_row(lander: Lander) -> None
 
 
 def test_rows_without_a_known_key_stay_as_they_are(lander: Lander) -> None:
-    """Their requests are unknown. A request without a key has one all the same, made from its content."""
+    """Their requests are unknown."""
     for _ in range(2):
-        lander.put_input(asked(None, "x"), asked(None, "y"))
-        lander.put_output(json.dumps({"response": response("1")}), answered(None, "2", text="y"))
+        lander.put_input(asked(None, "x"), asked(None, "one"), asked(None, "other"))
+        lander.put_output(
+            json.dumps({"response": response("1")}),
+            answered(None, "2", text="one"),
+            answered(None, "3", text="other"),
+        )
         manifest = lander.land(write_mode=WriteMode.MERGE)
-        assert manifest.rows == 2
+        assert manifest.rows == 3
         found = lander.query(f"SELECT key IS NULL AS unknown FROM {lander.destination.quoted}")
-        assert sorted(row["unknown"] for row in found) == [False, True]
+        assert sorted(row["unknown"] for row in found) == [False, False, True]
 
 
 def test_requests_and_responses_need_not_be_stored(lander: Lander) -> None:

@@ -16,6 +16,7 @@ from airflow_gemini_batch.requests.checking import import_check, inferred_column
 from airflow_gemini_batch.requests.checking.findings import FindingGroup, Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS, Check, Limits, check
 from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
+from airflow_gemini_batch.requests.key_field import KeyField
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,35 @@ def test_a_label_is_a_key() -> None:
     assert check(lines).groups == ()
     lines = [json.dumps({"request": row(1, labels={"gemini_batch_key": "k2"})["request"]}).encode(), line(2)]
     assert only(check(lines)).rule == "duplicate-key"
+
+
+def keyed(*keys: Any, name: str = "custom_id") -> list[bytes]:
+    contents = [{"role": "user", "parts": [{"text": "Name a river."}]}]
+    return [json.dumps({name: key, "request": {"contents": contents}}).encode() for key in keys]
+
+
+def test_keys_of_another_member() -> None:
+    field = KeyField.parse("custom_id")
+    assert check(keyed("a", "b"), key_field=field).groups == ()
+    group = only(check(keyed("a", "b", "a"), key_field=field))
+    assert (group.rule, group.path, group.first[0].key) == ("duplicate-key", "$.custom_id", "a")
+    group = only(check(keyed("a", "007"), key_field=field))
+    assert (group.rule, group.path) == ("number-like-key", "$.custom_id")
+    labels = [json.dumps(row(n, labels={"mine": f"m{n % 2}"})).encode() for n in range(3)]
+    group = only(check(labels, key_field=KeyField.parse("labels.mine")))
+    assert (group.rule, group.path) == ("duplicate-key", "$.request.labels.mine")
+
+
+def test_rows_without_a_key_say_which_member_may_be_it() -> None:
+    group = only(check(keyed(*range(300))))
+    assert (group.rule, group.level, group.count) == ("no-key", Level.ADVICE, 300)
+    assert [finding.line for finding in group.first] == [1, 2, 3, 4, 5]
+    assert 'set `key_field="custom_id"`' in group.fix
+    assert "--key-field custom_id" in group.fix
+    for lines in (keyed("a", "b") + keyed("c", name="other"), keyed("x", "x"), [*keyed("a"), line()]):
+        group = only(check(lines))
+        assert group.rule == "no-key"
+        assert "key_field" not in group.fix
 
 
 def test_several_files_are_one_job() -> None:
