@@ -1,4 +1,4 @@
-"""The fields of a ``GenerateContentRequest``, from Google's discovery document.
+"""The fields of a ``GenerateContentRequest`` and of an ``EmbedContentRequest``, from Google's discovery document.
 
 The version is ``v1beta1``: google-genai submits through it, and it has every field of ``v1``.
 """
@@ -14,15 +14,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REQUEST = "GoogleCloudAiplatformV1beta1GenerateContentRequest"
+EMBEDDING = "GoogleCloudAiplatformV1beta1EmbedContentRequest"
+_ONLY_IN_EMBEDDINGS = ("content", "embedContentConfig", "embed_content_config")
+
+
+def is_embedding(request: Mapping[str, Any]) -> bool:
+    """Whether a request asks for a vector."""
+    return "contents" not in request and any(name in request for name in _ONLY_IN_EMBEDDINGS)
 
 
 @lru_cache(maxsize=1)
 def request_schemas() -> Schemas:
-    """Return the schemas of a request and of all messages in it. Reads the document once per process.
+    """Return the schemas of both kinds of request and of all messages in them. Reads the document once per process.
 
     :raises ModuleNotFoundError: google-api-python-client is not installed
     """
-    return Schemas(load_document("aiplatform", "v1beta1")["schemas"]).reachable_from(REQUEST)
+    return Schemas(load_document("aiplatform", "v1beta1")["schemas"]).reachable_from(REQUEST, EMBEDDING)
 
 
 def names_with_checked_values() -> frozenset[str]:

@@ -13,20 +13,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 # Twice as fast as the standard library.
 from msgspec.json import decode as _decode_fast
 
+from airflow_gemini_batch.models import find_model
 from airflow_gemini_batch.requests.checking.earlier_output import input_part, is_output
+from airflow_gemini_batch.requests.checking.embedding_rules import NUMBERS, EmbeddingRules
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.inferred_columns import TOO_DEEP, PathKinds, Problem, Structure
 from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
 from airflow_gemini_batch.requests.checking.line_shapes import Shapes
 from airflow_gemini_batch.requests.checking.request_rules import row_problems
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, SAME_KEY
-from airflow_gemini_batch.requests.request_fields import names_with_checked_values
+from airflow_gemini_batch.requests.request_fields import is_embedding, names_with_checked_values
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
 MAX_ROWS = 200_000
 """Maximum number of requests in a job."""
+MAX_EMBEDDINGS = 1_000_000
+"""Maximum number of requests in a job of an embedding model."""
 MAX_BYTES = 10**9
 """Maximum size of an input file in Cloud Storage."""
 
@@ -81,6 +85,16 @@ class Limits:
     rows: int = MAX_ROWS
     size: int = MAX_BYTES
 
+    @classmethod
+    def of(cls, model: str | None, *, is_embedding: bool = False) -> Limits:
+        """Return the limits of a job.
+
+        :param model: in any form of its name
+        :param is_embedding: what to assume of a model that is not given or not known
+        """
+        known = find_model(model) if model else None
+        return cls(rows=known.max_rows if known else MAX_EMBEDDINGS if is_embedding else MAX_ROWS)
+
 
 @dataclass
 class _Shape:
@@ -88,6 +102,7 @@ class _Shape:
 
     kinds: dict[str, int]
     problems: list[Problem]
+    is_embedding: bool = False
     lines: int = 0
     first: list[Place] = field(default_factory=list)
 
@@ -99,13 +114,14 @@ class _RefusedError(Exception):
         super().__init__(message)
 
 
-def check(lines: Iterable[bytes], *, limits: Limits | None = None) -> Report:
+def check(lines: Iterable[bytes], *, limits: Limits | None = None, model: str | None = None) -> Report:
     """Check the lines of one file.
 
     :param lines: split at newline bytes only, with or without them, such as a file opened in binary mode
     :param limits: default: the service's limits
+    :param model: the model of the job, in any form of its name
     """
-    checker = Check(limits)
+    checker = Check(limits, model=model)
     checker.add_all(lines)
     return checker.report()
 
@@ -113,13 +129,16 @@ def check(lines: Iterable[bytes], *, limits: Limits | None = None) -> Report:
 class Check:
     """A check that is fed line by line."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+    def __init__(self, limits: Limits | None = None, *, model: str | None = None) -> None:
+        self._limits = limits or Limits.of(model)
+        self._limits_of_embeddings = limits or Limits.of(model, is_embedding=True)
+        self._embedding_rules = EmbeddingRules(model)
+        self._rows_by_kind = {True: 0, False: 0}
         self._findings = Findings()
         self._path_kinds = PathKinds()
-        self._shape_of = Shapes(names_with_checked_values()).of
+        self._shape_of = Shapes(names_with_checked_values(), NUMBERS).of
         self._shapes: dict[Hashable, _Shape] = {}
-        self._keys = KeyTable(self._limits.rows)
+        self._keys = KeyTable(self._limits_of_embeddings.rows)
         self._file = ""
         self._before = 0
         self._file_size = 0
@@ -179,8 +198,10 @@ class Check:
         whole = [Place(0)]
         if not self.rows:
             self._findings.add(EMPTY, "$", "The input has no rows.", whole)
-        if self.rows > self._limits.rows:
-            message = f"The input has {self.rows:,} rows; a job takes {self._limits.rows:,}."
+        are_embeddings = self._rows_by_kind[True] and not self._rows_by_kind[False]
+        limits = self._limits_of_embeddings if are_embeddings else self._limits
+        if self.rows > limits.rows:
+            message = f"The input has {self.rows:,} rows; a job takes {limits.rows:,}."
             self._findings.add(TOO_MANY_ROWS, "$", message, whole)
         self._check_size()
         return self._findings.report(self.rows, self.size)
@@ -194,17 +215,19 @@ class Check:
     def _learn(self, name: Hashable, row: dict[str, Any]) -> _Shape:
         """Check a row of a new shape."""
         structure = Structure(row)
-        problems = [*structure.problems, *row_problems(row)]
+        found = self._embedding_rules.problems(row)
+        problems = [*structure.problems, *(row_problems(row) if found is None else found)]
         if _key(row) is None:
             problems.append(Problem(NO_KEY, "$", "The row has no key."))
         if len(self._shapes) >= _REMEMBERED_SHAPES:
             self._settle()
-        shape = self._shapes[name] = _Shape(structure.kinds, problems)
+        shape = self._shapes[name] = _Shape(structure.kinds, problems, is_embedding(row["request"]))
         return shape
 
     def _settle(self) -> None:
         """Turn what is known about the shapes into findings, and forget the shapes."""
         for shape in self._shapes.values():
+            self._rows_by_kind[shape.is_embedding] += shape.lines
             self._path_kinds.add(shape.kinds, shape.lines, shape.first)
             for problem in shape.problems:
                 self._findings.add(*problem, shape.first, shape.lines)

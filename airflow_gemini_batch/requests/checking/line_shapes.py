@@ -29,10 +29,12 @@ class Shapes:
     """Computes the shapes of rows.
 
     :param checked: names of fields whose value matters to a rule, not only its type
+    :param numbers: those of them whose value matters also if it is a number
     """
 
-    def __init__(self, checked: frozenset[str]) -> None:
+    def __init__(self, checked: frozenset[str], numbers: frozenset[str] = frozenset()) -> None:
         self._checked = checked
+        self._checked_numbers = numbers
         self._settings: dict[bytes, int] = {}
         self._kinds: dict[Hashable, int] = {}
         self._numbers = count()
@@ -90,6 +92,8 @@ class Shapes:
             shape.append(len(value))
             for item in value:
                 self._add(name, item, shape)
+        elif name in self._checked_numbers:
+            shape.append((value,) if kind in (int, float) else kind)
         elif kind is int:
             shape.append(int if -_SMALL <= value < _SMALL else (value,))
         elif kind is float:
