@@ -56,6 +56,7 @@ def gemini_batch(
     response_schema: Any = None,
     safety_settings: Sequence[Any] | None = None,
     tools: Sequence[Any] | None = None,
+    embedding_config: Any = None,
     labels: Mapping[str, str] | None = None,
     preflight: bool | None = None,
     max_cost_usd: float | str | None = None,
@@ -88,7 +89,7 @@ def gemini_batch(
 ) -> TaskGroup:
     """Create the task ``requests``, and for each job ``job.submit`` → ``job.wait`` → ``job.land``.
 
-    There is one job for every 200,000 requests or gigabyte of input. The group ``job`` is mapped over them:
+    There is one job for every 200,000 requests (1,000,000 embeddings) or gigabyte of input. The group ``job`` is mapped over them:
     if a task of one job fails, the tasks of the others run to their end, and the DAG run then fails.
 
     :param python_callable: function that returns or yields prompts
@@ -165,6 +166,7 @@ def gemini_batch(
             op_args=op_args,
             op_kwargs=op_kwargs,
             staging_uri=staging_uri,
+            model=model,
             **{**common, "template": template, **RequestOptions.given(shared), **(requests or {})},
         )
         task_group(group_id="job")(tasks.of_one_job).expand(input_uri=built.output)

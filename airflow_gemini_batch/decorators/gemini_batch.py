@@ -108,6 +108,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         response_schema: Any = None,
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
+        embedding_config: Any = None,
         labels: Mapping[str, str] | None = None,
         preflight: bool | None = None,
         max_cost_usd: float | str | None = None,
@@ -184,6 +185,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
                 hook,
                 staging_uri=self.staging_uri,
                 project_id=self.project_id,
+                model=self.model,
                 max_objects=1,
             )
         except AirflowSkipException:

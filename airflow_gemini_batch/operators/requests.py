@@ -37,6 +37,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
     :param staging_uri: ``gs://bucket/prefix`` for requests; default: environment variable
         ``GEMINI_BATCH_STAGING_URI`` (templated)
     :param template: text with ``{field}`` placeholders, filled from each row that the function returns
+    :param model: model of the batch jobs; an embedding model takes another kind of request (templated)
     :param project_id: project of the Cloud Storage client; default: the connection's project, then
         ``GOOGLE_CLOUD_PROJECT`` (templated)
     """
@@ -45,6 +46,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         "op_args",
         "op_kwargs",
         "staging_uri",
+        "model",
         "project_id",
         *ConnectionOptions.templated,
     )
@@ -65,6 +67,8 @@ class GeminiBatchRequestsOperator(BaseOperator):
         response_schema: Any = None,
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
+        embedding_config: Any = None,
+        model: str | None = None,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -79,6 +83,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         self.staging_uri = staging_uri
         self.template = template
         self.project_id = project_id
+        self.model = model
 
     def execute(self, context: Context) -> list[str]:
         """Build, upload, and return the URIs."""
@@ -89,6 +94,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
             connect(self),
             staging_uri=self.staging_uri,
             project_id=self.project_id,
+            model=self.model,
         ).uris
 
 
@@ -98,7 +104,8 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
 
     The query returns ``key`` and either ``prompt`` (optionally with ``system_instruction``, ``media_uri`` and
     ``media_mime_type``, each a STRING or an array) or a complete ``request`` (JSON or STRING). Other columns
-    are passed through to the output table of the job. Input that would fail the job is rejected here. If the
+    are passed through to the output table of the job. For an embedding model, ``prompt`` goes with ``media_uri``,
+    ``media_mime_type`` and ``title``, and a ``request`` is an EmbedContentRequest. Input that would fail the job is rejected here. If the
     query returns no rows, the task is skipped.
 
     :param sql: query that returns the prompts; a value ending in ``.sql`` is read from a file (templated)
@@ -106,6 +113,8 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         batch job (templated)
     :param location: location of the batch job; the dataset of ``destination_table`` must be in it. Default
         ``GOOGLE_CLOUD_LOCATION``, then ``global`` (templated)
+    :param model: model of the batch job; an embedding model takes another kind of request, in Cloud Storage
+        only, so ``export_uri`` is required (templated)
     :param system_instruction: system instruction, as text, for rows that have none of their own
     :param only_new_against: results table; rows whose key has succeeded there are left out (templated)
     :param export_uri: also export the requests as JSONL under ``gs://bucket/prefix``, and return a list of
@@ -119,6 +128,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         "sql",
         "destination_table",
         "location",
+        "model",
         "only_new_against",
         "export_uri",
         "project_id",
@@ -139,6 +149,8 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         response_schema: Any = None,
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
+        embedding_config: Any = None,
+        model: str | None = None,
         only_new_against: str | None = None,
         export_uri: str | None = None,
         force_new: bool = False,
@@ -157,6 +169,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         self.export_uri = export_uri
         self.force_new = force_new
         self.project_id = project_id
+        self.model = model
 
     def execute(self, context: Context) -> str | list[str]:
         """Build the requests, and return ``bq://…`` or the list of ``gs://…`` patterns."""
@@ -190,7 +203,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
             installation=identity.installation,
             sql=self.sql,
             destination=TableName.parse(self.destination_table, project),
-            defaults=RequestOptions.of(self).defaults(),
+            defaults=RequestOptions.of(self).defaults(self.model),
             answered=TableName.parse(answered, project, "only_new_against") if answered else None,
             export_uri=self.export_uri,
             job_location=self.location or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global",

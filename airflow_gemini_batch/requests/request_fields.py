@@ -8,14 +8,17 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.gcp.discovery import Schemas, load_document
+from airflow_gemini_batch.gcp.discovery import Schemas, load_document, snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REQUEST = "GoogleCloudAiplatformV1beta1GenerateContentRequest"
 EMBEDDING = "GoogleCloudAiplatformV1beta1EmbedContentRequest"
-_ONLY_IN_EMBEDDINGS = ("content", "embedContentConfig", "embed_content_config")
+EMBED_CONFIG = "embedContentConfig"
+"""The field of an EmbedContentRequest like ``generationConfig`` in the other kind."""
+
+_ONLY_IN_EMBEDDINGS = ("content", EMBED_CONFIG, snake_case(EMBED_CONFIG))
 
 
 def is_embedding(request: Mapping[str, Any]) -> bool:
@@ -30,6 +33,12 @@ def request_schemas() -> Schemas:
     :raises ModuleNotFoundError: google-api-python-client is not installed
     """
     return Schemas(load_document("aiplatform", "v1beta1")["schemas"]).reachable_from(REQUEST, EMBEDDING)
+
+
+def embedding_fields() -> Mapping[str, Mapping[str, Any]]:
+    """Return the fields of ``embedContentConfig`` with their schemas."""
+    fields: Mapping[str, Mapping[str, Any]] = request_schemas()[f"{EMBEDDING}EmbedContentConfig"]["properties"]
+    return fields
 
 
 def names_with_checked_values() -> frozenset[str]:

@@ -48,7 +48,8 @@ def check_job(options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budg
     if options.preflight is not False:
         _check_output(hook, spec)
     if options.preflight is not False and not spec.input_table:
-        preflight(spec.input_uris, hook.storage_client(spec.project), asked_for=bool(options.preflight))
+        storage = hook.storage_client(spec.project)
+        preflight(spec.input_uris, storage, asked_for=bool(options.preflight), model=spec.model)
     elif options.preflight and spec.input_table:
         # Only on request, since a query costs money.
         preflight_table(str(TableName.parse(spec.input_table)), hook.bigquery_client(spec.project))

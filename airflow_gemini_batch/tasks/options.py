@@ -124,6 +124,8 @@ class RequestOptions(Options):
     :param response_schema: pydantic model or JSON Schema of a response, requested from the model
     :param safety_settings: list of ``SafetySetting`` for all requests
     :param tools: list of ``Tool`` for all requests
+    :param embedding_config: EmbedContentConfig for all requests of an embedding model: output_dimensionality,
+        task_type, title. An embedding model takes no other of these parameters; see docs/embeddings.md
     """
 
     system_instruction: str | None = None
@@ -131,12 +133,16 @@ class RequestOptions(Options):
     response_schema: Any = None
     safety_settings: Sequence[Any] | None = None
     tools: Sequence[Any] | None = None
+    embedding_config: Any = None
 
-    def defaults(self) -> Defaults:
-        """Return the same values as the functions that build requests take them."""
+    def defaults(self, model: str | None = None) -> Defaults:
+        """Return the same values as the functions that build requests take them.
+
+        :param model: of the job; an embedding model takes another kind of request
+        """
         from airflow_gemini_batch.requests.building.build import Defaults
 
-        return Defaults(**self.pick(vars(self)))
+        return Defaults(**self.pick(vars(self)), model=model)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

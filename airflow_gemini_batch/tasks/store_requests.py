@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, context_merge, determine_kwargs
@@ -67,12 +68,14 @@ def store_requests(
     *,
     staging_uri: str | None,
     project_id: str | None,
+    model: str | None = None,
     max_objects: int | None = None,
 ) -> RequestsManifest:
     """Call a function, build requests from the prompts that it returns, and upload them.
 
     Prompts are never rendered as templates.
 
+    :param model: of the job, if it is known
     :param max_objects: refuse to write more objects, before any is uploaded
     :raises AirflowSkipException: the function returned no prompts
     """
@@ -80,6 +83,7 @@ def store_requests(
     from airflow_gemini_batch.requests.building.built_check import BuiltCheck
     from airflow_gemini_batch.requests.building.manifest import difference
     from airflow_gemini_batch.requests.building.upload import previous, remember, upload
+    from airflow_gemini_batch.requests.checking.import_check import Limits
 
     with fail_without_retry():
         run, requests = run_identity(context), f"{staging_folder(staging_uri)}/requests"
@@ -88,8 +92,17 @@ def store_requests(
         shared = f"{requests}/{run.mapped_key}" if run.mapped_key else None
         storage = hook.storage_client(hook.resolve_project(project_id))
         before = previous(folder, storage)
-        lines = build_lines(prompts.prompts(context), options.defaults(), template=prompts.template)
-        manifest = upload(lines, folder, storage, into=shared, inspect=BuiltCheck, max_objects=max_objects)
+        defaults = options.defaults(model)
+        lines = build_lines(prompts.prompts(context), defaults, template=prompts.template)
+        manifest = upload(
+            lines,
+            folder,
+            storage,
+            into=shared,
+            inspect=partial(BuiltCheck, model),
+            max_rows=Limits.of(model, is_embedding=defaults.are_embeddings).rows,
+            max_objects=max_objects,
+        )
         if before and (reason := difference(before, manifest)):
             log.warning(
                 "This try built different requests than the one before: %s. If the data did not change, the "

@@ -9,6 +9,8 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.models import find_model, is_embedding_model, refuse_legacy_embedding
+from airflow_gemini_batch.requests.building.embeddings import TITLE, config_members, embedding_of
 from airflow_gemini_batch.requests.building.prompts import (
     ROW_FIELDS,
     camel_case,
@@ -19,6 +21,7 @@ from airflow_gemini_batch.requests.building.prompts import (
 )
 from airflow_gemini_batch.requests.building.template import PromptTemplate
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, label_of
+from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ _MAX_KEY = 1024
 # The line of a text prompt is these three with key, text and label in between.
 _HEAD = f'{{"{KEY_FIELD}":"'.encode()
 _TO_TEXT = b'","request":{"contents":[{"role":"user","parts":[{"text":"'
+_TO_EMBEDDED_TEXT = b'","request":{"content":{"parts":[{"text":"'
 _TO_LABEL = f'"}}]}}],"labels":{{"{KEY_LABEL}":"'.encode()
 
 _write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -66,6 +70,9 @@ class Defaults:
         and False: no schema. False also disables typed columns
     :param safety_settings: list of ``SafetySetting``
     :param tools: list of ``Tool``
+    :param embedding_config: ``EmbedContentConfig`` as a dict or an object of google.genai, for an embedding
+        model
+    :param model: of the job, in any form of its name; embedding models take another kind of request
     """
 
     system_instruction: str | None = None
@@ -73,12 +80,28 @@ class Defaults:
     response_schema: Any = None
     safety_settings: Sequence[Any] | None = None
     tools: Sequence[Any] | None = None
+    embedding_config: Any = None
+    model: str | None = None
+
+    @property
+    def are_embeddings(self) -> bool:
+        """Whether the requests are EmbedContentRequests."""
+        if self.model is None or (find_model(self.model) is None and not is_embedding_model(self.model)):
+            return self.embedding_config is not None
+        return is_embedding_model(self.model)
 
     def members(self) -> dict[str, Any]:
-        """Return the fields of a GenerateContentRequest, as REST spells them.
+        """Return the fields of a request, as REST spells them.
 
-        :raises InvalidParameterError: a value is invalid
+        :raises InvalidParameterError: a value is invalid, or is for the other kind of models
         """
+        if self.model:
+            refuse_legacy_embedding(self.model)
+        if self.are_embeddings:
+            return self._members_of_embeddings()
+        if self.embedding_config is not None:
+            fix = f"{self.model} generates; leave it out, or use an embedding model such as gemini-embedding-001"
+            raise InvalidParameterError("embedding_config", self.embedding_config, fix)
         members: dict[str, Any] = {}
         if self.system_instruction:
             members["systemInstruction"] = instruction_of(self.system_instruction)
@@ -102,6 +125,14 @@ class Defaults:
             members["generationConfig"] = config
         return members
 
+    def _members_of_embeddings(self) -> dict[str, Any]:
+        for name in ("system_instruction", "generation_config", "response_schema", "safety_settings", "tools"):
+            if (value := getattr(self, name)) is not None and value is not False:
+                fix = f"{self.model or 'a model with embedding_config'} answers with vectors; leave {name} out"
+                raise InvalidParameterError(name, type(value).__name__, fix)
+        config = config_members(self.embedding_config, self.model)
+        return {EMBED_CONFIG: config} if config else {}
+
 
 def build_lines(
     prompts: Iterable[Any] | Mapping[str, Any],
@@ -114,7 +145,8 @@ def build_lines(
     A prompt is text; a list of parts (text, :func:`media`, dicts, objects of google.genai) or of contents;
     a dict ``{"prompt", "system_instruction", "media_uri", "media_mime_type"}``, ``{"contents", …}`` or
     ``{"request"}``, with or without a ``key``; or a pair ``(key, prompt)``. A mapping maps keys to prompts.
-    With a template, a prompt is a row (mapping, dataclass, named tuple, pydantic model) that has its fields.
+    For an embedding model, a request is ``{"content", …}``, and a row has no ``system_instruction`` but may have
+    a ``title``. With a template, a prompt is a row (mapping, dataclass, named tuple, pydantic model) that has its fields.
     A prompt without a key gets a hash of its content as key.
 
     :raises InvalidParameterError: a prompt is invalid; the message has the row number, never the prompt
@@ -130,9 +162,12 @@ class _Builder:
     def __init__(self, defaults: Defaults, template: str | PromptTemplate | None) -> None:
         self._defaults = defaults.members()
         self._template = PromptTemplate(template) if isinstance(template, str) else template
+        self._are_embeddings = defaults.are_embeddings
+        self._config = EMBED_CONFIG if self._are_embeddings else "generationConfig"
         labels = _members(self._defaults.get("labels", {}))
         shared = _members({name: each for name, each in self._defaults.items() if name != "labels"})
         self._tail = f'"{labels}}}{shared}}}}}\n'.translate(_LINE_ENDS).encode()
+        self._tail_of_embedding = f'"}}]}}{shared}}}}}\n'.translate(_LINE_ENDS).encode()
 
     def lines(self, prompts: Iterable[Any]) -> Iterator[Line]:
         row = 0
@@ -175,6 +210,9 @@ class _Builder:
         if not text.isascii():
             for character, escape in _LINE_END_BYTES:
                 written = written.replace(character, escape)
+        if self._are_embeddings:
+            line = (_HEAD, quoted, _TO_EMBEDDED_TEXT, written, self._tail_of_embedding)
+            return Line(key, b"".join(line))
         return Line(key, b"".join((_HEAD, quoted, _TO_TEXT, written, _TO_LABEL, label, self._tail)))
 
     def _from_item(self, item: Any) -> Line:
@@ -193,17 +231,18 @@ class _Builder:
             check_key(key)
         if isinstance(item, str):
             return self._from_text(item, key)
-        return self._from_request(request_of(item), key)
+        return self._from_request(embedding_of(item) if self._are_embeddings else request_of(item), key)
 
     def _from_request(self, request: dict[str, Any], key: str | None) -> Line:
         try:
             key = key or f"r{hashlib.sha256(_canonical(request).encode()).hexdigest()[:24]}"
             merged = {**self._defaults, **request}
-            shared = self._defaults.get("generationConfig")
-            if shared and "generationConfig" in request:
-                merged["generationConfig"] = {**shared, **camel_case(request["generationConfig"])}
-            labels = {**self._defaults.get("labels", {}), **request.get("labels", {})}
-            merged["labels"] = {**labels, KEY_LABEL: label_of(key)}
+            shared = self._defaults.get(self._config)
+            if shared and self._config in request:
+                merged[self._config] = {**shared, **camel_case(request[self._config])}
+            if not self._are_embeddings:  # These have no labels.
+                labels = {**self._defaults.get("labels", {}), **request.get("labels", {})}
+                merged["labels"] = {**labels, KEY_LABEL: label_of(key)}
             line = _write({KEY_FIELD: key, "request": merged})
         except (TypeError, ValueError) as error:
             if isinstance(error, UnicodeError):
@@ -221,7 +260,10 @@ class _Builder:
             raise InvalidParameterError(
                 "template", str(error.args[0]), f"the row has no such field; it has {sorted(values)}"
             ) from None
-        kept = {name: values[name] for name in (KEY_FIELD, *ROW_FIELDS[1:]) if values.get(name) is not None}
+        names = [KEY_FIELD, *ROW_FIELDS[1:]]
+        if self._are_embeddings and TITLE not in template.fields:
+            names.append(TITLE)
+        kept = {name: values[name] for name in names if values.get(name) is not None}
         return {**kept, "prompt": prompt}
 
 

@@ -13,10 +13,13 @@ log = logging.getLogger(__name__)
 
 
 class BuiltCheck(Inspector):
-    """Rejects an object that would fail its job, and logs a warning for rows that would fail."""
+    """Rejects an object that would fail its job, and logs a warning for rows that would fail.
 
-    def __init__(self) -> None:
-        self._check = Check()
+    :param model: of the job, if it is known
+    """
+
+    def __init__(self, model: str | None = None) -> None:
+        self._check = Check(model=model)
 
     def add(self, line: bytes) -> None:
         """Check the next line."""

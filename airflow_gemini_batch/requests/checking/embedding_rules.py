@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.gcp.discovery import Mismatch, elements, member
+from airflow_gemini_batch.gcp.discovery import Mismatch, elements, member, snake_case
 from airflow_gemini_batch.models import Model, find_model, is_embedding_model
 from airflow_gemini_batch.requests.checking.findings import Level, Rule
 from airflow_gemini_batch.requests.checking.inferred_columns import Problem, child
@@ -20,7 +20,7 @@ from airflow_gemini_batch.requests.checking.request_rules import (
     files_without_type,
     path_of,
 )
-from airflow_gemini_batch.requests.request_fields import EMBEDDING, is_embedding, request_schemas
+from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG, EMBEDDING, is_embedding, request_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ NUMBERS = frozenset({"outputDimensionality", "output_dimensionality"})
 """Names, in both spellings, of fields whose number matters to a rule."""
 
 _TITLED = "RETRIEVAL_DOCUMENT"
-_OF_REQUEST = ("content", "embedContentConfig", "embed_content_config")
+_CONFIG_NAMES = (EMBED_CONFIG, snake_case(EMBED_CONFIG))
 
 WRONG_KIND = Rule(
     "wrong-kind", Level.ROW, "Use a model of the other kind, or write the kind of request that this one takes."
@@ -90,7 +90,7 @@ def _problem(found: Violation) -> Problem:
 
 
 def _next_to_request(row: Mapping[str, Any]) -> Iterable[Problem]:
-    for name in _OF_REQUEST:
+    for name in ("content", *_CONFIG_NAMES):
         if name in row:
             rule = replace(IGNORED_BESIDE_REQUEST, fix="Move it into `request`.")
             message = f"The service ignores `{name}` next to `request` and only copies it to the output."
@@ -110,7 +110,7 @@ def _content(request: Mapping[str, Any]) -> Iterable[Problem]:
 
 
 def _config(request: Mapping[str, Any], longest: int) -> Iterable[Problem]:
-    name = next((name for name in _OF_REQUEST[1:] if request.get(name) is not None), None)
+    name = next((name for name in _CONFIG_NAMES if request.get(name) is not None), None)
     # Each field may also stand next to the content, where the document calls it deprecated.
     places = [("$.request", request), *([(child("$.request", name), request[name])] if name else [])]
     task_types = []

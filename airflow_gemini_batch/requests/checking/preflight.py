@@ -24,11 +24,14 @@ MAX_BYTES = 64 * 1024 * 1024
 _SHOWN = 5
 
 
-def preflight(uris: Sequence[str], storage: Client, *, asked_for: bool = False) -> None:
+def preflight(
+    uris: Sequence[str], storage: Client, *, asked_for: bool = False, model: str | None = None
+) -> None:
     """Read the input. Raise if the job would fail; log a warning if only some rows would fail.
 
     :param uris: ``gs://…``, ``*`` allowed
     :param asked_for: also check input of more than ``MAX_BYTES``
+    :param model: the model of the job, in any form of its name
     :raises InvalidParameterError: the import would reject the input; the message has line, reason and fix
     """
     from google.api_core.exceptions import Forbidden
@@ -42,7 +45,7 @@ def preflight(uris: Sequence[str], storage: Client, *, asked_for: bool = False) 
             f"{MAX_BYTES:,}",
         )
         return
-    checker = Check()
+    checker = Check(model=model)
     try:
         checker.add_all(stored.read(checker.start_file))
     except Forbidden:
