@@ -167,8 +167,8 @@ class Models:
     :param as_of: the day on which it was gathered
     :param models: by ID
     :param retired: by ID: the day, and the model to use instead
-    :param legacy_embeddings: embedding models that the batch jobs of Gemini do not run: pattern of the ID, and
-        what to use instead
+    :param legacy_embeddings: older embedding models, which the batch jobs of Gemini do not run: pattern of
+        the ID, and what to use instead
     :param search: never ``None`` in what :func:`models` returns
     """
 
@@ -234,7 +234,9 @@ def refuse_legacy_embedding(name: str) -> None:
     for pattern, replacement in models().legacy_embeddings.items():
         if parsed and parsed.google_id and fnmatchcase(parsed.google_id, pattern):
             raise InvalidParameterError(
-                "model", name, f"batch jobs of Gemini do not run this older embedding model; use {replacement}"
+                "model",
+                name,
+                f"batch jobs of Gemini do not run this older embedding model; use {replacement}",
             )
 
 

@@ -14,7 +14,7 @@ from airflow_gemini_batch.emulator.running.job_clock import Pace
 from airflow_gemini_batch.emulator.running.job_store import utc_now
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.discovery import snake_case
-from airflow_gemini_batch.models import GLOBAL, ModelName, find_model
+from airflow_gemini_batch.models import GLOBAL, ModelName, find_model, reads_tables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -89,6 +89,9 @@ def check_job(body: Mapping[str, Any], parent: str, offer: Offer) -> None:
     if found:
         raise errors.bad_fields(found)
     check_model(body["model"], parent, offer)
+    if body["inputConfig"].get("bigquerySource") and not reads_tables(body["model"]):
+        at = f"{ROOT}.input_config.bigquery_source"
+        raise errors.bad_fields([Violation(at, "This model supports only input in Cloud Storage.")])
 
 
 def pace_of(body: Mapping[str, Any], default: Pace) -> Pace:

@@ -104,9 +104,9 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
 
     The query returns ``key`` and either ``prompt`` (optionally with ``system_instruction``, ``media_uri`` and
     ``media_mime_type``, each a STRING or an array) or a complete ``request`` (JSON or STRING). Other columns
-    are passed through to the output table of the job. For an embedding model, ``prompt`` goes with ``media_uri``,
-    ``media_mime_type`` and ``title``, and a ``request`` is an EmbedContentRequest. Input that would fail the job is rejected here. If the
-    query returns no rows, the task is skipped.
+    are passed through to the output table of the job. For an embedding model, ``prompt`` goes with
+    ``media_uri``, ``media_mime_type`` and ``title``, and ``request`` is an EmbedContentRequest. Input that
+    would fail the job is rejected here. If the query returns no rows, the task is skipped.
 
     :param sql: query that returns the prompts; a value ending in ``.sql`` is read from a file (templated)
     :param destination_table: table of requests to create or replace, in a dataset in the location of the

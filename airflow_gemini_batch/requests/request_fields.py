@@ -1,4 +1,6 @@
-"""The fields of a ``GenerateContentRequest`` and of an ``EmbedContentRequest``, from Google's discovery document.
+"""The fields of both kinds of request, ``GenerateContentRequest`` and ``EmbedContentRequest``.
+
+They are those of Google's discovery document.
 
 The version is ``v1beta1``: google-genai submits through it, and it has every field of ``v1``.
 """
@@ -28,7 +30,7 @@ def is_embedding(request: Mapping[str, Any]) -> bool:
 
 @lru_cache(maxsize=1)
 def request_schemas() -> Schemas:
-    """Return the schemas of both kinds of request and of all messages in them. Reads the document once per process.
+    """Return the schemas of both kinds of request and of all messages in them. Reads the document once.
 
     :raises ModuleNotFoundError: google-api-python-client is not installed
     """
@@ -37,7 +39,8 @@ def request_schemas() -> Schemas:
 
 def embedding_fields() -> Mapping[str, Mapping[str, Any]]:
     """Return the fields of ``embedContentConfig`` with their schemas."""
-    fields: Mapping[str, Mapping[str, Any]] = request_schemas()[f"{EMBEDDING}EmbedContentConfig"]["properties"]
+    config = request_schemas()[f"{EMBEDDING}EmbedContentConfig"]
+    fields: Mapping[str, Mapping[str, Any]] = config["properties"]
     return fields
 
 

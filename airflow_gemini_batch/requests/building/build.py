@@ -100,7 +100,7 @@ class Defaults:
         if self.are_embeddings:
             return self._members_of_embeddings()
         if self.embedding_config is not None:
-            fix = f"{self.model} generates; leave it out, or use an embedding model such as gemini-embedding-001"
+            fix = f"{self.model} generates; leave it out, or use a model such as gemini-embedding-001"
             raise InvalidParameterError("embedding_config", self.embedding_config, fix)
         members: dict[str, Any] = {}
         if self.system_instruction:
@@ -126,9 +126,17 @@ class Defaults:
         return members
 
     def _members_of_embeddings(self) -> dict[str, Any]:
-        for name in ("system_instruction", "generation_config", "response_schema", "safety_settings", "tools"):
+        for name in (
+            "system_instruction",
+            "generation_config",
+            "response_schema",
+            "safety_settings",
+            "tools",
+        ):
             if (value := getattr(self, name)) is not None and value is not False:
-                fix = f"{self.model or 'a model with embedding_config'} answers with vectors; leave {name} out"
+                fix = (
+                    f"{self.model or 'a model with embedding_config'} answers with vectors; leave {name} out"
+                )
                 raise InvalidParameterError(name, type(value).__name__, fix)
         config = config_members(self.embedding_config, self.model)
         return {EMBED_CONFIG: config} if config else {}
@@ -145,8 +153,9 @@ def build_lines(
     A prompt is text; a list of parts (text, :func:`media`, dicts, objects of google.genai) or of contents;
     a dict ``{"prompt", "system_instruction", "media_uri", "media_mime_type"}``, ``{"contents", …}`` or
     ``{"request"}``, with or without a ``key``; or a pair ``(key, prompt)``. A mapping maps keys to prompts.
-    For an embedding model, a request is ``{"content", …}``, and a row has no ``system_instruction`` but may have
-    a ``title``. With a template, a prompt is a row (mapping, dataclass, named tuple, pydantic model) that has its fields.
+    For an embedding model, a request is ``{"content", …}``, and a row may have a ``title`` and has no
+    ``system_instruction``. With a template, a prompt is a row (mapping, dataclass, named tuple, pydantic
+    model) that has its fields.
     A prompt without a key gets a hash of its content as key.
 
     :raises InvalidParameterError: a prompt is invalid; the message has the row number, never the prompt

@@ -29,7 +29,9 @@ def config_members(value: Any, model: str | None) -> dict[str, Any]:
     config = {name: each for name, each in camel_case(given).items() if each is not None}
     fields = embedding_fields()
     if unknown := sorted(set(config) - set(fields)):
-        raise InvalidParameterError("embedding_config", unknown, f"the fields are {', '.join(sorted(fields))}")
+        raise InvalidParameterError(
+            "embedding_config", unknown, f"the fields are {', '.join(sorted(fields))}"
+        )
     longest = ((find_model(model) if model else None) or Model()).max_dimensions
     length, task_type = config.get("outputDimensionality"), config.get("taskType")
     if length is not None and not (type(length) is int and 1 <= length <= longest):

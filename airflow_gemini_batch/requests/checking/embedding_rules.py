@@ -20,7 +20,12 @@ from airflow_gemini_batch.requests.checking.request_rules import (
     files_without_type,
     path_of,
 )
-from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG, EMBEDDING, is_embedding, request_schemas
+from airflow_gemini_batch.requests.request_fields import (
+    EMBED_CONFIG,
+    EMBEDDING,
+    is_embedding,
+    request_schemas,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +39,9 @@ _TITLED = "RETRIEVAL_DOCUMENT"
 _CONFIG_NAMES = (EMBED_CONFIG, snake_case(EMBED_CONFIG))
 
 WRONG_KIND = Rule(
-    "wrong-kind", Level.ROW, "Use a model of the other kind, or write the kind of request that this one takes."
+    "wrong-kind",
+    Level.ROW,
+    "Use a model of the other kind, or write the kind of request that this one takes.",
 )
 NO_CONTENT = Rule("no-content", Level.ROW, 'Add a text: `"content": {"parts": [{"text": "…"}]}`.')
 BAD_DIMENSIONALITY = Rule(
@@ -60,7 +67,9 @@ class EmbeddingRules:
         :return: ``None`` if other rules are for it, since it asks to generate
         """
         request = row["request"]
-        if self._takes_embeddings not in (None, is_embedding(request)) and (wrong := self._wrong_kind(request)):
+        if self._takes_embeddings not in (None, is_embedding(request)) and (
+            wrong := self._wrong_kind(request)
+        ):
             return [wrong]
         if not (is_embedding(request) if self._takes_embeddings is None else self._takes_embeddings):
             return None

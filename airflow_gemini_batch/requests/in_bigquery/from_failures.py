@@ -121,7 +121,8 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
             claims.release(request.claim.round)
             raise RequestsError(
                 f"{rows:,} failed requests with {size:,} bytes exceed the limit of one job ({limits.rows:,} "
-                f"requests, files of {limits.size:,} bytes). Retry each job alone: map job_name over the jobs."
+                f"requests, files of {limits.size:,} bytes). Retry each job alone: map job_name over the "
+                "jobs."
             )
         uri = f"bq://{table}"
         if folder:

@@ -15,7 +15,8 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
 from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
-from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
+from airflow_gemini_batch.models import reads_tables
+from airflow_gemini_batch.requests.checking.import_check import Limits
 from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
 from airflow_gemini_batch.requests.in_bigquery.counts import check_counts
 from airflow_gemini_batch.requests.in_bigquery.jobs import TableJobs
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 # A hash of the key assigns rows to shards, so shards differ slightly in size.
 _SHARE = 0.95
+_OTHERWISE = "Leave out export_uri and use the table as input."
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
     folder = None if request.export_uri is None else check_folder("export_uri", request.export_uri)
     location = dataset_location(request.destination, bigquery, request.job_location)
     if not folder:
+        _check_model(request.defaults)
         check_region(f"bq://{request.destination}", location, request.job_location)
     if request.answered == request.destination:
         fix = "it is destination_table, which is replaced: give the table in which results are landed"
@@ -99,8 +102,8 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
         rows, size = work.jobs.measure(request.destination)
         if not folder:
             return BuiltRequests((f"bq://{request.destination}",), rows)
-        otherwise = "Leave out export_uri and use the table as input."
-        shards = _shards(rows, size)
+        otherwise = "" if request.defaults.are_embeddings else _OTHERWISE
+        shards = _shards(rows, size, _limits(request.defaults))
         uris = work.jobs.export(request.destination, folder, shards, storage, otherwise=otherwise)
         return BuiltRequests(uris, rows)
     except LandingError as error:
@@ -115,7 +118,8 @@ class _Work:
         self._bigquery = bigquery
         self._defaults = request.defaults.members()
         digest = bigquery_job.digest(
-            request.run, request.sql, request.destination, self._defaults, request.answered
+            *(request.run, request.sql, request.destination, self._defaults, request.answered),
+            *(("embeddings",) if request.defaults.are_embeddings else ()),
         )
         self.jobs = TableJobs(bigquery, location, digest)
         self._staging = request.destination.sibling(f"gemini_batch_staging_{digest}_rows")
@@ -141,11 +145,18 @@ class _Work:
         statement = stage_statement(self._request.sql, self._staging, self._staging_mark, answered)
         jobs.run(jobs.step("stage", statement, partial(jobs.exists, self._staging)))
         try:
-            build = TableBuild(self._staging, self._request.destination, self._columns(), self._defaults)
+            given = self._request
+            build = TableBuild(
+                self._staging,
+                given.destination,
+                self._columns(),
+                self._defaults,
+                given.defaults.are_embeddings,
+            )
             (counts,) = jobs.rows(inspect_statement(build))
             if not counts["all_rows"]:
                 return False
-            check_counts(counts, build, is_exported=bool(self._request.export_uri))
+            check_counts(counts, build, _limits(given.defaults), is_exported=bool(given.export_uri))
             jobs.run(
                 jobs.step("build", build_statement(build, self._mark), self._is_unchanged, parameters(build))
             )
@@ -157,7 +168,8 @@ class _Work:
     def _columns(self) -> RequestColumns:
         schema = self._bigquery.get_table(str(self._staging)).schema
         return RequestColumns.of(
-            TableColumn(each.name, each.field_type, each.mode == "REPEATED") for each in schema
+            (TableColumn(each.name, each.field_type, each.mode == "REPEATED") for each in schema),
+            are_embeddings=self._request.defaults.are_embeddings,
         )
 
 
@@ -174,7 +186,19 @@ def _existing(answered: TableName | None, location: str, bigquery: bq.Client) ->
     return answered if get_table(bigquery, answered) else None
 
 
-def _shards(rows: int, size: int) -> int:
-    if rows <= MAX_ROWS and size <= MAX_BYTES:
+def _check_model(defaults: Defaults) -> None:
+    """Refuse to build a table for a model whose jobs read none."""
+    if defaults.are_embeddings or (defaults.model and not reads_tables(defaults.model)):
+        name = defaults.model or "an embedding model"
+        fix = f"jobs of {name} read only files in Cloud Storage: give gs://bucket/prefix"
+        raise InvalidParameterError("export_uri", None, fix)
+
+
+def _limits(defaults: Defaults) -> Limits:
+    return Limits.of(defaults.model, is_embedding=defaults.are_embeddings)
+
+
+def _shards(rows: int, size: int, limits: Limits) -> int:
+    if rows <= limits.rows and size <= limits.size:
         return 1
-    return int(max(rows / MAX_ROWS, size / MAX_BYTES) / _SHARE) + 1
+    return int(max(rows / limits.rows, size / limits.size) / _SHARE) + 1
