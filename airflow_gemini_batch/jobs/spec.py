@@ -185,8 +185,8 @@ def _check_table(model: str, input_uris: Sequence[str]) -> None:
             "input_uri",
             input_uris[0],
             f"jobs of {model.rpartition('/')[2]} read only files in Cloud Storage: build the requests with "
-            "BigQueryToGeminiBatchRequestsOperator and its `model` and `export_uri`; or write the columns `key` "
-            "and `request` of the table to gs:// with EXPORT DATA (format JSON), and give that URI",
+            "BigQueryToGeminiBatchRequestsOperator and its `model` and `export_uri`; or write the columns "
+            "`key` and `request` of the table to gs:// with EXPORT DATA (format JSON), and give that URI",
         )
 
 

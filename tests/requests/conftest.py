@@ -34,7 +34,7 @@ class FinishedJob:
 
 
 @pytest.fixture
-def run_job(vertex: Emulator, storage_client: storage.Client, bucket: str) -> Callable[[bytes], FinishedJob]:
+def run_job(vertex: Emulator, storage_client: storage.Client, bucket: str) -> Callable[..., FinishedJob]:
     """Run a job on the content of a file."""
 
     def call(method: str, path: str, body: Any = None) -> Any:
@@ -44,14 +44,14 @@ def run_job(vertex: Emulator, storage_client: storage.Client, bucket: str) -> Ca
         with urllib.request.urlopen(request) as response:  # noqa: S310
             return json.load(response)
 
-    def run(content: bytes) -> FinishedJob:
+    def run(content: bytes, model: str = "gemini-3.5-flash") -> FinishedJob:
         storage_client.bucket(bucket).blob("in.jsonl").upload_from_string(content)
         job = call(
             "POST",
             _PARENT,
             {
                 "displayName": "a job",
-                "model": "publishers/google/models/gemini-3.5-flash",
+                "model": f"publishers/google/models/{model}",
                 "inputConfig": {
                     "instancesFormat": "jsonl",
                     "gcsSource": {"uris": [f"gs://{bucket}/in.jsonl"]},

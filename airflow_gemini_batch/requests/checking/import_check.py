@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 # Twice as fast as the standard library.
 from msgspec.json import decode as _decode_fast
 
-from airflow_gemini_batch.models import find_model
+from airflow_gemini_batch.models import Model, find_model
 from airflow_gemini_batch.requests.checking.earlier_output import input_part, is_output
 from airflow_gemini_batch.requests.checking.embedding_rules import NUMBERS, EmbeddingRules
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
@@ -27,10 +27,10 @@ from airflow_gemini_batch.requests.request_fields import is_embedding, names_wit
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-MAX_ROWS = 200_000
+MAX_ROWS = Model.max_rows
 """Maximum number of requests in a job."""
 MAX_EMBEDDINGS = 1_000_000
-"""Maximum number of requests in a job of an embedding model."""
+"""Maximum number of requests in a job of an embedding model that is not known."""
 MAX_BYTES = 10**9
 """Maximum size of an input file in Cloud Storage."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.checking.findings import FindingGroup, Report
 
     # As conftest.py makes it: this folder is no package, its name is that of a library.
-    RunJob = Callable[[bytes], Any]
+    RunJob = Callable[..., Any]
 
 CORPUS = Path(__file__).parent / "corpus"
 BAD = sorted((CORPUS / "bad").glob("*.jsonl"))
@@ -30,9 +30,14 @@ def name_of(path: Path) -> str:
     return path.stem
 
 
+def model_of(path: Path) -> str:
+    """Return the model that a file is meant for."""
+    return "gemini-embedding-2" if "embedding" in path.stem else "gemini-3.5-flash"
+
+
 def report_of(path: Path) -> Report:
     with path.open("rb") as lines:
-        return check(lines)
+        return check(lines, model=model_of(path))
 
 
 def expected(path: Path) -> FindingGroup:
@@ -51,7 +56,7 @@ def test_the_corpus_is_large_enough() -> None:
 
 @pytest.mark.parametrize("path", BAD, ids=name_of)
 def test_a_bad_file_fails_for_the_reason_that_was_found(path: Path, run_job: RunJob) -> None:
-    found, job = expected(path), run_job(path.read_bytes())
+    found, job = expected(path), run_job(path.read_bytes(), model_of(path))
     if found.level is Level.JOB:
         assert job.state == "JOB_STATE_FAILED"
         assert job.error["code"] == 3
@@ -62,7 +67,7 @@ def test_a_bad_file_fails_for_the_reason_that_was_found(path: Path, run_job: Run
     else:
         assert job.state == "JOB_STATE_SUCCEEDED"
     if found.level is Level.ROW:
-        failed = {row["key"]: row["status"] for row in job.rows if row["status"]}
+        failed = {row["key"]: row["status"] for row in job.rows if row.get("status")}
         assert set(failed) == {finding.key for finding in found.first}
         for status in failed.values():
             error = json.loads(status.removeprefix("Bad Request: "))["error"]
@@ -72,11 +77,11 @@ def test_a_bad_file_fails_for_the_reason_that_was_found(path: Path, run_job: Run
 
 @pytest.mark.parametrize("path", GOOD, ids=name_of)
 def test_a_good_file_passes_the_check_and_its_job_succeeds(path: Path, run_job: RunJob) -> None:
-    report, job = report_of(path), run_job(path.read_bytes())
+    report, job = report_of(path), run_job(path.read_bytes(), model_of(path))
     assert report.is_fine(), report.groups
     assert job.state == "JOB_STATE_SUCCEEDED", job.error
     assert len(job.rows) == report.rows
-    assert [row["status"] for row in job.rows if row["status"]] == []
+    assert [row["status"] for row in job.rows if row.get("status")] == []
 
 
 def bad(prefix: str) -> list[Path]:
@@ -98,7 +103,7 @@ def test_results_of_one_key_cannot_be_told_apart(path: Path, run_job: RunJob) ->
 
 @pytest.mark.parametrize("path", bad("ignored-beside-request"), ids=name_of)
 def test_fields_next_to_the_request_are_copied_and_ignored(path: Path, run_job: RunJob) -> None:
-    (row,) = run_job(path.read_bytes()).rows
+    (row,) = run_job(path.read_bytes(), model_of(path)).rows
     (name,) = set(row) - {"key", "request", "status", "response", "processed_time"}
     assert expected(path).path == f"$.{name}"
     assert name not in row["request"]
@@ -110,10 +115,15 @@ def test_no_finding_quotes_a_prompt() -> None:
 
 
 def test_every_rule_has_a_bad_file_and_a_fix() -> None:
-    from airflow_gemini_batch.requests.checking import import_check, inferred_columns, request_rules
+    from airflow_gemini_batch.requests.checking import (
+        embedding_rules,
+        import_check,
+        inferred_columns,
+        request_rules,
+    )
     from airflow_gemini_batch.requests.checking.findings import Rule
 
-    modules = (import_check, inferred_columns, request_rules)
+    modules = (embedding_rules, import_check, inferred_columns, request_rules)
     rules = {rule.name: rule for m in modules for rule in vars(m).values() if isinstance(rule, Rule)}
     # Their files would be too large for the repository; they have their own tests.
     large = {"too-many-rows", "too-large"}
