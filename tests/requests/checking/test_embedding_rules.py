@@ -44,7 +44,9 @@ def rules(report: Report) -> list[str]:
     return [group.rule for group in report.groups]
 
 
-@pytest.mark.parametrize("model", [None, "gemini-embedding-001", "publishers/google/models/gemini-embedding-2"])
+@pytest.mark.parametrize(
+    "model", [None, "gemini-embedding-001", "publishers/google/models/gemini-embedding-2"]
+)
 def test_the_documented_lines_are_fine(model: str | None) -> None:
     with DOCUMENTED.open("rb") as lines:
         assert check(lines, model=model).groups == ()
