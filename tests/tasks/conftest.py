@@ -77,6 +77,7 @@ def land(
         regional: bool = True,
         output_uri: str | None = None,
         requests: Sequence[dict[str, Any]] | None = None,
+        model: str = "gemini-3.5-flash",
     ) -> Landed:
         from google.cloud import bigquery as bq
 
@@ -93,7 +94,7 @@ def land(
         vertex.faults = plan
         submit = GeminiBatchSubmitOperator(
             task_id="submit",
-            model="gemini-3.5-flash",
+            model=model,
             input_uri=f"gs://{bucket}/in.jsonl",
             output_uri=(output_uri and output_uri.format(dataset=place)) or f"gs://{bucket}/out",
             location="global",

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from google.genai import types
+from google.genai import types  # noqa: TID253 - users pass its objects
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,12 +151,12 @@ def test_a_config_that_cannot_work(config: Any, message: str) -> None:
 
 
 def test_a_config_for_a_model_that_generates() -> None:
-    with pytest.raises(InvalidParameterError, match="embedding_config=.*gemini-3.5-flash generates"):
+    with pytest.raises(InvalidParameterError, match=r"embedding_config=.*gemini-3\.5-flash generates"):
         Defaults(model="gemini-3.5-flash", embedding_config=CONFIG).members()
 
 
 def test_an_older_model_is_refused_before_requests_are_built() -> None:
-    with pytest.raises(InvalidParameterError, match="model='text-embedding-005'.*use gemini-embedding-001"):
+    with pytest.raises(InvalidParameterError, match=r"model='text-embedding-005'.*use gemini-embedding-001"):
         build_lines(["Hello"], Defaults(model="text-embedding-005"))
 
 
