@@ -42,16 +42,16 @@ def test_the_sql_is_valid() -> None:
         "my_dataset.article_embeddings": column_types(RESULT_COLUMNS),
         "my_dataset.article_requests": {"key": text, "request": sql_type("JSON")},
     }
-    kinds = [type(each).__name__ for each in analyzer.check(flat(on_lines(module.VECTORS)), tables, {})]
+    kinds = [type(each).__name__ for each in analyzer.check(readable(module.VECTORS), tables, {})]
     assert kinds == ["ResolvedCreateTableAsSelectStmt", "ResolvedQueryStmt", "ResolvedCreateIndexStmt"]
     with_vectors = {
         **tables,
         "my_dataset.article_vectors": {"key": text, "embedding": sql_type("FLOAT64", "REPEATED")},
     }
-    (nearest,) = analyzer.check(module.NEAREST, with_vectors, {})
+    (nearest,) = analyzer.check(readable(module.NEAREST), with_vectors, {})
     assert [each.name for each in nearest.column_definition_list] == ["key", "distance"]
     assert analyzer.check(module.TEXTS, {}, {})
-    export, compare, search = statements_of_page()
+    export, compare, search = map(readable, statements_of_page())
     assert analyzer.check(export, tables, {})
     assert analyzer.check(compare, with_vectors, {})
     made, searched = search.rsplit("\n\n", 1)
@@ -61,6 +61,7 @@ def test_the_sql_is_valid() -> None:
         analyzer.check(searched, with_vectors, {})
 
 
-def on_lines(script: str) -> str:
-    """Write IF and THEN on lines of their own, as in the scripts of this package."""
-    return re.sub(r"^IF (.*) THEN$", r"IF\n\1\nTHEN", script, flags=re.MULTILINE)
+def readable(script: str) -> str:
+    """Write a script as the analyzer reads it: without conditions, and with quoted names of tables."""
+    script = flat(re.sub(r"^IF (.*) THEN$", r"IF\n\1\nTHEN", script, flags=re.MULTILINE))
+    return re.sub(r"\bmy_dataset\.\w+", r"`\g<0>`", script).strip()
