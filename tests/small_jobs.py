@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-MODEL = "gemini-2.5-flash"
+MODEL = "gemini-3.5-flash"
 
 
 def make_jobs_small(monkeypatch: pytest.MonkeyPatch, folder: Path, rows: int) -> None:

@@ -27,6 +27,7 @@ ENDS_LABEL = "emulator-ends"
 # Models that are newer than models.json.
 _NEWER_MODEL = re.compile(
     r"gemini-([3-9]|\d{2,})(\.\d+)?-(pro|flash|flash-lite)(-image)?(-preview(-\d{2}-\d{4})?)?(-\d{3})?"
+    r"|gemini-embedding-([3-9]|\d{2,})"
 )
 
 _LABEL = re.compile(r"^[\w-]{0,64}$")

@@ -80,7 +80,7 @@ def test_a_model_that_does_not_exist_is_a_404(http: Http) -> None:
 
 
 def test_an_embedding_model_reads_no_table(http: Http) -> None:
-    body = job_body("bq://p.d.t", model="publishers/google/models/gemini-embedding-001")
+    body = job_body("bq://p.d.t", model="publishers/google/models/gemini-embedding-2")
     error = error_of(http("POST", "", body))
     assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
     (violation,) = error["details"][0]["fieldViolations"]

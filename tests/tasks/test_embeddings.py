@@ -297,6 +297,8 @@ def test_failed_rows_need_a_folder_for_their_files(
 ) -> None:
     requests = [{"content": {"parts": [{"text": f"Text {n}"}]}} for n in range(ROWS)]
     landed = land(FAILING, requests=requests, model=GLOBAL_MODEL, output_uri="bq://{dataset}.out")
-    with pytest.raises(AirflowFailException, match=f"staging_uri=None: jobs of {GLOBAL_MODEL} cannot read tables"):
+    with pytest.raises(
+        AirflowFailException, match=f"staging_uri=None: jobs of {GLOBAL_MODEL} cannot read tables"
+    ):
         landed.run(NOTHING)
     assert len(landed.jobs) == 1

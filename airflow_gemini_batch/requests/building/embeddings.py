@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.gcp.discovery import snake_case
 from airflow_gemini_batch.models import Model, find_model
 from airflow_gemini_batch.requests.building.prompts import camel_case, plain, request_of
 from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG, embedding_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
 
 TITLE = "title"
 """The field of a row with the title of its text."""
@@ -32,7 +36,8 @@ def config_members(value: Any, model: str | None) -> dict[str, Any]:
         raise InvalidParameterError(
             "embedding_config", unknown, f"the fields are {', '.join(sorted(fields))}"
         )
-    longest = ((find_model(model) if model else None) or Model()).max_dimensions
+    known_model = (find_model(model) if model else None) or Model()
+    longest = known_model.max_dimensions
     length, task_type = config.get("outputDimensionality"), config.get("taskType")
     if length is not None and not (type(length) is int and 1 <= length <= longest):
         fix = f"give the length of the vectors, an integer from 1 to {longest}"
@@ -41,6 +46,8 @@ def config_members(value: Any, model: str | None) -> dict[str, Any]:
     if task_type is not None and task_type not in known:
         fix = f"give one of {', '.join(known[1:])}"
         raise InvalidParameterError("embedding_config['task_type']", task_type, fix)
+    if ignored := [name for name in config if snake_case(name) in known_model.ignores]:
+        log.warning("%s ignores these fields of embedding_config: %s", model, ", ".join(ignored))
     return config
 
 

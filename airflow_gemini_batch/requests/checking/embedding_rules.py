@@ -28,7 +28,7 @@ from airflow_gemini_batch.requests.request_fields import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from airflow_gemini_batch.gcp.discovery import Violation
 
@@ -47,6 +47,7 @@ NO_CONTENT = Rule("no-content", Level.ROW, 'Add a text: `"content": {"parts": [{
 BAD_DIMENSIONALITY = Rule(
     "bad-dimensionality", Level.ROW, "Leave out `output_dimensionality`, or give a length that the model has."
 )
+IGNORED_BY_MODEL = Rule("ignored-by-model", Level.ADVICE, "Remove the field; it has no effect.")
 UNUSED_TITLE = Rule("unused-title", Level.ADVICE, f"Set `task_type` to `{_TITLED}`, or remove the title.")
 
 
@@ -59,7 +60,8 @@ class EmbeddingRules:
     def __init__(self, model: str | None = None) -> None:
         self._model = model
         self._takes_embeddings = is_embedding_model(model) if model else None
-        self._longest = ((find_model(model) if model else None) or Model()).max_dimensions
+        known = (find_model(model) if model else None) or Model()
+        self._longest, self._ignored = known.max_dimensions, known.ignores
 
     def problems(self, row: Mapping[str, Any]) -> list[Problem] | None:
         """Return what is wrong with a row whose ``request`` is an object.
@@ -78,6 +80,7 @@ class EmbeddingRules:
             *map(_problem, request_schemas().violations(EMBEDDING, request)),
             *_content(request),
             *_config(request, self._longest),
+            *_ignored(request, self._ignored),
         ]
 
     def _wrong_kind(self, request: Mapping[str, Any]) -> Problem | None:
@@ -118,11 +121,24 @@ def _content(request: Mapping[str, Any]) -> Iterable[Problem]:
         yield from files_without_type(content, at)
 
 
-def _config(request: Mapping[str, Any], longest: int) -> Iterable[Problem]:
+def _places(request: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the path and value of each object that may have the fields of the config.
+
+    They may also stand next to the content, where Google's discovery document calls them deprecated.
+    """
     name = next((name for name in _CONFIG_NAMES if request.get(name) is not None), None)
-    # Each field may also stand next to the content, where the document calls it deprecated.
-    places = [("$.request", request), *([(child("$.request", name), request[name])] if name else [])]
-    task_types = []
+    return [("$.request", request), *([(child("$.request", name), request[name])] if name else [])]
+
+
+def _ignored(request: Mapping[str, Any], names: Collection[str]) -> Iterable[Problem]:
+    for at, config in _places(request):
+        for name in config if isinstance(config, dict) else ():
+            if snake_case(name) in names:
+                yield Problem(IGNORED_BY_MODEL, child(at, name), f"The model ignores {name}.")
+
+
+def _config(request: Mapping[str, Any], longest: int) -> Iterable[Problem]:
+    places, task_types = _places(request), []
     for at, config in places:
         length = member(config, "outputDimensionality")
         if _is_out_of_range(length, longest):

@@ -150,6 +150,14 @@ def test_a_config_that_cannot_work(config: Any, message: str) -> None:
         Defaults(model=MODEL, embedding_config=config).members()
 
 
+def test_a_config_that_the_model_ignores_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    Defaults(model="gemini-embedding-2", embedding_config=CONFIG).members()
+    assert "gemini-embedding-2 ignores these fields of embedding_config: taskType" in caplog.text
+    caplog.clear()
+    Defaults(model=MODEL, embedding_config=CONFIG).members()
+    assert caplog.text == ""
+
+
 def test_a_config_for_a_model_that_generates() -> None:
     with pytest.raises(InvalidParameterError, match=r"embedding_config=.*gemini-3\.5-flash generates"):
         Defaults(model="gemini-3.5-flash", embedding_config=CONFIG).members()

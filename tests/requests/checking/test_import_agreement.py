@@ -24,7 +24,7 @@ from airflow_gemini_batch.requests.checking.import_check import Limits, check
 
 EXAMPLES = int(os.environ.get("AGREEMENT_EXAMPLES", "80"))
 PROCESSOR = RowProcessor("gemini-2.5-flash", 0, Habits())
-EMBEDDING_MODEL = "gemini-embedding-001"
+EMBEDDING_MODEL = "gemini-embedding-2"
 EMBEDDER = RowProcessor(EMBEDDING_MODEL, 0, Habits())
 LIMITS = Limits(rows=50)
 # Few names, so that lines meet at the same paths.
