@@ -210,13 +210,12 @@ def find_model(name: str) -> Model | None:
     return models().find(name)
 
 
-def is_embedding_model(name: str) -> bool:
-    """Whether a model answers with vectors. The name of one that is not known tells."""
+def is_embedding_model(name: str) -> bool | None:
+    """Whether a model answers with vectors; ``None`` when neither the file nor its name says so."""
+    if known := find_model(name):
+        return known.is_embedding
     parsed = ModelName.parse(name)
-    if parsed is None or parsed.google_id is None:
-        return False
-    known = find_model(name)
-    return known.is_embedding if known else "embedding" in parsed.google_id
+    return True if parsed and "embedding" in (parsed.google_id or "") else None
 
 
 def reads_tables(name: str) -> bool:

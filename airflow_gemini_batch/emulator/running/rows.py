@@ -129,7 +129,7 @@ class RowProcessor:
         self._seed = seed
         self._habits = habits
         self._discovery = Discovery.load("aiplatform", "v1beta1")
-        self._are_embeddings = is_embedding_model(model)
+        self._are_embeddings = bool(is_embedding_model(model))
         kind = "EmbedContentRequest" if self._are_embeddings else "GenerateContentRequest"
         self._schema = self._discovery.schema_named(kind)
         # Caches for what many rows have in common, by its JSON.

@@ -9,7 +9,7 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.models import find_model, is_embedding_model, refuse_legacy_embedding
+from airflow_gemini_batch.models import is_embedding_model, refuse_legacy_embedding
 from airflow_gemini_batch.requests.building.embeddings import TITLE, config_members, embedding_of
 from airflow_gemini_batch.requests.building.prompts import (
     ROW_FIELDS,
@@ -86,9 +86,8 @@ class Defaults:
     @property
     def are_embeddings(self) -> bool:
         """Whether the requests are EmbedContentRequests."""
-        if self.model is None or (find_model(self.model) is None and not is_embedding_model(self.model)):
-            return self.embedding_config is not None
-        return is_embedding_model(self.model)
+        known = is_embedding_model(self.model) if self.model else None
+        return self.embedding_config is not None if known is None else known
 
     def members(self) -> dict[str, Any]:
         """Return the fields of a request, as REST spells them.

@@ -45,11 +45,24 @@ def rules(report: Report) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "model", [None, "gemini-embedding-001", "publishers/google/models/gemini-embedding-2"]
+    ("model", "ignored"),
+    [
+        (None, []),
+        ("gemini-embedding-001", []),
+        ("publishers/google/models/gemini-embedding-2", ["task_type", "title"]),
+    ],
 )
-def test_the_documented_lines_are_fine(model: str | None) -> None:
+def test_the_documented_lines_are_fine(model: str | None, ignored: list[str]) -> None:
     with DOCUMENTED.open("rb") as lines:
-        assert check(lines, model=model).groups == ()
+        report = check(lines, model=model)
+    assert report.is_fine()
+    assert sorted(group.path.rpartition(".")[2] for group in report.groups) == ignored
+    assert set(rules(report)) == {"ignored-by-model" for _ in ignored}
+
+
+@pytest.mark.parametrize("model", ["projects/p/locations/l/endpoints/1", "publishers/x/models/y", "gemini-9"])
+def test_of_a_model_that_is_not_known_either_kind_is_fine(model: str) -> None:
+    assert checked(embedding(), generation(), model=model).groups == ()
 
 
 @pytest.mark.parametrize(
