@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import date  # noqa: TC003 - msgspec reads the types
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -101,6 +102,7 @@ class Model:
     :param ignores: names of fields without effect
     :param kind: ``generation``, or ``embedding`` for a model that answers with vectors
     :param max_rows: number of requests that a job takes
+    :param max_dimensions: length of the longest vector, of an embedding model
     :param input: ``gcs``, ``bigquery``
     :param outside_global: factor on the price at all locations but ``global``
     :param batch_share: the batch price as a share of the list price
@@ -119,6 +121,7 @@ class Model:
     ignores: tuple[str, ...] = ()
     kind: str = "generation"
     max_rows: int = 200_000
+    max_dimensions: int = 3072
     input: tuple[str, ...] = ("gcs", "bigquery")
     outside_global: Decimal = Decimal(1)
     batch_share: Decimal = Decimal("0.5")
@@ -127,6 +130,11 @@ class Model:
     def is_embedding(self) -> bool:
         """Whether it answers with vectors instead of text."""
         return self.kind == "embedding"
+
+    @property
+    def reads_tables(self) -> bool:
+        """Whether its jobs can read BigQuery tables."""
+        return "bigquery" in self.input
 
     def is_offered_in(self, location: str) -> bool | None:
         """Whether it is offered at a location; ``None`` when that is not known."""
@@ -160,12 +168,15 @@ class Models:
     :param as_of: the day on which it was gathered
     :param models: by ID
     :param retired: by ID: the day, and the model to use instead
+    :param legacy_embeddings: older embedding models, which the batch jobs of Gemini do not run: pattern of
+        the ID, and what to use instead
     :param search: never ``None`` in what :func:`models` returns
     """
 
     as_of: date
     models: dict[str, Model]
     retired: dict[str, tuple[date, str]] = field(default_factory=dict)
+    legacy_embeddings: dict[str, str] = field(default_factory=dict)
     search: SearchFacts | None = None
 
     def find(self, name: str) -> Model | None:
@@ -203,6 +214,35 @@ def search_facts() -> SearchFacts:
 def find_model(name: str) -> Model | None:
     """Return what is known of a model, given any form of its name; ``None`` if it is not known."""
     return models().find(name)
+
+
+def is_embedding_model(name: str) -> bool | None:
+    """Whether a model answers with vectors; ``None`` when neither the file nor its name says so."""
+    if known := find_model(name):
+        return known.is_embedding
+    parsed = ModelName.parse(name)
+    return True if parsed and "embedding" in (parsed.google_id or "") else None
+
+
+def reads_tables(name: str) -> bool:
+    """Whether the jobs of a model can read BigQuery tables, as far as is known."""
+    known = find_model(name)
+    return known is None or known.reads_tables
+
+
+def refuse_legacy_embedding(name: str) -> None:
+    """Refuse an embedding model of before Gemini: its batch jobs have another kind of input.
+
+    :raises InvalidParameterError: names the model to use instead
+    """
+    parsed = ModelName.parse(name)
+    for pattern, replacement in models().legacy_embeddings.items():
+        if parsed and parsed.google_id and fnmatchcase(parsed.google_id, pattern):
+            raise InvalidParameterError(
+                "model",
+                name,
+                f"batch jobs of Gemini do not run this older embedding model; use {replacement}",
+            )
 
 
 @lru_cache(maxsize=4)

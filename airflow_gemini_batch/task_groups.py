@@ -62,6 +62,7 @@ def gemini_batch(
     tools: Sequence[Any] | None = None,
     key_label: bool = False,
     key_field: str = KEY_FIELD,
+    embedding_config: Any = None,
     labels: Mapping[str, str] | None = None,
     preflight: bool | None = None,
     max_cost_usd: float | str | None = None,
@@ -94,8 +95,9 @@ def gemini_batch(
 ) -> TaskGroup:
     """Create the task ``requests``, and for each job ``job.submit`` → ``job.wait`` → ``job.land``.
 
-    There is one job for every 200,000 requests or gigabyte of input. The group ``job`` is mapped over them:
-    if a task of one job fails, the tasks of the others run to their end, and the DAG run then fails.
+    There is one job for every 200,000 requests (1,000,000 for an embedding model) or gigabyte of input. The
+    group ``job`` is mapped over them: if a task of one job fails, the tasks of the others run to their end,
+    and the DAG run then fails.
 
     :param python_callable: function that returns or yields prompts
     :param model: model ID such as ``gemini-3.5-flash``, ``publishers/google/models/ID``, or the resource

@@ -174,7 +174,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self.rows = self.bytes = self.outputs = self.unbounded_inputs = self.unbounded_outputs = 0
-        self.without_request = self.searching = 0
+        self.without_request = self.searching = self.embeddings = 0
         self.input_low = self.input_high = self.output_high = self.cost_low = self.cost_high = 0.0
 
     def merge(self, other: _Sums) -> None:
@@ -195,6 +195,7 @@ class _Sums:
         if size is None:
             self.without_request += 1
             return
+        self.embeddings += not size.candidates
         low, high = _input_span(size, scale)
         limits = [limit for limit in (output_tokens, size.max_output_tokens) if limit is not None]
         written = size.candidates * min(limits, default=0)
@@ -279,7 +280,9 @@ def _reasons(
             f"{sums.unbounded_inputs:,} of the rows read contain audio, video or documents: their tokens are "
             "unknown until the service counts them."
         )
-    if output_tokens is not None:
+    if sums.embeddings and sums.embeddings == sums.rows - sums.without_request:
+        yield "Embeddings have no output tokens."
+    elif output_tokens is not None:
         yield f"Output is estimated at up to {output_tokens:,} tokens per response, as configured."
     elif sums.unbounded_outputs:
         some = f"{sums.unbounded_outputs:,} of the {sums.rows:,} rows read"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.gcp.discovery import elements, member, snake_case
-from airflow_gemini_batch.requests.request_fields import searches_the_web
+from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG, is_embedding, searches_the_web
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,6 +85,9 @@ def row_size(request: Mapping[str, Any]) -> RowSize:
             else:
                 text += len(value.encode()) if isinstance(value, str) else _json_bytes(value)
     config = member(request, "generationConfig")
+    if is_embedding(request):
+        titled = (member(request, EMBED_CONFIG), request)
+        text += sum(len(str(title).encode()) for each in titled if (title := member(each, "title")))
     given = [member(request, name) for name in _JSON_MEMBERS] + [member(config, n) for n in _SCHEMAS]
     text += sum(_json_bytes(each) for each in given if each)
     return RowSize(
@@ -93,7 +96,7 @@ def row_size(request: Mapping[str, Any]) -> RowSize:
         files=files,
         priced_as=frozenset(priced_as),
         max_output_tokens=_count(member(config, "maxOutputTokens")),
-        candidates=0 if "content" in request else _count(member(config, "candidateCount")) or 1,
+        candidates=0 if is_embedding(request) else _count(member(config, "candidateCount")) or 1,
         searches=searches_the_web(request),
     )
 

@@ -114,6 +114,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         tools: Sequence[Any] | None = None,
         key_label: bool = False,
         key_field: str = KEY_FIELD,
+        embedding_config: Any = None,
         labels: Mapping[str, str] | None = None,
         preflight: bool | None = None,
         max_cost_usd: float | str | None = None,

@@ -14,7 +14,7 @@ from airflow_gemini_batch.emulator.running.job_clock import Pace
 from airflow_gemini_batch.emulator.running.job_store import utc_now
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.discovery import snake_case
-from airflow_gemini_batch.models import GLOBAL, ModelName, find_model
+from airflow_gemini_batch.models import GLOBAL, ModelName, find_model, reads_tables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -27,6 +27,7 @@ ENDS_LABEL = "emulator-ends"
 # Models that are newer than models.json.
 _NEWER_MODEL = re.compile(
     r"gemini-([3-9]|\d{2,})(\.\d+)?-(pro|flash|flash-lite)(-image)?(-preview(-\d{2}-\d{4})?)?(-\d{3})?"
+    r"|gemini-embedding-([3-9]|\d{2,})"
 )
 
 _LABEL = re.compile(r"^[\w-]{0,64}$")
@@ -89,6 +90,9 @@ def check_job(body: Mapping[str, Any], parent: str, offer: Offer) -> None:
     if found:
         raise errors.bad_fields(found)
     check_model(body["model"], parent, offer)
+    if body["inputConfig"].get("bigquerySource") and not reads_tables(body["model"]):
+        at = f"{ROOT}.input_config.bigquery_source"
+        raise errors.bad_fields([Violation(at, "This model supports only input in Cloud Storage.")])
 
 
 def pace_of(body: Mapping[str, Any], default: Pace) -> Pace:

@@ -110,10 +110,10 @@ class Schemas:
     def __contains__(self, name: object) -> bool:
         return name in self._schemas
 
-    def reachable_from(self, name: str) -> Schemas:
-        """Return only the schema of that name and those it refers to, directly or indirectly."""
+    def reachable_from(self, *names: str) -> Schemas:
+        """Return only the schemas of these names and those they refer to, directly or indirectly."""
         found: dict[str, Any] = {}
-        pending = [name]
+        pending = [*names]
         while pending:
             each = pending.pop()
             if each not in found:

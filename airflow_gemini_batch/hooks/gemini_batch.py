@@ -31,6 +31,7 @@ from airflow_gemini_batch.hooks.sdk import (
     without_request_logging,
 )
 from airflow_gemini_batch.jobs.input_facts import checksum, inspect_input
+from airflow_gemini_batch.requests.request_fields import is_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -146,11 +147,13 @@ class GeminiBatchHook(GoogleBaseHook):
     def count_tokens(self, spec: JobSpec, request: Mapping[str, Any]) -> int:
         """Count the tokens of a prompt with the service's ``countTokens``, which is free.
 
-        :param request: a GenerateContentRequest
+        :param request: a GenerateContentRequest or an EmbedContentRequest
         :raises ApiError: the service cannot count it
         :raises ServiceUnreachableError: no response
         """
         counted = {name: value for name, value in request.items() if snake_case(name) in _COUNTED_FIELDS}
+        if is_embedding(request):
+            counted = {"contents": [request.get("content")]}
         count = partial(count_tokens, model=spec.model, request=counted)
         return self._call(spec.project, spec.location, count, model=spec.model)
 

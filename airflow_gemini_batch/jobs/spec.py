@@ -11,7 +11,7 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_object
 from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
 from airflow_gemini_batch.gcp.wildcards import may_match
-from airflow_gemini_batch.models import ModelName
+from airflow_gemini_batch.models import ModelName, reads_tables, refuse_legacy_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,10 +114,12 @@ def job_spec(
     place = _location(location)
     inputs, output = _input_uris(input_uri), _output_uri(output_uri)
     _check_apart(inputs, output)
+    name = _model(model, place)
+    _check_table(name, inputs)
     return JobSpec(
         project=project,
         location=place,
-        model=_model(model, place),
+        model=name,
         input_uris=inputs,
         output_uri=output,
         display_name=_display_name(display_name),
@@ -147,6 +149,7 @@ def _model(model: str, location: str) -> str:
             "name of a tuned model, 'projects/P/locations/L/models/ID' or '…/endpoints/ID'",
         )
     if not name.is_tuned:
+        refuse_legacy_embedding(model)
         return name.publisher_model
     if location == "global":
         raise InvalidParameterError(
@@ -187,6 +190,18 @@ def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
                 "give an object or a pattern, gs://bucket/file.jsonl or gs://bucket/in/*.jsonl",
             )
     return uris
+
+
+def _check_table(model: str, input_uris: Sequence[str]) -> None:
+    """Refuse a table if the jobs of this model read none."""
+    if input_uris[0].startswith("bq://") and not reads_tables(model):
+        raise InvalidParameterError(
+            "input_uri",
+            input_uris[0],
+            f"jobs of {model.rpartition('/')[2]} read only files in Cloud Storage: build the requests with "
+            "BigQueryToGeminiBatchRequestsOperator and its `model` and `export_uri`; or write the columns "
+            "`key` and `request` of the table to gs:// with EXPORT DATA (format JSON), and give that URI",
+        )
 
 
 def _output_uri(output_uri: str) -> str:

@@ -44,7 +44,8 @@ class GeminiBatchRequestsOperator(BaseOperator):
     :param staging_uri: ``gs://bucket/prefix`` for requests; default: environment variable
         ``GEMINI_BATCH_STAGING_URI`` (templated)
     :param template: text with ``{field}`` placeholders, filled from each row that the function returns
-    :param model: model of the batch jobs, whose rules the requests are checked by (templated)
+    :param model: model of the batch jobs, whose rules the requests are checked by; an embedding model takes
+        another kind of request (templated)
     :param project_id: project of the Cloud Storage client; default: the connection's project, then
         ``GOOGLE_CLOUD_PROJECT`` (templated)
     """
@@ -77,6 +78,7 @@ class GeminiBatchRequestsOperator(BaseOperator):
         tools: Sequence[Any] | None = None,
         key_label: bool = False,
         key_field: str = KEY_FIELD,
+        embedding_config: Any = None,
         model: str | None = None,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
@@ -114,15 +116,17 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
 
     The query returns ``key`` and either ``prompt`` (optionally with ``system_instruction``, ``media_uri`` and
     ``media_mime_type``, each a STRING or an array) or a complete ``request`` (JSON or STRING). Other columns
-    are passed through to the output table of the job. Input that would fail the job is rejected here. If the
-    query returns no rows, the task is skipped.
+    are passed through to the output table of the job. For an embedding model, ``prompt`` goes with
+    ``media_uri``, ``media_mime_type`` and ``title``, and ``request`` is an EmbedContentRequest. Input that
+    would fail the job is rejected here. If the query returns no rows, the task is skipped.
 
     :param sql: query that returns the prompts; a value ending in ``.sql`` is read from a file (templated)
     :param destination_table: table of requests to create or replace, in a dataset in the location of the
         batch job (templated)
     :param location: location of the batch job; the dataset of ``destination_table`` must be in it. Default
         ``GOOGLE_CLOUD_LOCATION``, then ``global`` (templated)
-    :param model: model of the batch job, whose rules the requests are checked by (templated)
+    :param model: model of the batch job, whose rules the requests are checked by; an embedding model takes
+        another kind of request, in Cloud Storage only, so ``export_uri`` is required (templated)
     :param system_instruction: system instruction, as text, for rows that have none of their own
     :param only_new_against: results table; rows whose key has succeeded there are left out (templated)
     :param export_uri: also export the requests as JSONL under ``gs://bucket/prefix``, and return a list of
@@ -158,6 +162,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         safety_settings: Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
         key_label: bool = False,
+        embedding_config: Any = None,
         model: str | None = None,
         only_new_against: str | None = None,
         export_uri: str | None = None,
@@ -211,7 +216,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
             installation=identity.installation,
             sql=self.sql,
             destination=TableName.parse(self.destination_table, project),
-            defaults=RequestOptions.of(self).defaults(),
+            defaults=RequestOptions.of(self).defaults(self.model),
             answered=TableName.parse(answered, project, "only_new_against") if answered else None,
             export_uri=self.export_uri,
             model=self.model,

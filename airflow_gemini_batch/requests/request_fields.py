@@ -1,4 +1,6 @@
-"""The fields of a ``GenerateContentRequest``, from Google's discovery document.
+"""The fields of both kinds of request, ``GenerateContentRequest`` and ``EmbedContentRequest``.
+
+They are those of Google's discovery document.
 
 The version is ``v1beta1``: google-genai submits through it, and it has every field of ``v1``.
 """
@@ -8,22 +10,39 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.gcp.discovery import Schemas, elements, load_document, member
+from airflow_gemini_batch.gcp.discovery import Schemas, elements, load_document, member, snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REQUEST = "GoogleCloudAiplatformV1beta1GenerateContentRequest"
+EMBEDDING = "GoogleCloudAiplatformV1beta1EmbedContentRequest"
+EMBED_CONFIG = "embedContentConfig"
+"""The field of an EmbedContentRequest like ``generationConfig`` in the other kind."""
+
 _SEARCH_TOOLS = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch")
+_ONLY_IN_EMBEDDINGS = ("content", EMBED_CONFIG, snake_case(EMBED_CONFIG))
+
+
+def is_embedding(request: Mapping[str, Any]) -> bool:
+    """Whether a request asks for a vector."""
+    return "contents" not in request and any(name in request for name in _ONLY_IN_EMBEDDINGS)
 
 
 @lru_cache(maxsize=1)
 def request_schemas() -> Schemas:
-    """Return the schemas of a request and of all messages in it. Reads the document once per process.
+    """Return the schemas of both kinds of request and of all messages in them. Reads the document once.
 
     :raises ModuleNotFoundError: google-api-python-client is not installed
     """
-    return Schemas(load_document("aiplatform", "v1beta1")["schemas"]).reachable_from(REQUEST)
+    return Schemas(load_document("aiplatform", "v1beta1")["schemas"]).reachable_from(REQUEST, EMBEDDING)
+
+
+def embedding_fields() -> Mapping[str, Mapping[str, Any]]:
+    """Return the fields of ``embedContentConfig`` with their schemas."""
+    config = request_schemas()[f"{EMBEDDING}EmbedContentConfig"]
+    fields: Mapping[str, Mapping[str, Any]] = config["properties"]
+    return fields
 
 
 def names_with_checked_values() -> frozenset[str]:

@@ -62,7 +62,7 @@ RESULT_COLUMNS = (
         "embedding",
         "FLOAT64",
         "REPEATED",
-        description="The vector, from an embedding model; else empty",
+        description="The vector, from an embedding model, the first if there are several; else empty",
     ),
     Column("cost_usd", "NUMERIC", description="NULL if the price or the token counts are unknown"),
     Column("usage_metadata", "JSON", description="The service's token counts, by modality"),

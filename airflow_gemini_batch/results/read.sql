@@ -95,7 +95,10 @@ FROM (
         OR (JSON_QUERY(response, '$.candidates') IS NOT NULL OR usage_metadata IS NOT NULL)
         AND JSON_QUERY(response, '$.embedding') IS NULL
         AND JSON_QUERY(response, '$.embeddings') IS NULL AS has_answer,
-      NOT has_candidate AND JSON_QUERY(response, '$.embedding') IS NOT NULL AS is_embedding,
+      NOT has_candidate
+        AND COALESCE(
+          JSON_QUERY(response, '$.embedding.values[0]'), JSON_QUERY(response, '$.embeddings[0].values[0]')
+        ) IS NOT NULL AS is_embedding,
       model_version,
       usage_metadata,
       SAFE_CAST(prompt_tokens AS INT64) AS prompt_tokens,
@@ -116,9 +119,11 @@ FROM (
         ) AS finish_reason,
         JSON_VALUE(response, '$.modelVersion') AS model_version,
         JSON_QUERY(response, '$.usageMetadata') AS usage_metadata,
-        IFNULL(
+        COALESCE(
           JSON_VALUE(response, '$.usageMetadata.promptTokenCount'),
-          JSON_VALUE(response, '$.tokenCount')
+          JSON_VALUE(response, '$.tokenCount'),
+          JSON_VALUE(response, '$.embeddings[0].statistics.tokenCount'),
+          JSON_VALUE(response, '$.embeddings[0].statistics.token_count')
         ) AS prompt_tokens,
         JSON_VALUE(response, '$.usageMetadata.cachedContentTokenCount') AS cached_tokens,
         JSON_VALUE(response, '$.usageMetadata.candidatesTokenCount') AS output_tokens,
@@ -139,7 +144,7 @@ FROM (
   )
 );
 
--- A vector with a NULL in it is dropped as a whole.
+-- The only vector, or the first of several. A vector with a NULL in it is dropped as a whole.
 CREATE TEMP TABLE embeddings AS
 SELECT
   response_id,
@@ -147,7 +152,11 @@ SELECT
     SELECT IF(COUNTIF(number IS NULL) = 0, ARRAY_AGG(number IGNORE NULLS ORDER BY position), NULL)
     FROM (
       SELECT position, as_float64(item) AS number
-      FROM UNNEST(JSON_QUERY_ARRAY(response, '$.embedding.values')) AS item WITH OFFSET AS position
+      FROM UNNEST(
+        IFNULL(
+          JSON_QUERY_ARRAY(response, '$.embedding.values'), JSON_QUERY_ARRAY(response, '$.embeddings[0].values')
+        )
+      ) AS item WITH OFFSET AS position
     )
   ) AS embedding
 FROM responses

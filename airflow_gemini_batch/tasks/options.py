@@ -152,6 +152,8 @@ class RequestOptions(Options):
     :param tools: list of ``Tool`` for all requests
     :param key_label: also write the key into each request, as the label ``gemini_batch_key``. Labels go to
         Cloud Billing, which keeps up to 1,000 values of a label for ever; they must hold nothing personal
+    :param embedding_config: EmbedContentConfig for all requests of an embedding model: output_dimensionality,
+        task_type, title. An embedding model takes no other of these parameters; see docs/embeddings.md
     """
 
     system_instruction: str | None = None
@@ -160,12 +162,16 @@ class RequestOptions(Options):
     safety_settings: Sequence[Any] | None = None
     tools: Sequence[Any] | None = None
     key_label: bool = False
+    embedding_config: Any = None
 
-    def defaults(self) -> Defaults:
-        """Return the same values as the functions that build requests take them."""
+    def defaults(self, model: str | None = None) -> Defaults:
+        """Return the same values as the functions that build requests take them.
+
+        :param model: of the job; an embedding model takes another kind of request
+        """
         from airflow_gemini_batch.requests.building.build import Defaults
 
-        return Defaults(**self.pick(vars(self)))
+        return Defaults(**self.pick(vars(self)), model=model)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

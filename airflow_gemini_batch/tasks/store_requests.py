@@ -84,10 +84,11 @@ def store_requests(
     from airflow_gemini_batch.requests.building.built_check import BuiltCheck
     from airflow_gemini_batch.requests.building.manifest import difference
     from airflow_gemini_batch.requests.building.upload import previous, remember, upload
+    from airflow_gemini_batch.requests.checking.import_check import Limits
     from airflow_gemini_batch.requests.checking.shared_values import check_shared
 
     with fail_without_retry():
-        key_field, defaults = keys.parsed(), options.defaults()
+        key_field, defaults = keys.parsed(), options.defaults(model)
         check_shared(defaults.members(), model)
         run, requests = run_identity(context), f"{staging_folder(staging_uri)}/requests"
         folder = f"{requests}/{run.key}"
@@ -98,8 +99,15 @@ def store_requests(
         lines = build_lines(
             prompts.prompts(context), defaults, template=prompts.template, key_field=key_field
         )
-        inspect = partial(BuiltCheck, key_field, model)
-        manifest = upload(lines, folder, storage, into=shared, inspect=inspect, max_objects=max_objects)
+        manifest = upload(
+            lines,
+            folder,
+            storage,
+            into=shared,
+            inspect=partial(BuiltCheck, key_field, model),
+            max_rows=Limits.of(model, is_embedding=defaults.are_embeddings).rows,
+            max_objects=max_objects,
+        )
         if before and (reason := difference(before, manifest)):
             log.warning(
                 "This try built different requests than the one before: %s. If the data did not change, the "

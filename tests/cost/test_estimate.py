@@ -122,6 +122,20 @@ def test_an_embedding_has_no_output_tokens() -> None:
     assert found.input_tokens.high == 300
 
 
+def test_the_text_of_an_embedding_is_its_content_and_its_title() -> None:
+    for named in ("title", "embed_content_config", "embedContentConfig"):
+        title = "y" * 60
+        given = title if named == "title" else {"title": title, "output_dimensionality": 768}
+        row = {"request": {"content": {"parts": [{"text": "x" * 540}]}, named: given}}
+        found = of(json.dumps(row).encode())
+        assert (found.input_tokens.low, found.input_tokens.high, found.output_tokens.high) == (100, 300, 0)
+        assert "Embeddings have no output tokens." in found.reasons
+        assert not [reason for reason in found.reasons if "maxOutputTokens" in reason]
+    both = of(json.dumps(row).encode() + b"\n", line("x", maxOutputTokens=7))
+    assert both.output_tokens.high == 7
+    assert "Output is estimated between 0 and each request's maxOutputTokens." in both.reasons
+
+
 def test_a_line_without_a_request_costs_nothing() -> None:
     found = of(b"not json\n", b"[1]\n", b'{"request": 3}\n', line("x" * 600, maxOutputTokens=0))
     assert found.rows == 4

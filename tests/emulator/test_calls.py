@@ -79,6 +79,15 @@ def test_a_model_that_does_not_exist_is_a_404(http: Http) -> None:
     )
 
 
+def test_an_embedding_model_reads_no_table(http: Http) -> None:
+    body = job_body("bq://p.d.t", model="publishers/google/models/gemini-embedding-2")
+    error = error_of(http("POST", "", body))
+    assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
+    (violation,) = error["details"][0]["fieldViolations"]
+    assert violation["field"] == "batch_prediction_job.input_config.bigquery_source"
+    assert "only input in Cloud Storage" in violation["description"]
+
+
 def test_the_known_models_can_be_chosen() -> None:
     with Emulator(models={"mine"}) as emulator:
         call = Http(emulator.url)

@@ -26,6 +26,7 @@ TABLES = {
     "gemini_batch_decorator": ("reviews", 3),
     "gemini_batch_task_group": ("reviews_of_group", 3),
     "gemini_batch_retry": ("answers_retried", 20),
+    "gemini_batch_embeddings": ("article_embeddings", 4),
     "gemini_batch_demo": ("python_distributions", None),
 }
 # Of twenty rows, some fail in each of the first two jobs.
@@ -73,6 +74,16 @@ def test_example(
     assert {row["status"] for row in rows} == {"succeeded"}
     assert len({row["key"] for row in rows}) == len(rows)
     assert len(rows) == expected or (expected is None and len(rows) > 100)
+
+
+def test_the_example_of_embeddings_finds_the_nearest_texts(
+    dags: dict[str, Any], bigquery_client: bigquery.Client
+) -> None:
+    assert dags["gemini_batch_embeddings"].test().state == "success"
+    rows = list(bigquery_client.list_rows(f"{bigquery_client.project}.my_dataset.nearest_articles"))
+    nearest = sorted(rows, key=lambda row: row["distance"])
+    assert nearest[0]["key"] == "article-3"
+    assert nearest[0]["distance"] < nearest[1]["distance"] < 1
 
 
 def test_no_example_is_left_out(dags: dict[str, Any]) -> None:

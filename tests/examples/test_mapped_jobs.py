@@ -10,6 +10,7 @@ import pytest
 from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault, RowFault, RowFaultKind
 from tests.examples.test_examples import dag_bag
+from tests.small_jobs import make_jobs_small
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,7 @@ def test_a_job_that_fails_does_not_hold_back_the_others(
     bigquery_client: bigquery.Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_gemini_batch.requests.building.upload.MAX_ROWS", 2)
+    make_jobs_small(monkeypatch, tmp_path, 2)
     stack.vertex.clear()
     stack.vertex.faults = FaultPlan(
         jobs=[JobFault(nth=(2,), ends=JobState.FAILED, after_rows=0, exports=False)],

@@ -49,6 +49,34 @@ def test_valid_inputs(uris: object, sent: tuple[str, ...]) -> None:
     assert spec(input_uri=uris).input_uris == sent
 
 
+@pytest.mark.parametrize("model", ["gemini-embedding-001", "publishers/google/models/gemini-embedding-2"])
+def test_jobs_of_embedding_models_read_no_tables(model: str) -> None:
+    way_round = "BigQueryToGeminiBatchRequestsOperator and its `model` and `export_uri`; or .* EXPORT DATA"
+    with pytest.raises(InvalidParameterError, match=f"input_uri='bq://p-1.d.t': .*{way_round}"):
+        spec(model=model, input_uri="bq://p-1.d.t")
+    assert spec(model=model).input_uris == ("gs://bucket/in.jsonl",)
+    # Nothing is known of it, so nothing is refused.
+    assert spec(model="gemini-embedding-9", input_uri="bq://p-1.d.t").input_table
+
+
+@pytest.mark.parametrize(
+    ("model", "replacement"),
+    [
+        ("text-embedding-004", "gemini-embedding-001"),
+        ("publishers/google/models/text-embedding-005@default", "gemini-embedding-001"),
+        ("textembedding-gecko", "gemini-embedding-001"),
+        ("textembedding-gecko-multilingual@001", "gemini-embedding-001"),
+        ("text-multilingual-embedding-002", "gemini-embedding-001"),
+        ("multimodalembedding@001", "gemini-embedding-2 for media, or gemini-embedding-001 for text"),
+    ],
+)
+def test_older_embedding_models_are_refused_by_name(model: str, replacement: str) -> None:
+    with pytest.raises(InvalidParameterError, match=f"^model='{model}': .*; use {replacement}"):
+        spec(model=model)
+    spec(model=TUNED)
+    spec(model="publishers/other/models/text-embedding-1")
+
+
 @pytest.mark.parametrize("location", ["us-central1", "europe-west4", "global", "us", "me-central2"])
 def test_valid_locations(location: str) -> None:
     assert spec(location=location).location == location

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_gemini_batch.batch_job import JobState
+from airflow_gemini_batch.cost.prices import BatchPrices
 from airflow_gemini_batch.exceptions import InvalidParameterError, OutputNotFoundError, RowCountError
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
@@ -333,6 +335,67 @@ def test_embeddings_succeed(lander: Lander) -> None:
     rows = lander.rows()
     assert (rows["a"]["embedding"], rows["a"]["prompt_tokens"]) == ([0.1, -2.0, 3e-7], 2)
     assert rows["b"]["embedding"] == []
+
+
+# The forms of a public report, and that of the older models.
+EMBEDDINGS: dict[str, tuple[dict[str, Any], list[float], int | None]] = {
+    "id_0": ({"tokenCount": "2", "embedding": {"values": [0.1, 0.2]}}, [0.1, 0.2], 2),
+    "id_1": (
+        {"embedding": {"values": [0.1, 0.2]}, "usageMetadata": {"promptTokenCount": 2}},
+        [0.1, 0.2],
+        2,
+    ),
+    "id_2": ({"embeddings": [{"values": [0.1, 0.2]}]}, [0.1, 0.2], None),
+    "first": ({"embeddings": [{"values": [0.5, 1]}, {"values": [9, 9]}]}, [0.5, 1.0], None),
+    "older": (
+        {"embeddings": [{"values": [0.25], "statistics": {"token_count": 3, "truncated": False}}]},
+        [0.25],
+        3,
+    ),
+    "longer": ({"tokenCount": "1", "embedding": {"values": [0.125] * 3072}}, [0.125] * 3072, 1),
+}
+
+
+def test_every_published_form_of_an_embedding(lander: Lander) -> None:
+    config = {"output_dimensionality": 768, "title": "a title", "task_type": "RETRIEVAL_DOCUMENT"}
+    lines = [
+        {"key": key, "request": {"content": {"parts": [{"text": key}]}, "embed_content_config": config}}
+        for key in EMBEDDINGS
+    ]
+    lander.put_input(*map(json.dumps, lines))
+    # Neither `status` nor `processed_time`, or an empty status.
+    status: list[dict[str, Any]] = [{}, {"status": ""}]
+    lander.put_output(
+        *(
+            json.dumps({**line, **status[at % 2], "response": EMBEDDINGS[line["key"]][0]})
+            for at, line in enumerate(lines)
+        )
+    )
+    prices = BatchPrices.of({"input": 1_000, "output": 0})
+    manifest = lander.land(prices=prices)
+    assert counts(manifest) == {"succeeded": len(EMBEDDINGS)}
+    assert lander.errors() == {}
+    rows = lander.rows()
+    for key, (_, vector, tokens) in EMBEDDINGS.items():
+        assert (rows[key]["embedding"], rows[key]["prompt_tokens"]) == (vector, tokens), key
+        assert rows[key]["text"] is None
+        assert rows[key]["cost_usd"] == (None if tokens is None else Decimal(tokens) / 1_000), key
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"embedding": {}},
+        {"embedding": {"values": []}},
+        {"embeddings": []},
+        {"embedding": None, "tokenCount": "2"},
+    ],
+    ids=json.dumps,
+)
+def test_an_answer_without_a_vector_failed(lander: Lander, answer: dict[str, Any]) -> None:
+    lander.put_input(asked("a"))
+    lander.put_output(json.dumps({"key": "a", "request": request(), "response": answer}))
+    assert counts(lander.land()) == {"failed": 1}
 
 
 SCHEMA = ResponseSchema.of(

@@ -79,6 +79,7 @@ def land(
         output_uri: str | None = None,
         requests: Sequence[dict[str, Any]] | None = None,
         key_field: str = "key",
+        model: str = "gemini-3.5-flash",
     ) -> Landed:
         from google.cloud import bigquery as bq
 
@@ -96,7 +97,7 @@ def land(
         vertex.faults = plan
         submit = GeminiBatchSubmitOperator(
             task_id="submit",
-            model="gemini-3.5-flash",
+            model=model,
             input_uri=f"gs://{bucket}/in.jsonl",
             output_uri=(output_uri and output_uri.format(dataset=place)) or f"gs://{bucket}/out",
             location="global",

@@ -22,9 +22,11 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.task_groups import gemini_batch
+from tests.small_jobs import MODEL, make_jobs_small
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from google.cloud import bigquery, storage
 
@@ -394,9 +396,9 @@ def test_what_cannot_work_fails_for_good(
 
 
 def test_more_than_one_job_takes(
-    operator: Callable[..., Any], context: Context, monkeypatch: pytest.MonkeyPatch
+    operator: Callable[..., Any], context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("airflow_gemini_batch.requests.building.upload.MAX_ROWS", 2)
+    make_jobs_small(monkeypatch, tmp_path, 2)
     with pytest.raises(AirflowFailException, match=r"over 2 requests.*task group gemini_batch\(\)"):
         operator(lambda: ["a", "b", "c"]).execute(context)
 
@@ -423,15 +425,20 @@ def test_no_schema_in_a_task_group(
 
 
 def test_the_requests_operator_returns_an_object_for_each_job(
-    settings: dict[str, Any], context: Context, monkeypatch: pytest.MonkeyPatch, ti: TaskInstance
+    settings: dict[str, Any],
+    context: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    ti: TaskInstance,
 ) -> None:
-    monkeypatch.setattr("airflow_gemini_batch.requests.building.upload.MAX_ROWS", 2)
+    make_jobs_small(monkeypatch, tmp_path, 2)
     build = GeminiBatchRequestsOperator(
         task_id="build",
         python_callable=lambda rows: rows,
         op_args=[[{"n": 1}, {"n": 2}, {"n": 3}]],
         template="Number {n}",
         staging_uri=settings["staging_uri"],
+        model=MODEL,
     )
     uris = build.execute(context)
     assert len(uris) == 2

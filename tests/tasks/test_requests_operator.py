@@ -18,9 +18,11 @@ from airflow_gemini_batch.operators.requests import BigQueryToGeminiBatchRequest
 from airflow_gemini_batch.requests.building.build import Defaults, build_lines
 from airflow_gemini_batch.requests.building.media import media
 from airflow_gemini_batch.requests.keys import KEY_LABEL, label_of
+from tests.small_jobs import MODEL, make_jobs_small
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from google.cloud import bigquery, storage
 
@@ -297,10 +299,12 @@ def test_a_query_that_fails(build: Callable[..., Any]) -> None:
         build("SELECT key, prompt FROM nowhere.nothing")
 
 
-def test_more_rows_than_a_job_takes(build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_gemini_batch.requests.in_bigquery.counts.MAX_ROWS", 1)
+def test_more_rows_than_a_job_takes(
+    build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_jobs_small(monkeypatch, tmp_path, 1)
     with pytest.raises(AirflowFailException, match=r"2 rows.*set export_uri"):
-        build(TWO)
+        build(TWO, model=MODEL)
 
 
 def test_a_retry_changes_nothing(
@@ -370,11 +374,15 @@ def test_only_what_is_new_is_asked(
 
 
 def test_lines_for_several_jobs(
-    build: Callable[..., Any], storage_client: storage.Client, bucket: str, monkeypatch: pytest.MonkeyPatch
+    build: Callable[..., Any],
+    storage_client: storage.Client,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("airflow_gemini_batch.requests.in_bigquery.from_query.MAX_ROWS", 20)
+    make_jobs_small(monkeypatch, tmp_path, 20)
     sql = "SELECT CONCAT('row-', n) AS key, 'x' AS prompt FROM UNNEST(GENERATE_ARRAY(1, 50)) AS n"
-    uris = build(sql, export_uri=f"gs://{bucket}/lines/")
+    uris = build(sql, export_uri=f"gs://{bucket}/lines/", model=MODEL)
     assert len(uris) == 3
     keys: list[str] = []
     for uri in uris:
@@ -385,7 +393,7 @@ def test_lines_for_several_jobs(
         keys += [line["key"] for line in lines]
     assert sorted(keys) == sorted(f"row-{n}" for n in range(1, 51))
     made = {blob.name: blob.generation for blob in storage_client.list_blobs(bucket)}
-    assert build(sql, export_uri=f"gs://{bucket}/lines/") == uris
+    assert build(sql, export_uri=f"gs://{bucket}/lines/", model=MODEL) == uris
     assert {blob.name: blob.generation for blob in storage_client.list_blobs(bucket)} == made
 
 

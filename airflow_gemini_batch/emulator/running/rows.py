@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.emulator.answers.embedding import check_embedding, embedding
 from airflow_gemini_batch.emulator.answers.response import Plan, RowError, answer, check_request
 from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.emulator.running.job_store import rfc3339, utc_now
 from airflow_gemini_batch.gcp.discovery import elements
+from airflow_gemini_batch.models import is_embedding_model
 from airflow_gemini_batch.requests.checking.findings import Level
 from airflow_gemini_batch.requests.checking.model_rules import PlaceRule, place_rules, problems
 from airflow_gemini_batch.requests.checking.value_tests import spellings
@@ -105,6 +107,7 @@ class OutputRow:
     :param request: JSON of the request as the service echoes it
     :param status: empty for a row that succeeded
     :param response: JSON of the response; None for a row that failed
+    :param is_embedding: whether the line of a good row has neither ``status`` nor ``processed_time``
     """
 
     row: InputRow
@@ -112,6 +115,7 @@ class OutputRow:
     status: str
     response: str | None
     processed: str
+    is_embedding: bool = False
 
 
 class RowProcessor:
@@ -126,7 +130,9 @@ class RowProcessor:
         self._seed = seed
         self._habits = habits
         self._discovery = Discovery.load("aiplatform", "v1beta1")
-        self._schema = self._discovery.schema_named("GenerateContentRequest")
+        self._are_embeddings = bool(is_embedding_model(model))
+        kind = "EmbedContentRequest" if self._are_embeddings else "GenerateContentRequest"
+        self._schema = self._discovery.schema_named(kind)
         # By the member of a request that a rule is about, in both spellings.
         self._rules: dict[str, list[PlaceRule]] = {}
         for rule in place_rules(model):
@@ -146,15 +152,21 @@ class RowProcessor:
         texts = {name: _write(value) for name, value in sorted(request.items())}
         try:
             self._check(row.request, texts)
-            plan = self._plan(request, texts)
-            response = _write(answer(request, plan, self._digest(texts), self._model, rfc3339(now)))
+            response = _write(self._answer(request, texts, rfc3339(now)))
         except RowError as error:
             refusal = error.message
         if self._habits.adds_nulls and "contents" in request:
             texts["contents"] = _write(_with_nulls(request["contents"]))
         echo = _object(texts) if request else _write(row.request)
-        output = OutputRow(row, echo, "", response, now.isoformat(timespec="milliseconds"))
+        time = now.isoformat(timespec="milliseconds")
+        output = OutputRow(row, echo, "", response, time, self._are_embeddings)
         return failed(output, *BAD_REQUEST, refusal) if refusal is not None else output
+
+    def _answer(self, request: Mapping[str, Any], texts: Mapping[str, str], now: str) -> dict[str, Any]:
+        if self._are_embeddings:
+            # Both ways to count were published; each of our two models has one of them.
+            return embedding(request, self._seed, counts_only_tokens=self._model.endswith("-001"))
+        return answer(request, self._plan(request, texts), self._digest(texts), self._model, now)
 
     def _digest(self, texts: Mapping[str, str]) -> bytes:
         """Hash a request, regardless of the order of its members and of nulls."""
@@ -172,7 +184,10 @@ class RowProcessor:
             found.extend(each.description for each in self._discovery.violations(self._schema, request))
         if found:
             raise RowError("\n".join(found))
-        check_request(request)
+        if self._are_embeddings:
+            check_embedding(request)
+        else:
+            check_request(request)
 
     def _plan(self, request: Mapping[str, Any], texts: Mapping[str, str]) -> Plan:
         name = "generationConfig" if "generationConfig" in request else "generation_config"
@@ -185,7 +200,7 @@ class RowProcessor:
 
     def _check_member(self, name: str, value: Any, text: str) -> Sequence[str]:
         """Check one member; those that many rows share, such as the response schema, are checked once."""
-        if name == "contents":
+        if name in ("contents", "content"):
             return self._problems(name, value)
         key = f"{name}:{text}"
         if key not in self._checked:
@@ -225,9 +240,12 @@ def failed(output: OutputRow, words: str, code: int, status: str, message: str) 
 
 def prediction_line(output: OutputRow) -> bytes:
     """Return a row as a line of ``predictions.jsonl``."""
+    fields = {name: _write(value) for name, value in output.row.fields.items()}
+    if output.is_embedding and output.response:
+        return row_line({**fields, "request": output.request, "response": output.response})
     return row_line(
         {
-            **{name: _write(value) for name, value in output.row.fields.items()},
+            **fields,
             "request": output.request,
             "status": _write(output.status),
             "response": output.response or "{}",

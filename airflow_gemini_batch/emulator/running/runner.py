@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow_gemini_batch.batch_job import CompletionStats, JobState
 from airflow_gemini_batch.emulator.faults.plan import JobFault, OutputFault, RowFaultKind
 from airflow_gemini_batch.emulator.protocol import errors
-from airflow_gemini_batch.emulator.running.importer import check_import
+from airflow_gemini_batch.emulator.running.importer import MAX_ROWS, check_import
 from airflow_gemini_batch.emulator.running.job_store import Abandoned, Outcome, rfc3339, utc_now
 from airflow_gemini_batch.emulator.running.row_faults import disturbed_answer, disturbed_lines, order
 from airflow_gemini_batch.emulator.running.rows import RowProcessor, copied, prediction_line
@@ -27,6 +27,7 @@ from airflow_gemini_batch.emulator.running.tables import (
     table_line,
     with_answers,
 )
+from airflow_gemini_batch.models import find_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -229,7 +230,8 @@ class _Work:
             columns, rows = self._tables().read(config["bigquerySource"]["inputUri"])
             return _Input(rows, lambda row: row, lambda: columns)
         lines = read_lines(self._storage(), config["gcsSource"]["uris"])
-        check_import(lines)
+        known = find_model(self._job.request["model"])
+        check_import(lines, known.max_rows if known else MAX_ROWS)
 
         def parse(line: bytes) -> InputRow:
             return parse_line(line, self._habits)

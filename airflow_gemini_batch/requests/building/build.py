@@ -9,6 +9,8 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.models import is_embedding_model, refuse_legacy_embedding
+from airflow_gemini_batch.requests.building.embeddings import TITLE, config_members, embedding_of
 from airflow_gemini_batch.requests.building.prompts import (
     ROW_FIELDS,
     camel_case,
@@ -20,6 +22,7 @@ from airflow_gemini_batch.requests.building.prompts import (
 from airflow_gemini_batch.requests.building.template import PromptTemplate
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, label_of
+from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 
 if TYPE_CHECKING:
@@ -41,8 +44,8 @@ _CONTROLS = bytes(set(range(0x20)) - set(b"\n\t"))
 _MAX_KEY = 1024
 
 # Between them, the line of a text prompt has the key, the text and, if asked for, the label.
-_TO_TEXT = b'"request":{"contents":[{"role":"user","parts":[{"text":"'
-_AFTER_TEXT = '"}]}]'
+_TO_TEXT, _AFTER_TEXT = '"request":{"contents":[{"role":"user","parts":[{"text":"', '"}]}]'
+_TO_EMBEDDED_TEXT, _AFTER_EMBEDDED_TEXT = '"request":{"content":{"parts":[{"text":"', '"}]}'
 
 _write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
@@ -67,6 +70,9 @@ class Defaults:
     :param safety_settings: list of ``SafetySetting``
     :param tools: list of ``Tool``
     :param key_label: also write the key into the request, as the label ``gemini_batch_key``
+    :param embedding_config: ``EmbedContentConfig`` as a dict or an object of google.genai, for an embedding
+        model
+    :param model: of the job, in any form of its name; embedding models take another kind of request
     """
 
     system_instruction: str | None = None
@@ -75,12 +81,27 @@ class Defaults:
     safety_settings: Sequence[Any] | None = None
     tools: Sequence[Any] | None = None
     key_label: bool = False
+    embedding_config: Any = None
+    model: str | None = None
+
+    @property
+    def are_embeddings(self) -> bool:
+        """Whether the requests are EmbedContentRequests."""
+        known = is_embedding_model(self.model) if self.model else None
+        return self.embedding_config is not None if known is None else known
 
     def members(self) -> dict[str, Any]:
-        """Return the fields of a GenerateContentRequest, as REST spells them.
+        """Return the fields of a request, as REST spells them.
 
-        :raises InvalidParameterError: a value is invalid
+        :raises InvalidParameterError: a value is invalid, or is for the other kind of models
         """
+        if self.model:
+            refuse_legacy_embedding(self.model)
+        if self.are_embeddings:
+            return self._members_of_embeddings()
+        if self.embedding_config is not None:
+            fix = f"{self.model} generates; leave it out, or use a model such as gemini-embedding-001"
+            raise InvalidParameterError("embedding_config", self.embedding_config, fix)
         members: dict[str, Any] = {}
         if self.system_instruction:
             members["systemInstruction"] = instruction_of(self.system_instruction)
@@ -102,6 +123,23 @@ class Defaults:
             members["generationConfig"] = config
         return members
 
+    def _members_of_embeddings(self) -> dict[str, Any]:
+        for name in (
+            "system_instruction",
+            "generation_config",
+            "response_schema",
+            "safety_settings",
+            "tools",
+            "key_label",
+        ):
+            if (value := getattr(self, name)) is not None and value is not False:
+                fix = (
+                    f"{self.model or 'a model with embedding_config'} answers with vectors; leave {name} out"
+                )
+                raise InvalidParameterError(name, type(value).__name__, fix)
+        config = config_members(self.embedding_config, self.model)
+        return {EMBED_CONFIG: config} if config else {}
+
 
 def build_lines(
     prompts: Iterable[Any] | Mapping[str, Any],
@@ -115,7 +153,9 @@ def build_lines(
     A prompt is text; a list of parts (text, :func:`media`, dicts, objects of google.genai) or of contents;
     a dict ``{"prompt", "system_instruction", "media_uri", "media_mime_type"}``, ``{"contents", …}`` or
     ``{"request"}``, with or without a ``key``; or a pair ``(key, prompt)``. A mapping maps keys to prompts.
-    With a template, a prompt is a row (mapping, dataclass, named tuple, pydantic model) that has its fields.
+    For an embedding model, a request is ``{"content", …}``, and a row may have a ``title`` and has no
+    ``system_instruction``. With a template, a prompt is a row (mapping, dataclass, named tuple, pydantic
+    model) that has its fields.
     A prompt without a key gets a hash of its content as key.
 
     :param key_field: where a line has its key; a prompt that is a dict or a row may have it there as well
@@ -134,19 +174,27 @@ class _Builder:
     ) -> None:
         self._defaults = defaults.members()
         self._template = PromptTemplate(template) if isinstance(template, str) else template
+        self._are_embeddings = defaults.are_embeddings
+        self._config = EMBED_CONFIG if self._are_embeddings else "generationConfig"
+        if self._are_embeddings and key_field.is_label:
+            fix = "requests to embedding models have no labels; name a member next to `request`"
+            raise InvalidParameterError("key_field", str(key_field), fix)
         self._key_field = key_field
         self._label = key_field.names[-1] if key_field.is_label else KEY_LABEL if defaults.key_label else None
+        to_text, after = _TO_TEXT, _AFTER_TEXT
+        if self._are_embeddings:
+            to_text, after = _TO_EMBEDDED_TEXT, _AFTER_EMBEDDED_TEXT
         # The parts of a line before and after the key, and before and after the label.
-        self._head, self._to_text = b"", b"{" + _TO_TEXT
+        self._head, self._to_text = b"", b"{" + to_text.encode()
         if not key_field.is_label:
             head, _, end = _write(key_field.line("\0", {})).partition("\\u0000")
             self._head = head.encode()
-            self._to_text = end.removesuffix('"request":{}}').encode() + _TO_TEXT
+            self._to_text = (end.removesuffix('"request":{}}') + to_text).encode()
         labels = self._defaults.get("labels", {})
         shared = _members({name: each for name, each in self._defaults.items() if name != "labels"})
-        self._to_label, end = _AFTER_TEXT.encode(), "" if not labels else f',"labels":{_write(labels)}'
+        self._to_label, end = after.encode(), "" if not labels else f',"labels":{_write(labels)}'
         if self._label:
-            self._to_label = f'{_AFTER_TEXT},"labels":{{"{self._label}":"'.encode()
+            self._to_label = f'{after},"labels":{{"{self._label}":"'.encode()
             end = f'"{_members(labels)}}}'
         self._tail = f"{end}{shared}}}}}\n".translate(_LINE_ENDS).encode()
 
@@ -215,7 +263,7 @@ class _Builder:
             check_key(key)
         if isinstance(item, str):
             return self._from_text(item, key)
-        return self._from_request(request_of(item), key)
+        return self._from_request(embedding_of(item) if self._are_embeddings else request_of(item), key)
 
     def _taken(self, item: dict[str, Any], key: Any) -> tuple[Any, Any]:
         """Return the key of a prompt, and the prompt without it."""
@@ -233,9 +281,9 @@ class _Builder:
         try:
             key = key or f"r{hashlib.sha256(_canonical(request).encode()).hexdigest()[:24]}"
             merged = {**self._defaults, **request}
-            shared = self._defaults.get("generationConfig")
-            if shared and "generationConfig" in request:
-                merged["generationConfig"] = {**shared, **camel_case(request["generationConfig"])}
+            shared = self._defaults.get(self._config)
+            if shared and self._config in request:
+                merged[self._config] = {**shared, **camel_case(request[self._config])}
             labels = {**self._defaults.get("labels", {}), **request.get("labels", {})}
             if self._label:
                 labels[self._label] = self._label_of(key)
@@ -258,7 +306,9 @@ class _Builder:
             raise InvalidParameterError(
                 "template", str(error.args[0]), f"the row has no such field; it has {sorted(values)}"
             ) from None
-        names = (KEY_FIELD, self._key_field.names[0], *ROW_FIELDS[1:])
+        names = [KEY_FIELD, self._key_field.names[0], *ROW_FIELDS[1:]]
+        if self._are_embeddings and TITLE not in template.fields:
+            names.append(TITLE)
         kept = {name: values[name] for name in names if values.get(name) is not None and name != "request"}
         return {**kept, "prompt": prompt}
 

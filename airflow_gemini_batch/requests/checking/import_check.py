@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 # Twice as fast as the standard library.
 from msgspec.json import decode as _decode_fast
 
+from airflow_gemini_batch.models import Model, find_model
 from airflow_gemini_batch.requests.checking.earlier_output import input_part, is_output
+from airflow_gemini_batch.requests.checking.embedding_rules import WHOLE_NUMBERS, EmbeddingRules
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.inferred_columns import TOO_DEEP, PathKinds, Problem, Structure
 from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
@@ -23,13 +25,15 @@ from airflow_gemini_batch.requests.checking.model_rules import place_rules, prob
 from airflow_gemini_batch.requests.checking.request_rules import row_problems
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField, as_key
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, SAME_KEY
-from airflow_gemini_batch.requests.request_fields import names_with_checked_values
+from airflow_gemini_batch.requests.request_fields import is_embedding, names_with_checked_values
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-MAX_ROWS = 200_000
+MAX_ROWS = Model.max_rows
 """Maximum number of requests in a job."""
+MAX_EMBEDDINGS = 1_000_000
+"""Maximum number of requests in a job of an embedding model that is not known."""
 MAX_BYTES = 10**9
 """Maximum size of an input file in Cloud Storage."""
 
@@ -84,6 +88,16 @@ class Limits:
     rows: int = MAX_ROWS
     size: int = MAX_BYTES
 
+    @classmethod
+    def of(cls, model: str | None, *, is_embedding: bool = False) -> Limits:
+        """Return the limits of a job.
+
+        :param model: in any form of its name
+        :param is_embedding: what to assume of a model that is not given or not known
+        """
+        known = find_model(model) if model else None
+        return cls(rows=known.max_rows if known else MAX_EMBEDDINGS if is_embedding else MAX_ROWS)
+
 
 @dataclass
 class _Shape:
@@ -91,6 +105,7 @@ class _Shape:
 
     kinds: dict[str, int]
     problems: list[Problem]
+    is_embedding: bool = False
     lines: int = 0
     first: list[Place] = field(default_factory=list)
 
@@ -132,17 +147,20 @@ class Check:
         *,
         model: str | None = None,
     ) -> None:
-        self._limits = limits or Limits()
+        self._limits = limits or Limits.of(model)
+        self._limits_of_embeddings = limits or Limits.of(model, is_embedding=True)
         self._key_field = key_field
         self._likely_keys = LikelyKeys()
         self._without_key: list[Place] = []
         self._rows_without_key = 0
-        self._rules = place_rules(model)
+        self._rules, self._embedding_rules = place_rules(model), EmbeddingRules(model)
+        self._rows_by_kind = {True: 0, False: 0}
         self._findings = Findings()
         self._path_kinds = PathKinds()
-        self._shape_of = Shapes(names_with_checked_values(), value_classes(self._rules)).of
+        classes = {**value_classes(self._rules), **WHOLE_NUMBERS}
+        self._shape_of = Shapes(names_with_checked_values(), classes).of
         self._shapes: dict[Hashable, _Shape] = {}
-        self._keys = KeyTable(self._limits.rows)
+        self._keys = KeyTable(self._limits_of_embeddings.rows)
         self._file = ""
         self._before = 0
         self._file_size = 0
@@ -206,8 +224,10 @@ class Check:
         whole = [Place(0)]
         if not self.rows:
             self._findings.add(EMPTY, "$", "The input has no rows.", whole)
-        if self.rows > self._limits.rows:
-            message = f"The input has {self.rows:,} rows; a job takes {self._limits.rows:,}."
+        are_embeddings = self._rows_by_kind[True] and not self._rows_by_kind[False]
+        limits = self._limits_of_embeddings if are_embeddings else self._limits
+        if self.rows > limits.rows:
+            message = f"The input has {self.rows:,} rows; a job takes {limits.rows:,}."
             self._findings.add(TOO_MANY_ROWS, "$", message, whole)
         self._check_size()
         return self._findings.report(self.rows, self.size, self._failing_rows)
@@ -221,15 +241,19 @@ class Check:
     def _learn(self, name: Hashable, row: dict[str, Any]) -> _Shape:
         """Check a row of a new shape."""
         structure = Structure(row)
-        found = [*structure.problems, *row_problems(row), *problems(row["request"], self._rules)]
+        found = self._embedding_rules.problems(row)
+        if found is None:
+            found = [*row_problems(row), *problems(row["request"], self._rules)]
         if len(self._shapes) >= _REMEMBERED_SHAPES:
             self._settle()
-        shape = self._shapes[name] = _Shape(structure.kinds, found)
+        is_vector = is_embedding(row["request"])
+        shape = self._shapes[name] = _Shape(structure.kinds, [*structure.problems, *found], is_vector)
         return shape
 
     def _settle(self) -> None:
         """Turn what is known about the shapes into findings, and forget the shapes."""
         for shape in self._shapes.values():
+            self._rows_by_kind[shape.is_embedding] += shape.lines
             self._path_kinds.add(shape.kinds, shape.lines, shape.first)
             if any(problem.rule.level is Level.ROW for problem in shape.problems):
                 self._failing_rows += shape.lines

@@ -16,23 +16,29 @@ _KEYS_A_PASS = 200_000
 
 
 class KeyTable:
-    """Hash table of keys, as 64-bit hashes, and their line numbers; its memory is allocated up front.
+    """Hash table of keys, as 64-bit hashes, and their line numbers.
 
     :param rows: capacity in keys; further keys are ignored
     """
 
     def __init__(self, rows: int) -> None:
+        self._capacity = rows
+        self._allocate(min(rows, _KEYS_A_PASS))
+
+    def _allocate(self, rows: int) -> None:
         # At most three quarters full, so that probing stays short.
         size = 1 << max(rows * 4 // 3, 16).bit_length()
         self._mask = size - 1
         self._hashes = array("q", bytes(8 * size))
         self._lines = array("Q", bytes(8 * size))
-        self._free = rows
+        self._rows = self._free = rows
 
     def add(self, key: str, line: int) -> int:
         """Add a key; return the line that had the same key before, or 0."""
         # Zero means a free slot.
-        value = hash(key) or 1
+        return self._put(hash(key) or 1, line)
+
+    def _put(self, value: int, line: int) -> int:
         hashes, mask = self._hashes, self._mask
         slot = value & mask
         while hashes[slot]:
@@ -42,6 +48,11 @@ class KeyTable:
         if self._free:
             self._free -= 1
             hashes[slot], self._lines[slot] = value, line
+        elif self._rows < self._capacity:
+            before = [(each, self._lines[at]) for at, each in enumerate(hashes) if each]
+            self._allocate(self._capacity)
+            for known in (*before, (value, line)):
+                self._put(*known)
         return 0
 
 

@@ -77,17 +77,22 @@ def _next_to_request(row: Mapping[str, Any]) -> Iterable[Problem]:
             yield Problem(rule, child("$", name), message)
 
 
-def _problem(found: Violation) -> Problem:
+def path_of(found: Violation) -> str:
+    """Return the JSON path of a violation in a request."""
     path = "$.request"
     for step in found.path:
         path = f"{path}[{step}]" if isinstance(step, int) else child(path, step)
+    return path
+
+
+def _problem(found: Violation) -> Problem:
     rule = WRONG_TYPE
     if found.mismatch is Mismatch.UNKNOWN_FIELD:
         rule = UNKNOWN_FIELD
         parent = _PARENTS.get(str(found.path[-1]))
         if parent and (found.schema == REQUEST or found.field == "generation_config"):
             rule = replace(MISPLACED, fix=f"Move it to `{parent}`.")
-    return Problem(rule, path, found.message)
+    return Problem(rule, path_of(found), found.message)
 
 
 def _contents(request: Mapping[str, Any]) -> Iterable[Problem]:
@@ -102,11 +107,12 @@ def _contents(request: Mapping[str, Any]) -> Iterable[Problem]:
         if not elements(member(content, "parts")):
             message = "Unable to submit request because it must have at least one parts field."
             yield Problem(NO_PARTS, at, message)
-        yield from _files(content, at)
-    yield from _files(member(request, "systemInstruction"), "$.request.systemInstruction")
+        yield from files_without_type(content, at)
+    yield from files_without_type(member(request, "systemInstruction"), "$.request.systemInstruction")
 
 
-def _files(content: Any, at: str) -> Iterable[Problem]:
+def files_without_type(content: Any, at: str) -> Iterable[Problem]:
+    """Yield a problem for each file of a content that has no MIME type."""
     for index, part in enumerate(elements(member(content, "parts"))):
         file = member(part, "fileData")
         if isinstance(file, dict) and not member(file, "mimeType"):

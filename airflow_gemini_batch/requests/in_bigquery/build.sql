@@ -1,4 +1,4 @@
--- One GenerateContentRequest per row; other columns are passed through.
+-- One request per row; other columns are passed through.
 {% from "requests/in_bigquery/columns.jinja" import label_of, request_from_prompt, request_with_defaults %}
 CREATE OR REPLACE TABLE {{build.destination.quoted}}
 OPTIONS ({{mark.options}})
@@ -19,7 +19,7 @@ FROM (
     {% if build.columns.has_requests %}
     {{request_with_defaults(build.columns.source, default_paths)}}
     {% else %}
-    {{request_from_prompt(build.columns, build.defaults, mime_types)}}
+    {{request_from_prompt(build, mime_types)}}
     {% endif %}
     AS request
     {% for name in build.columns.passed %}

@@ -12,7 +12,9 @@ from airflow_gemini_batch.requests.keys import KEY_FIELD
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_OPTIONAL = ("system_instruction", "media_uri", "media_mime_type")
+_MEDIA = ("media_uri", "media_mime_type")
+_OPTIONAL = ("system_instruction", *_MEDIA)
+_OPTIONAL_IN_EMBEDDINGS = (*_MEDIA, "title")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class RequestColumns:
     """The columns of a query by purpose.
 
     :param source: the column ``prompt`` or ``request``
-    :param optional: those of ``system_instruction``, ``media_uri`` and ``media_mime_type`` that the query has
+    :param optional: those of ``system_instruction``, ``media_uri`` and ``media_mime_type`` that the query
+        has; for embeddings, ``title`` instead of the first
     :param passed: names of all other columns except the key, which pass through to the output
     """
 
@@ -41,9 +44,10 @@ class RequestColumns:
     passed: tuple[str, ...]
 
     @classmethod
-    def of(cls, columns: Iterable[TableColumn]) -> RequestColumns:
+    def of(cls, columns: Iterable[TableColumn], *, are_embeddings: bool = False) -> RequestColumns:
         """Sort the columns of a query by purpose.
 
+        :param are_embeddings: whether the requests are for an embedding model
         :raises InvalidParameterError: a column is missing, reserved, or of a type that batch jobs refuse
         """
         found = {column.name.lower(): column for column in columns}
@@ -52,16 +56,21 @@ class RequestColumns:
         if len(sources) != 1:
             raise InvalidParameterError("sql", sorted(found), "select either 'prompt' or 'request', not both")
         source = sources[0]
-        optional = {name: found[name] for name in _OPTIONAL if name in found}
+        names = _OPTIONAL_IN_EMBEDDINGS if are_embeddings else _OPTIONAL
+        optional = {name: found[name] for name in names if name in found}
+        if are_embeddings and "system_instruction" in found:
+            fix = "an embedding model takes no instructions; leave the column out"
+            raise InvalidParameterError("sql", "system_instruction", fix)
         if source.name.lower() == "request":
             _check_type(source, ("JSON", "STRING"), arrays=False)
+            optional = {name: column for name, column in optional.items() if name != "title"}
             if optional:
                 raise InvalidParameterError(
                     "sql", sorted(optional), "a 'request' is complete: put these into the request itself"
                 )
         else:
             for column in (source, *optional.values()):
-                _check_type(column, ("STRING",), arrays=True)
+                _check_type(column, ("STRING",), arrays=column.name.lower() != "title")
         if "media_mime_type" in optional and "media_uri" not in optional:
             raise InvalidParameterError("sql", ["media_mime_type"], "select 'media_uri' as well")
         used = {KEY_FIELD, source.name.lower(), *optional}

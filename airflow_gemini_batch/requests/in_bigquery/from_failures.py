@@ -14,7 +14,8 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
 from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
-from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
+from airflow_gemini_batch.models import reads_tables
+from airflow_gemini_batch.requests.checking.import_check import Limits
 from airflow_gemini_batch.requests.in_bigquery.claims import (
     Claims,
     OpenFailures,
@@ -118,11 +119,13 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
         rows, size = jobs.measure(table)
         if not rows:
             return None
-        if rows > MAX_ROWS or (folder and size > MAX_BYTES):
+        limits = Limits.of(request.claim.place.model)
+        if rows > limits.rows or (folder and size > limits.size):
             claims.release(request.claim.round)
             raise RequestsError(
-                f"{rows:,} failed requests with {size:,} bytes exceed the limit of one job ({MAX_ROWS:,} "
-                f"requests, files of {MAX_BYTES:,} bytes). Retry each job alone: map job_name over the jobs."
+                f"{rows:,} failed requests with {size:,} bytes exceed the limit of one job ({limits.rows:,} "
+                f"requests, files of {limits.size:,} bytes). Retry each job alone: map job_name over the "
+                "jobs."
             )
         uri = f"bq://{table}"
         if folder:
@@ -130,7 +133,8 @@ def build_retry(request: RetryRequest, *, bigquery: bq.Client, storage: gcs.Clie
             built = bigquery.get_table(str(table)).modified
             content = bigquery_job.digest(digest, built)
             export = TableJobs(bigquery, location, content).export
-            (uri,) = export(table, folder, 1, storage, otherwise=_OTHERWISE)
+            otherwise = _OTHERWISE if reads_tables(request.claim.place.model) else ""
+            (uri,) = export(table, folder, 1, storage, otherwise=otherwise)
     except LandingError as error:
         raise RequestsError(str(error)) from error
     return RetryInput(uri, table, rows, digest)
@@ -153,21 +157,23 @@ def _parameters(failures: Failures) -> dict[str, str | list[str]]:
 
 def _folder(request: RetryRequest, location: str) -> str | None:
     """Return the folder for JSONL, or ``None`` when the job can read the table."""
-    results, staging = request.failures.results, request.staging_uri
-    job_location = request.claim.place.location
-    try:
-        check_region(f"bq://{results}", location, job_location)
-    except InvalidParameterError as error:
-        if staging is None:
-            raise InvalidParameterError(
-                "staging_uri",
-                None,
-                f"a job in {job_location} cannot read tables in dataset {results.dataset_id}, which "
-                f"is in {location}: give gs://bucket/prefix to write the requests to Cloud Storage instead",
-            ) from error
+    results, place = request.failures.results, request.claim.place
+    if reads_tables(place.model):
+        try:
+            check_region(f"bq://{results}", location, place.location)
+        except InvalidParameterError:
+            reason = (
+                f"a job in {place.location} cannot read tables in dataset {results.dataset_id}, which is in "
+                f"{location}"
+            )
+        else:
+            return None
     else:
-        return None
-    return f"{check_folder('staging_uri', staging)}/requests"
+        reason = f"jobs of {place.model.rpartition('/')[2]} cannot read tables"
+    if request.staging_uri is None:
+        fix = f"{reason}: give gs://bucket/prefix to write the requests to Cloud Storage instead"
+        raise InvalidParameterError("staging_uri", None, fix)
+    return f"{check_folder('staging_uri', request.staging_uri)}/requests"
 
 
 def _check_tables(failures: Failures, bigquery: bq.Client) -> None:

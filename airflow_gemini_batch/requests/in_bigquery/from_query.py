@@ -15,7 +15,8 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
 from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
-from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
+from airflow_gemini_batch.models import reads_tables
+from airflow_gemini_batch.requests.checking.import_check import Limits
 from airflow_gemini_batch.requests.checking.shared_values import check_shared
 from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
 from airflow_gemini_batch.requests.in_bigquery.counts import check_counts
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 # A hash of the key assigns rows to shards, so shards differ slightly in size.
 _SHARE = 0.95
+_OTHERWISE = "Leave out export_uri and use the table as input."
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
     folder = None if request.export_uri is None else check_folder("export_uri", request.export_uri)
     location = dataset_location(request.destination, bigquery, request.job_location)
     if not folder:
+        _check_model(request.defaults)
         check_region(f"bq://{request.destination}", location, request.job_location)
     if request.answered == request.destination:
         fix = "it is destination_table, which is replaced: give the table in which results are landed"
@@ -102,8 +105,8 @@ def build_table(request: TableRequest, *, bigquery: bq.Client, storage: gcs.Clie
         rows, size = work.jobs.measure(request.destination)
         if not folder:
             return BuiltRequests((f"bq://{request.destination}",), rows)
-        otherwise = "Leave out export_uri and use the table as input."
-        shards = _shards(rows, size)
+        otherwise = "" if request.defaults.are_embeddings else _OTHERWISE
+        shards = _shards(rows, size, _limits(request.defaults))
         uris = work.jobs.export(request.destination, folder, shards, storage, otherwise=otherwise)
         return BuiltRequests(uris, rows)
     except LandingError as error:
@@ -119,11 +122,9 @@ class _Work:
         self._defaults = request.defaults.members()
         check_shared(self._defaults, request.model)
         digest = bigquery_job.digest(
-            request.run,
-            request.sql,
-            request.destination,
-            (self._defaults, request.defaults.key_label),
-            request.answered,
+            *(request.run, request.sql, request.destination),
+            *((self._defaults, request.defaults.key_label), request.answered),
+            *(("embeddings",) if request.defaults.are_embeddings else ()),
         )
         self.jobs = TableJobs(bigquery, location, digest)
         self._staging = request.destination.sibling(f"gemini_batch_staging_{digest}_rows")
@@ -155,13 +156,14 @@ class _Work:
                 request.destination,
                 columns,
                 self._defaults,
+                are_embeddings=request.defaults.are_embeddings,
                 key_label=request.defaults.key_label,
                 model=request.model,
             )
             (counts,) = jobs.rows(inspect_statement(build))
             if not counts["all_rows"]:
                 return False
-            check_counts(counts, build, is_exported=bool(self._request.export_uri))
+            check_counts(counts, build, _limits(request.defaults), is_exported=bool(request.export_uri))
             jobs.run(
                 jobs.step("build", build_statement(build, self._mark), self._is_unchanged, parameters(build))
             )
@@ -173,7 +175,8 @@ class _Work:
     def _columns(self) -> RequestColumns:
         schema = self._bigquery.get_table(str(self._staging)).schema
         return RequestColumns.of(
-            TableColumn(each.name, each.field_type, each.mode == "REPEATED") for each in schema
+            (TableColumn(each.name, each.field_type, each.mode == "REPEATED") for each in schema),
+            are_embeddings=self._request.defaults.are_embeddings,
         )
 
 
@@ -190,7 +193,19 @@ def _existing(answered: TableName | None, location: str, bigquery: bq.Client) ->
     return answered if get_table(bigquery, answered) else None
 
 
-def _shards(rows: int, size: int) -> int:
-    if rows <= MAX_ROWS and size <= MAX_BYTES:
+def _check_model(defaults: Defaults) -> None:
+    """Refuse to build a table for a model whose jobs read none."""
+    if defaults.are_embeddings or (defaults.model and not reads_tables(defaults.model)):
+        name = defaults.model or "an embedding model"
+        fix = f"jobs of {name} read only files in Cloud Storage: give gs://bucket/prefix"
+        raise InvalidParameterError("export_uri", None, fix)
+
+
+def _limits(defaults: Defaults) -> Limits:
+    return Limits.of(defaults.model, is_embedding=defaults.are_embeddings)
+
+
+def _shards(rows: int, size: int, limits: Limits) -> int:
+    if rows <= limits.rows and size <= limits.size:
         return 1
-    return int(max(rows / MAX_ROWS, size / MAX_BYTES) / _SHARE) + 1
+    return int(max(rows / limits.rows, size / limits.size) / _SHARE) + 1

@@ -18,7 +18,7 @@ SELECT
   COUNTIF(NOT REGEXP_CONTAINS(CAST(key AS STRING), r'^[A-Za-z]')) AS keys_without_letter,
   COUNTIF(
     {% if columns.has_requests %}
-    JSON_QUERY({{parsed(columns.source)}}, '$.contents[0]') IS NULL
+    JSON_QUERY({{parsed(columns.source)}}, '$.{{ "content.parts[0]" if build.are_embeddings else "contents[0]" }}') IS NULL
     {% else %}
     NOT EXISTS (SELECT 1 FROM UNNEST({{array(columns.source)}}) AS text WHERE text != '')
     {% endif %}

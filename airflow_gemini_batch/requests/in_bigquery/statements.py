@@ -6,12 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.gcp.discovery import snake_case
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.building.media import MIME_TYPES
 from airflow_gemini_batch.requests.checking.model_rules import FILE_URI_PATTERN
 from airflow_gemini_batch.requests.in_bigquery.rule_conditions import RowConditions
 from airflow_gemini_batch.requests.in_bigquery.table_marks import escaped
 from airflow_gemini_batch.requests.keys import KEY_LABEL, LABEL_PATTERN
+from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +28,7 @@ _SNAKE_CASE = {
     "safetySettings": "safety_settings",
     "toolConfig": "tool_config",
     "cachedContent": "cached_content",
+    EMBED_CONFIG: snake_case(EMBED_CONFIG),
 }
 
 
@@ -35,6 +38,7 @@ class TableBuild:
 
     :param staging: table with the rows of the user's query
     :param defaults: members that all requests share, see :meth:`Defaults.members`
+    :param are_embeddings: whether the requests are EmbedContentRequests
     :param key_label: write keys into the requests, as a label
     :param model: of the job, if it is known
     """
@@ -43,8 +47,14 @@ class TableBuild:
     destination: TableName
     columns: RequestColumns
     defaults: Mapping[str, Any]
+    are_embeddings: bool = False
     key_label: bool = False
     model: str | None = None
+
+    @property
+    def config(self) -> str:
+        """The member of a request whose fields are merged one by one."""
+        return EMBED_CONFIG if self.are_embeddings else "generationConfig"
 
     @property
     def conditions(self) -> RowConditions | None:
@@ -121,10 +131,10 @@ def export_statement(destination: TableName, uri: str, shard: int, shards: int) 
 def parameters(build: TableBuild) -> dict[str, str]:
     """Return the query parameters of :func:`build_statement`: names and JSON.
 
-    Requests that the query returns are merged with each field of ``generationConfig`` on its own.
+    Requests that the query returns are merged with each field of their config on its own.
     """
     members = dict(build.defaults)
     if build.columns.has_requests:
-        config = members.pop("generationConfig", {})
-        members |= {f"generationConfig_{name}": value for name, value in config.items()}
+        config = members.pop(build.config, {})
+        members |= {f"{build.config}_{name}": value for name, value in config.items()}
     return {name: json.dumps(value) for name, value in members.items()}

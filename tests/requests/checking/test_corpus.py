@@ -34,6 +34,8 @@ def name_of(path: Path) -> str:
 def model_of(path: Path) -> str:
     """Return the model that a file is meant for."""
     by_model = ("refused-by-model", "thinking-level", "level-and-budget", "max-output-tokens")
+    if "embedding" in path.stem:
+        return "gemini-embedding-2"
     return STRICTER_MODEL if path.stem.startswith(by_model) else MODEL
 
 
@@ -69,7 +71,7 @@ def test_a_bad_file_fails_for_the_reason_that_was_found(path: Path, run_job: Run
     else:
         assert job.state == "JOB_STATE_SUCCEEDED"
     if found.level is Level.ROW:
-        failed = {row["key"]: row["status"] for row in job.rows if row["status"]}
+        failed = {row["key"]: row["status"] for row in job.rows if row.get("status")}
         assert set(failed) == {finding.key for finding in found.first}
         for status in failed.values():
             error = json.loads(status.removeprefix("Bad Request: "))["error"]
@@ -79,11 +81,11 @@ def test_a_bad_file_fails_for_the_reason_that_was_found(path: Path, run_job: Run
 
 @pytest.mark.parametrize("path", GOOD, ids=name_of)
 def test_a_good_file_passes_the_check_and_its_job_succeeds(path: Path, run_job: RunJob) -> None:
-    report, job = report_of(path), run_job(path.read_bytes())
+    report, job = report_of(path), run_job(path.read_bytes(), model_of(path))
     assert report.is_fine(), report.groups
     assert job.state == "JOB_STATE_SUCCEEDED", job.error
     assert len(job.rows) == report.rows
-    assert [row["status"] for row in job.rows if row["status"]] == []
+    assert [row["status"] for row in job.rows if row.get("status")] == []
 
 
 def bad(prefix: str) -> list[Path]:
@@ -105,7 +107,7 @@ def test_results_of_one_key_cannot_be_told_apart(path: Path, run_job: RunJob) ->
 
 @pytest.mark.parametrize("path", bad("ignored-beside-request"), ids=name_of)
 def test_fields_next_to_the_request_are_copied_and_ignored(path: Path, run_job: RunJob) -> None:
-    (row,) = run_job(path.read_bytes()).rows
+    (row,) = run_job(path.read_bytes(), model_of(path)).rows
     (name,) = set(row) - {"key", "request", "status", "response", "processed_time"}
     assert expected(path).path == f"$.{name}"
     assert name not in row["request"]
@@ -118,6 +120,7 @@ def test_no_finding_quotes_a_prompt() -> None:
 
 def test_every_rule_has_a_bad_file_and_a_fix() -> None:
     from airflow_gemini_batch.requests.checking import (
+        embedding_rules,
         import_check,
         inferred_columns,
         model_rules,
@@ -125,7 +128,7 @@ def test_every_rule_has_a_bad_file_and_a_fix() -> None:
     )
     from airflow_gemini_batch.requests.checking.findings import Rule
 
-    modules = (import_check, inferred_columns, model_rules, request_rules)
+    modules = (embedding_rules, import_check, inferred_columns, model_rules, request_rules)
     rules = {rule.name: rule for m in modules for rule in vars(m).values() if isinstance(rule, Rule)}
     # Their files would be too large for the repository; they have their own tests.
     large = {"too-many-rows", "too-large"}

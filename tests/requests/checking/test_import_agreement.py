@@ -26,6 +26,8 @@ from airflow_gemini_batch.requests.checking.import_check import Limits, check
 EXAMPLES = int(os.environ.get("AGREEMENT_EXAMPLES", "80"))
 MODEL = "gemini-3.7-flash"
 PROCESSOR = RowProcessor(MODEL, 0, Habits())
+EMBEDDING_MODEL = "gemini-embedding-2"
+EMBEDDER = RowProcessor(EMBEDDING_MODEL, 0, Habits())
 LIMITS = Limits(rows=50)
 # Few names, so that lines meet at the same paths.
 NAMES = st.sampled_from(["a", "b", "c", "text", "role", "request", "enum", "$ref", "1st", "a b"])
@@ -108,7 +110,27 @@ REQUESTS = st.fixed_dictionaries(
         "responseSchema": SCALARS,
     },
 )
+LENGTHS = st.sampled_from([None, 0, 1, 3072, 3073, "768", "4000", 768.0, 1.5, 2**31, True, "x", [768]])
+EMBED_FIELDS = {
+    "outputDimensionality": LENGTHS,
+    "output_dimensionality": LENGTHS,
+    "taskType": st.sampled_from(["RETRIEVAL_DOCUMENT", "clustering", "SEARCH", None, 1]),
+    "title": st.sampled_from(["a title", "", None, 5]),
+    "nonsense": SCALARS,
+}
+EMBED_CONFIGS = st.fixed_dictionaries({}, optional=EMBED_FIELDS) | SCALARS
+EMBEDDINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": CONTENTS | st.lists(CONTENTS, max_size=1) | SCALARS,
+        "embedContentConfig": EMBED_CONFIGS,
+        "embed_content_config": EMBED_CONFIGS,
+        "labels": st.dictionaries(NAMES, SCALARS, max_size=2),
+        **EMBED_FIELDS,
+    },
+)
 ROWS = st.one_of(
+    st.fixed_dictionaries({"request": EMBEDDINGS}),
     st.fixed_dictionaries({"request": REQUESTS}, optional={"a": VALUES, "b": VALUES}),
     st.fixed_dictionaries({"request": VALUES, "a": VALUES}),
 )
@@ -147,6 +169,18 @@ def test_both_refuse_the_same_rows_for_the_same_reason(request: dict[str, Any]) 
     line = json.dumps({"key": "k", "request": request}).encode()
     found = messages(check([line], limits=LIMITS, model=MODEL), Level.ROW)
     row = PROCESSOR.process(parse_line(line, Habits()))
+    assert bool(found) == bool(row.status), (found, row.status)
+    if found:
+        status = json.loads(row.status.removeprefix("Bad Request: "))["error"]["message"]
+        assert any(message in status for message in found), (found, status)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(EMBEDDINGS | REQUESTS)
+def test_both_refuse_the_same_embeddings_for_the_same_reason(request: dict[str, Any]) -> None:
+    line = json.dumps({"key": "k", "request": request}).encode()
+    found = messages(check([line], limits=LIMITS, model=EMBEDDING_MODEL), Level.ROW)
+    row = EMBEDDER.process(parse_line(line, Habits()))
     assert bool(found) == bool(row.status), (found, row.status)
     if found:
         status = json.loads(row.status.removeprefix("Bad Request: "))["error"]["message"]

@@ -281,6 +281,12 @@ class TestKeyTable:
         assert [table.add(f"k{n}", n + 1) for n in range(1000)] == [0] * 1000
         assert [table.add(f"k{n}", 9999) for n in range(1000)] == list(range(1, 1001))
 
+    def test_it_grows_once_it_is_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("airflow_gemini_batch.requests.checking.key_uniqueness._KEYS_A_PASS", 4)
+        table = KeyTable(1000)
+        assert [table.add(f"k{n}", n + 1) for n in range(1000)] == [0] * 1000
+        assert [table.add(f"k{n}", 9999) for n in range(1000)] == list(range(1, 1001))
+
     def test_full_it_takes_no_more_and_still_finds(self) -> None:
         table = KeyTable(3)
         for n in range(100):

@@ -8,11 +8,34 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
 
 
-def columns(**types: str) -> RequestColumns:
-    return RequestColumns.of(
+def columns(*, are_embeddings: bool = False, **types: str) -> RequestColumns:
+    given = (
         TableColumn(name, kind.removeprefix("ARRAY "), kind.startswith("ARRAY "))
         for name, kind in types.items()
     )
+    return RequestColumns.of(given, are_embeddings=are_embeddings)
+
+
+def test_a_title_is_a_column_of_embeddings() -> None:
+    types = {"key": "STRING", "prompt": "STRING", "Title": "STRING"}
+    assert columns(**types).passed == ("Title",)
+    found = columns(are_embeddings=True, **types)
+    assert (set(found.optional), found.passed) == ({"title"}, ())
+    complete = columns(are_embeddings=True, key="STRING", request="JSON", title="STRING")
+    assert (complete.optional, complete.passed) == ({}, ("title",))
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        ({"system_instruction": "STRING"}, "takes no instructions"),
+        ({"title": "ARRAY STRING"}, "title ARRAY<STRING>.*must be STRING"),
+        ({"title": "INTEGER"}, "title INTEGER"),
+    ],
+)
+def test_columns_that_embeddings_do_not_have(types: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidParameterError, match=message):
+        columns(are_embeddings=True, key="STRING", prompt="STRING", **types)
 
 
 def test_columns_are_sorted_by_purpose() -> None:

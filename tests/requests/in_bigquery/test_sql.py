@@ -53,6 +53,9 @@ KEY_FIELDS = ("key", "Key.custom-id", "labels.custom-id", "other")
 STRICT = "gemini-3.7-flash"
 
 
+FULL_EMBEDDINGS = Defaults(model="gemini-embedding-001", embedding_config={"title": "it's"})
+
+
 def variants() -> list[TableBuild]:
     made = []
     for many in (False, True):
@@ -61,11 +64,38 @@ def variants() -> list[TableBuild]:
             made.append([TableColumn("key", "STRING"), *given, TableColumn("day", "DATE")])
     made += [[TableColumn("key", "STRING"), TableColumn("request", kind)] for kind in ("JSON", "STRING")]
     return [
+        *(
+            TableBuild(
+                STAGING,
+                REQUESTS,
+                RequestColumns.of(columns),
+                defaults.members(),
+                key_label=defaults.key_label,
+                model=STRICT,
+            )
+            for columns in made
+            for defaults in (Defaults(), FULL)
+        ),
+        *variants_of_embeddings(),
+    ]
+
+
+def variants_of_embeddings() -> list[TableBuild]:
+    made = [[TableColumn("request", kind)] for kind in ("JSON", "STRING")]
+    made += [
+        [TableColumn("prompt", "STRING"), *(TableColumn(name, "STRING") for name in optional)]
+        for optional in ((), ("title",), ("media_uri", "title"))
+    ]
+    return [
         TableBuild(
-            STAGING, REQUESTS, RequestColumns.of(columns), defaults.members(), defaults.key_label, STRICT
+            STAGING,
+            REQUESTS,
+            RequestColumns.of([TableColumn("key", "STRING"), *columns], are_embeddings=True),
+            defaults.members(),
+            are_embeddings=True,
         )
         for columns in made
-        for defaults in (Defaults(), FULL)
+        for defaults in (Defaults(model="gemini-embedding-001"), FULL_EMBEDDINGS)
     ]
 
 
