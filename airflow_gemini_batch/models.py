@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.service import MAX_ROWS
 
 MODELS_FILE = "GEMINI_BATCH_MODELS"
 """Environment variable with the path of a newer file like ``models.json``."""
@@ -120,7 +121,7 @@ class Model:
     refuses: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
     kind: str = "generation"
-    max_rows: int = 200_000
+    max_rows: int = MAX_ROWS
     max_dimensions: int = 3072
     input: tuple[str, ...] = ("gcs", "bigquery")
     outside_global: Decimal = Decimal(1)
@@ -202,8 +203,17 @@ def models() -> Models:
 
     :raises InvalidParameterError: the file that ``GEMINI_BATCH_MODELS`` names cannot be used
     """
-    known = _read(os.environ.get(MODELS_FILE) or None)
-    return known if known.search else replace(known, search=_read(None).search)
+    return _completed(os.environ.get(MODELS_FILE) or None)
+
+
+@lru_cache(maxsize=4)
+def _completed(given: str | None) -> Models:
+    known, packaged = _read(given), _read(None)
+    return replace(
+        known,
+        search=known.search or packaged.search,
+        legacy_embeddings=known.legacy_embeddings or packaged.legacy_embeddings,
+    )
 
 
 def search_facts() -> SearchFacts:

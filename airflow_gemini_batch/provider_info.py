@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_gemini_batch.service import DOCUMENTATION, PRODUCT
+
 _INTEGRATION = "Gemini batch inference on Agent Platform (Vertex AI)"
-_PRODUCT = "Gemini Enterprise Agent Platform (Vertex AI)"
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -13,12 +14,11 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-gemini-batch",
         "name": _INTEGRATION,
-        "description": f"Run Gemini batch inference on {_PRODUCT} and land the results in BigQuery.",
+        "description": f"Run Gemini batch inference on {PRODUCT} and land the results in BigQuery.",
         "integrations": [
             {
                 "integration-name": _INTEGRATION,
-                "external-doc-url": "https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/"
-                "capabilities/batch-inference",
+                "external-doc-url": DOCUMENTATION,
                 "tags": ["gcp"],
             }
         ],

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.cost.prices import LONG_PROMPT_TOKENS
 from airflow_gemini_batch.cost.ranges import MICRO, CostSpan, Span
 from airflow_gemini_batch.cost.row_tokens import RowSize, request_of, row_of, row_size
 from airflow_gemini_batch.cost.searches import explain_searches, queries_of, search_cost
 from airflow_gemini_batch.exceptions import CostLimitError, InvalidParameterError
 from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.requests.checking.earlier_output import is_output
+from airflow_gemini_batch.service import LONG_PROMPT_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.models import Model, ModelName, find_model, search_facts
+from airflow_gemini_batch.service import LONG_PROMPT_TOKENS
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-LONG_PROMPT_TOKENS = 200_000
-"""Requests with longer prompts are billed at the higher tier, for models that have one."""
 
 _MILLION = 1_000_000
 _PLACES = Decimal("0.000001")

@@ -16,13 +16,13 @@ from airflow_gemini_batch.exceptions import (
     JobNotFoundError,
 )
 from airflow_gemini_batch.formats import duration
+from airflow_gemini_batch.service import MAX_QUEUED, MAX_RUNNING
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.batch_job import BatchJob
 
 DEFAULT_POLL_INTERVAL = 60.0
-# A job can queue for up to 72 h and run for up to 24 h.
-DEFAULT_TIMEOUT = timedelta(hours=96)
+DEFAULT_TIMEOUT = MAX_QUEUED + MAX_RUNNING
 
 _FIRST_WAIT = 2.0
 _GROWTH = 1.5

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.cost.prices import LONG_PROMPT_TOKENS
 from airflow_gemini_batch.exceptions import KeylessRowsError, LandingError
 from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.results.cost import price_parameters, users_labels
@@ -21,6 +20,7 @@ from airflow_gemini_batch.results.outputs import asked_rows
 from airflow_gemini_batch.results.row_counts import Tables, count_not_replaced, is_complete
 from airflow_gemini_batch.results.staging import drop, stage
 from airflow_gemini_batch.results.statements import landing_script, list_parameters, media_script
+from airflow_gemini_batch.service import LONG_PROMPT_TOKENS
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq

@@ -9,11 +9,10 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.service import CONSOLE, JOB_PAGE
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
-
-_CONSOLE = "https://console.cloud.google.com/"
 
 
 class BatchJobLink(BaseOperatorLink):
@@ -31,7 +30,7 @@ class BatchJobLink(BaseOperatorLink):
         """Return the URL, or an empty string while there is no job."""
         url = XCom.get_value(key=self.xcom_key, ti_key=ti_key)
         # Whoever may write XCom could have stored any URL, such as one with a script.
-        return url if isinstance(url, str) and url.startswith(_CONSOLE) else ""
+        return url if isinstance(url, str) and url.startswith(CONSOLE) else ""
 
 
 def console_url(job_name: JobName | str) -> str:
@@ -40,7 +39,6 @@ def console_url(job_name: JobName | str) -> str:
         name = job_name if isinstance(job_name, JobName) else JobName.parse(job_name)
     except InvalidParameterError:
         return ""
-    return (
-        f"{_CONSOLE}agent-platform/locations/{quote(name.location)}/batch-predictions/"
-        f"{quote(name.job_id)}?project={quote(name.project)}"
+    return JOB_PAGE.format(
+        location=quote(name.location), job_id=quote(name.job_id), project=quote(name.project)
     )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from airflow_gemini_batch.cost.prices import LONG_PROMPT_TOKENS, BatchPrices, NegotiatedPrices, prices_of
+from airflow_gemini_batch.cost.prices import BatchPrices, NegotiatedPrices, prices_of
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.service import LONG_PROMPT_TOKENS
 
 WHEN = datetime(2026, 11, 1, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING
 from airflow_gemini_batch.exceptions import InvalidParameterError, RequestsError
 from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_folder
 from airflow_gemini_batch.requests.building.manifest import RequestsManifest, RequestsObject
-from airflow_gemini_batch.requests.checking.import_check import MAX_BYTES, MAX_ROWS
 from airflow_gemini_batch.requests.checking.key_uniqueness import Duplicates
+from airflow_gemini_batch.service import MAX_BYTES, MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

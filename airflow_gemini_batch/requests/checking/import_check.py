@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 # Twice as fast as the standard library.
 from msgspec.json import decode as _decode_fast
 
-from airflow_gemini_batch.models import Model, find_model
+from airflow_gemini_batch.models import find_model
 from airflow_gemini_batch.requests.checking.earlier_output import input_part, is_output
 from airflow_gemini_batch.requests.checking.embedding_rules import WHOLE_NUMBERS, EmbeddingRules
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
@@ -26,16 +26,10 @@ from airflow_gemini_batch.requests.checking.request_rules import row_problems
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField, as_key
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, SAME_KEY
 from airflow_gemini_batch.requests.request_fields import is_embedding, names_with_checked_values
+from airflow_gemini_batch.service import MAX_BYTES, MAX_EMBEDDINGS, MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
-
-MAX_ROWS = Model.max_rows
-"""Maximum number of requests in a job."""
-MAX_EMBEDDINGS = 1_000_000
-"""Maximum number of requests in a job of an embedding model that is not known."""
-MAX_BYTES = 10**9
-"""Maximum size of an input file in Cloud Storage."""
 
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")

@@ -9,11 +9,11 @@ from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS, UNSUPPORTED_TYPES
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.checking.earlier_output import is_output_table
-from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS
 from airflow_gemini_batch.requests.in_bigquery.columns import TableColumn
 from airflow_gemini_batch.requests.in_bigquery.rule_conditions import RowConditions
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD
 from airflow_gemini_batch.requests.keys import SAME_KEY
+from airflow_gemini_batch.service import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,12 +11,11 @@ import pytest
 from airflow_gemini_batch.models import models
 from airflow_gemini_batch.requests.checking.findings import Level
 from airflow_gemini_batch.requests.checking.import_check import (
-    MAX_EMBEDDINGS,
-    MAX_ROWS,
     Check,
     Limits,
     check,
 )
+from airflow_gemini_batch.service import MAX_EMBEDDINGS, MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

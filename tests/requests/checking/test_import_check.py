@@ -14,9 +14,10 @@ from airflow_gemini_batch.emulator.running import storage as emulator_storage
 from airflow_gemini_batch.emulator.running.importer import check_import
 from airflow_gemini_batch.requests.checking import import_check, inferred_columns
 from airflow_gemini_batch.requests.checking.findings import FindingGroup, Findings, Level, Place, Report, Rule
-from airflow_gemini_batch.requests.checking.import_check import MAX_ROWS, Check, Limits, check
+from airflow_gemini_batch.requests.checking.import_check import Check, Limits, check
 from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
 from airflow_gemini_batch.requests.key_field import KeyField
+from airflow_gemini_batch.service import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
