@@ -70,10 +70,10 @@ def test_a_fifth_of_the_rows_fails_in_three_ways_and_the_cost_is_known_to_the_ce
     assert [(each["asked"], each["succeeded"]) for each in manifest["rounds"]] == [(13, 12), (1, 1)]
     assert Counter(landed.statuses().values()) == {"succeeded": 93, "failed": 7}
     assert set(landed.errors()) == {f"row-{n}" for n in range(7)}
-    # 2.5 Flash in batch: 0.15 USD for a million tokens of prompts, 1.25 of answers. What failed is free.
-    by_hand = 93 * (1_000 * Decimal("0.15") + 1 * Decimal("1.25")) / 1_000_000
+    # 3.5 Flash in batch: 0.75 USD for a million tokens of prompts, 4.5 of answers. What failed is free.
+    by_hand = 93 * (1_000 * Decimal("0.75") + 1 * Decimal("4.5")) / 1_000_000
     ((paid,),) = landed.bigquery.query(f"SELECT SUM(cost_usd) FROM `{landed.table}`").result()
-    assert paid == by_hand == Decimal("0.01406625")
+    assert paid == by_hand == Decimal("0.0701685")
     assert Decimal(str(manifest["cost_usd"])) == 13 * by_hand / 93
 
 
