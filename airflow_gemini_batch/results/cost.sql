@@ -89,9 +89,9 @@ FROM (
       FROM (
         SELECT
           response_id,
-          SUM(ARRAY_LENGTH(JSON_QUERY_ARRAY(candidate, '$.groundingMetadata.webSearchQueries'))) AS queries
+          SUM(ARRAY_LENGTH(JSON_QUERY_ARRAY(as_array(JSON_QUERY(candidate, '$.groundingMetadata.webSearchQueries'))))) AS queries
         FROM responses
-        CROSS JOIN UNNEST(JSON_QUERY_ARRAY(response, '$.candidates')) AS candidate
+        CROSS JOIN UNNEST(JSON_QUERY_ARRAY(as_array(JSON_QUERY(response, '$.candidates')))) AS candidate
         WHERE IFNULL(row_status, '') = '' AND STRPOS(TO_JSON_STRING(response), '"webSearchQueries"') > 0
         GROUP BY response_id
       ) AS found

@@ -153,8 +153,10 @@ SELECT
     FROM (
       SELECT position, as_float64(item) AS number
       FROM UNNEST(
-        IFNULL(
-          JSON_QUERY_ARRAY(response, '$.embedding.values'), JSON_QUERY_ARRAY(response, '$.embeddings[0].values')
+        JSON_QUERY_ARRAY(
+          as_array(
+            IFNULL(JSON_QUERY(response, '$.embedding.values'), JSON_QUERY(response, '$.embeddings[0].values'))
+          )
         )
       ) AS item WITH OFFSET AS position
     )

@@ -12,7 +12,7 @@ SELECT
     AND response_id NOT IN (
       SELECT response_id
       FROM responses
-      CROSS JOIN UNNEST(JSON_QUERY_ARRAY(response, '$.candidates[0].content.parts')) AS part
+      CROSS JOIN UNNEST(JSON_QUERY_ARRAY(as_array(JSON_QUERY(response, '$.candidates[0].content.parts')))) AS part
       WHERE is_wordless AND has_content(part)
     ) AS is_empty,
   output

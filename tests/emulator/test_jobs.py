@@ -85,7 +85,7 @@ def test_several_objects_and_patterns(
 ) -> None:
     for name in ("a/1.jsonl", "a/2.jsonl", "a/deep/3.jsonl", "a/no.txt", "b.jsonl"):
         put(storage_client, f"gs://{bucket}/{name}", lines(2, prefix=f"{name}-"))
-    uris = [f"gs://{bucket}/a/*.jsonl", f"gs://{bucket}/b.jsonl"]
+    uris = [f"gs://{bucket}/a/**.jsonl", f"gs://{bucket}/b.jsonl"]
     source = {"instancesFormat": "jsonl", "gcsSource": {"uris": uris}}
     job = run(emulator, "gs://x/y", f"gs://{bucket}/out", inputConfig=source)
     keys = {row["key"].rpartition("-")[0] for row in predictions(storage_client, job)}

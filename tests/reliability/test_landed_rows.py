@@ -97,7 +97,7 @@ def test_a_schema_that_the_table_does_not_fit_is_refused_before_a_round_is_paid(
     table = tables.table()
     job = tables.submit(REQUESTS, plan=failing(1, 2))
     tables.land(job, table, response_schema=schema("integer")).run()
-    for wrong, message in ((schema("string"), "answer"), (schema("integer", status="string"), "status")):
+    for wrong, message in ((schema("string"), "answer"), (schema("integer", _FILE_x="string"), "_FILE_x")):
         with pytest.raises(TaskFailedError, match=message):
             tables.retry(table, job, response_schema=wrong).run()
         assert len(tables.vertex.jobs) == 1

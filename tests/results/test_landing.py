@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.cost.prices import BatchPrices
+from airflow_gemini_batch.cost.prices import NegotiatedPrices
 from airflow_gemini_batch.exceptions import InvalidParameterError, OutputNotFoundError, RowCountError
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
@@ -371,7 +371,7 @@ def test_every_published_form_of_an_embedding(lander: Lander) -> None:
             for at, line in enumerate(lines)
         )
     )
-    prices = BatchPrices.of({"input": 1_000, "output": 0})
+    prices = NegotiatedPrices.of({"input": 1_000, "output": 0})
     manifest = lander.land(prices=prices)
     assert counts(manifest) == {"succeeded": len(EMBEDDINGS)}
     assert lander.errors() == {}

@@ -118,7 +118,7 @@ def test_the_steps_on_their_own(
     )
     build.execute(context)
     with DAG("grouped", schedule=None) as dag:
-        gemini_batch(lambda: ["Number 1"], **settings, group_id="embed")
+        gemini_batch(lambda: {"own-key": "Number 1"}, **settings, group_id="embed")
     dag.get_task("embed.requests").execute(context)
     first, second = lines_of(storage_client, bucket, "staging/requests/")
     assert first["request"] == second["request"]
