@@ -80,10 +80,10 @@ UNSUPPORTED_TYPES = ("STRUCT", "RECORD", "RANGE", "DATETIME", "GEOGRAPHY")
 IMPORT_FAILED = 3
 """Code of a job's error if the service rejected the whole input: no row is processed, nothing is charged."""
 
-# The location becomes part of the host that the access token is sent to, so it can be nothing but a label.
 LOCATION_FORM = "give 'global', 'us', 'eu' or a region such as 'europe-west4'"
 """What a location looks like, for messages."""
 
+# The location becomes part of the host that the access token is sent to, so it can be nothing but a label.
 _LOCATION = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 # An ID or a number; the ID of an old project may begin with a domain, as in example.com:project.
 _PROJECT = re.compile(r"(?:[a-z0-9-]+(?:\.[a-z0-9-]+)+:)?[a-z0-9-]+")

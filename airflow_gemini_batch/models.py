@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date  # noqa: TC003 - msgspec reads the types
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -180,19 +180,22 @@ class Models:
     legacy_embeddings: dict[str, str] = field(default_factory=dict)
     search: SearchFacts | None = None
 
+    @cached_property
+    def by_id(self) -> dict[str, Model]:
+        """What is known of each model; of a retired one, only since when, and what to use instead."""
+        retired = {name: Model(retires=day, replacement=other) for name, (day, other) in self.retired.items()}
+        return {**self.models, **retired}
+
     def find(self, name: str) -> Model | None:
         """Return what is known of a model, given any form of its name; ``None`` if it is not known."""
         found = self.id_of(name)
-        if found in self.retired:
-            retires, replacement = self.retired[found]
-            return Model(retires=retires, replacement=replacement)
-        return self.models.get(found) if found else None
+        return self.by_id[found] if found else None
 
     def id_of(self, name: str) -> str | None:
         """Return the ID under which a model is known, without the version; ``None`` if it is not known."""
         parsed = ModelName.parse(name)
         found = parsed.google_id if parsed else None
-        while found and found not in self.models and found not in self.retired:
+        while found and found not in self.by_id:
             shorter = _VERSION.sub("", found)
             found = shorter if shorter != found else None
         return found

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.cli.arguments import add_format, add_source
 from airflow_gemini_batch.cli.input import (
     name_of,
     open_lines,
@@ -37,9 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Estimate the tokens and the cost of a batch job from its input. Nothing is sent to the "
         "service. Exit code: 0 success, 2 wrong usage, or the input cannot be read.",
     )
-    parser.add_argument(
-        "source", metavar="FILE|gs://URI|-", help="JSONL input of the job; - for standard input"
-    )
+    add_source(parser)
     parser.add_argument("--model", required=True, help="Gemini model, such as gemini-3.5-flash")
     parser.add_argument(
         "--location",
@@ -59,9 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help='negotiated batch prices in USD per million tokens: {"input": 0.12, "output": 1.0}; searches in '
         'USD per 1,000 queries, and free ones: {"search": 14, "free_searches": 5000}',
     )
-    parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="output format (default: text)"
-    )
+    add_format(parser)
     parser.set_defaults(run=run)
 
 

@@ -6,13 +6,14 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.cli.arguments import add_format
 from airflow_gemini_batch.models import GLOBAL
 
 if TYPE_CHECKING:
     import argparse
     from datetime import date
 
-    from airflow_gemini_batch.models import Models
+    from airflow_gemini_batch.models import Model, Models
 
 _HEADER = ("model", "batch price", "rows", "output", "retires", "locations")
 _SHOWN_LOCATIONS = 3
@@ -26,9 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="List what is known of the models that Google offers for batch inference. The "
         "environment variable GEMINI_BATCH_MODELS may name a newer file like the package's models.json.",
     )
-    parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="output format (default: text)"
-    )
+    add_format(parser)
     parser.set_defaults(run=run)
 
 
@@ -37,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from airflow_gemini_batch.models import models
 
     known, now = models(), datetime.now(UTC)
-    rows = [_row(name, known, now) for name in sorted({*known.models, *known.retired}, reverse=True)]
+    rows = [_row(name, known.by_id[name], now) for name in sorted(known.by_id, reverse=True)]
     rows.sort(key=lambda row: (row["kind"] == "embedding", row["is_retired"]))
     if arguments.format == "json":
         print(json.dumps({"as_of": known.as_of.isoformat(), "models": rows}, indent=2))
@@ -46,12 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _row(name: str, known: Models, now: datetime) -> dict[str, Any]:
+def _row(name: str, found: Model, now: datetime) -> dict[str, Any]:
     from airflow_gemini_batch.cost.prices import BatchPrices
 
-    found, prices = known.find(name), BatchPrices.listed(name, GLOBAL, now)
-    if found is None:
-        raise LookupError(name)
+    prices = BatchPrices.listed(name, GLOBAL, now)
     return {
         "model": name,
         "kind": found.kind,

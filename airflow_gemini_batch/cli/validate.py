@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from airflow_gemini_batch.cli.arguments import add_format, add_source
 from airflow_gemini_batch.cli.input import name_of, open_lines, with_progress, wrong_usage
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
@@ -37,18 +38,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "hours in its queue. Exit code: 0 no problems, 1 problems found, 2 wrong usage, or the input "
         "cannot be read.",
     )
-    parser.add_argument(
-        "source", metavar="FILE|gs://URI|-", help="JSONL input of the job; - for standard input"
-    )
+    add_source(parser)
     parser.add_argument("--model", help="also check by the rules of this model, such as gemini-3.5-flash")
     parser.add_argument(
         "--repair",
         metavar="OUT",
         help="write a repaired copy; only problems with exactly one safe fix are changed",
     )
-    parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="output format (default: text)"
-    )
+    add_format(parser)
     parser.add_argument(
         "--key-field",
         default="key",

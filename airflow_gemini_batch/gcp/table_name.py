@@ -24,6 +24,7 @@ _MAX_TABLE_BYTES = 1024
 _TABLE_CATEGORIES = ("L", "M", "N", "Pc", "Pd", "Zs")
 _URI_FORM = "give bq://project.dataset.table"
 _FORM = "give 'project.dataset.table'"
+_REGIONS_INSIDE = {"us": "us-", "eu": "europe-"}
 # The data of the multi-region `eu` stays in member states, so London and Zurich are not part of it.
 _EUROPE_OUTSIDE_EU = ("europe-west2", "europe-west6")
 
@@ -113,7 +114,7 @@ def dataset_location(table: TableName, bigquery: Client, job_location: str) -> s
     try:
         dataset = bigquery.get_dataset(table.dataset_id)
     except NotFound:
-        suggestion = "US" if job_location == "global" else job_location
+        suggestion = "US" if job_location == GLOBAL else job_location
         raise DatasetNotFoundError(table.dataset_id, suggestion) from None
     return (dataset.location or "US").upper()
 
@@ -130,14 +131,14 @@ def check_region(table: str, dataset_location: str | None, job_location: str) ->
     """
     if not dataset_location:
         return
-    if dataset_location.lower() in ("us", "eu"):
+    region = dataset_location.lower()
+    if region in _REGIONS_INSIDE:
         raise InvalidParameterError(
             "input_uri",
             table,
             f"its dataset is in the multi-region {dataset_location!r}, which batch jobs cannot read; "
             f"copy the table to a dataset in a single region such as {job_location!r}",
         )
-    region = dataset_location.lower()
     if _is_inside(region, job_location):
         log.warning(
             "The dataset of %s is in %s. Google does not say whether a batch job in %r can read it. If the "
@@ -156,8 +157,8 @@ def check_region(table: str, dataset_location: str | None, job_location: str) ->
 
 
 def _is_inside(region: str, multi_region: str) -> bool:
-    prefix = {"us": "us-", "eu": "europe-"}.get(multi_region)
-    return bool(prefix) and region.startswith(str(prefix)) and region not in _EUROPE_OUTSIDE_EU
+    prefix = _REGIONS_INSIDE.get(multi_region)
+    return prefix is not None and region.startswith(prefix) and region not in _EUROPE_OUTSIDE_EU
 
 
 def _is_table_id(text: str) -> bool:

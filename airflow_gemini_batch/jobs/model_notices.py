@@ -25,12 +25,13 @@ def warnings_about(model: str, location: str, today: date) -> list[str]:
     :param model: in any form of its name
     """
     known = models()
-    found, name = known.find(model), known.id_of(model)
-    if not found or not name:
+    name = known.id_of(model)
+    if not name:
         return []
+    found = known.by_id[name]
     notices = []
-    if found.retires and found.retires <= today + NOTICE:
-        notices.append(f"{_retirement(name, found, today)} {_instead(found)}")
+    if retirement := _retirement(name, found, today, NOTICE):
+        notices.append(retirement)
     if place := _place(name, found, location, known):
         notices.append(f"{place} The service may answer 404. {_TABLE}")
     return notices
@@ -42,27 +43,29 @@ def why_not_found(model: str, location: str, today: date) -> str:
     :param model: in any form of its name
     """
     known = models()
-    found, name = known.find(model), known.id_of(model)
-    if not found or not name:
+    name = known.id_of(model)
+    if not name:
         return _similar(model, known)
-    if found.retires and found.retires <= today:
-        return f"{_retirement(name, found, today)} {_instead(found)}"
+    found = known.by_id[name]
+    if retirement := _retirement(name, found, today):
+        return retirement
     place = _place(name, found, location, known)
     return f"{place} Set location to one of these." if place else ""
 
 
-def _retirement(name: str, found: Model, today: date) -> str:
-    if not found.retires:
+def _retirement(name: str, found: Model, today: date, notice: timedelta = timedelta()) -> str:
+    """Return that a model has retired, or is about to, and what to use; empty if neither."""
+    if not found.retires or found.retires > today + notice:
         return ""
-    day = f"{found.retires:%Y-%m-%d}"
+    day, is_past = f"{found.retires:%Y-%m-%d}", found.retires <= today
     if found.retires_or_later:
-        verb = "was due to retire" if found.retires <= today else "retires"
-        return f"{name} {verb} on {day} or later."
-    if not found.switched_off:
-        return f"{name} {'retired' if found.retires <= today else 'retires'} on {day}."
-    closed = "was closed" if found.retires <= today else "will be closed"
-    off = f"reports say that it is switched off for all others on {found.switched_off:%Y-%m-%d}"
-    return f"{name} {closed} to new projects on {day}; {off}."
+        text = f"{'was due to retire' if is_past else 'retires'} on {day} or later."
+    elif found.switched_off:
+        off = f"reports say that it is switched off for all others on {found.switched_off:%Y-%m-%d}"
+        text = f"{'was' if is_past else 'will be'} closed to new projects on {day}; {off}."
+    else:
+        text = f"{'retired' if is_past else 'retires'} on {day}."
+    return f"{name} {text} {_instead(found)}"
 
 
 def _instead(found: Model) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import IMPORT_FAILED, JobState
 from airflow_gemini_batch.gcp.rpc_codes import PASSING_CODES
+from airflow_gemini_batch.service import MAX_QUEUED, MAX_RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,7 @@ _ADVICE = {
     13: "An internal error of the service. If it recurs, contact Google Cloud support.",
 }
 _NO_CODE = 0
+_HOUR = timedelta(hours=1)
 
 
 def may_run_again(job: BatchJob) -> bool:
@@ -71,7 +74,8 @@ def explain_end(job: BatchJob, *, is_used: bool = False, is_round: bool = False,
             lines.append(advice)
     elif job.state is JobState.EXPIRED:
         lines.append(
-            "A job can queue for up to 72 hours and run for up to 24; this one may have exceeded a limit."
+            f"A job can queue for up to {MAX_QUEUED // _HOUR} hours and run for up to "
+            f"{MAX_RUNNING // _HOUR}; this one may have exceeded a limit."
         )
     lines.append(f"Rows: {job.stats}.")
     if not job.is_charged:

@@ -11,7 +11,7 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_object
 from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
 from airflow_gemini_batch.gcp.wildcards import may_match
-from airflow_gemini_batch.models import ModelName, reads_tables, refuse_legacy_embedding
+from airflow_gemini_batch.models import GLOBAL, ModelName, reads_tables, refuse_legacy_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,7 +151,7 @@ def _model(model: str, location: str) -> str:
     if not name.is_tuned:
         refuse_legacy_embedding(model)
         return name.publisher_model
-    if location == "global":
+    if location == GLOBAL:
         raise InvalidParameterError(
             "location",
             location,

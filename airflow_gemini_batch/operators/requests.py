@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_gemini_batch.exceptions import DatasetNotFoundError, LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.models import GLOBAL
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.options import (
@@ -219,6 +220,5 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
             defaults=RequestOptions.of(self).defaults(self.model),
             answered=TableName.parse(answered, project, "only_new_against") if answered else None,
             export_uri=self.export_uri,
-            model=self.model,
-            job_location=self.location or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global",
+            job_location=self.location or os.environ.get("GOOGLE_CLOUD_LOCATION") or GLOBAL,
         )

@@ -88,17 +88,16 @@ def run_landing(plan: Plan, location: str, bigquery: bq.Client, storage: gcs.Cli
 
     stem = f"gemini-batch-land-{plan.series}"
     step = bigquery_job.Step(stem, start, partial(_is_landed, plan, bigquery))
+    clean_up = partial(drop, bigquery, [*plan.staged, *filter(None, [media])])
     try:
         (job,) = bigquery_job.run(bigquery, location, [step])
         counts = _counts(job)
     except LandingError as error:
         if not (found := _KEYLESS.search(str(error))):
             raise
-        counts = {}
-        keyless = int(found[1])
-    drop(bigquery, [*plan.staged, *filter(None, [media])])
-    if not counts:
-        raise KeylessRowsError(str(plan.landing.results), keyless)
+        clean_up()
+        raise KeylessRowsError(str(plan.landing.results), int(found[1])) from None
+    clean_up()
     return counts
 
 

@@ -11,6 +11,7 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.table_name import dataset_location
 from airflow_gemini_batch.jobs.lookup import find_jobs
 from airflow_gemini_batch.jobs.rounds import End, ended, is_abandoned
+from airflow_gemini_batch.models import GLOBAL
 from airflow_gemini_batch.requests.in_bigquery.claims import Claim, Claims, related
 from airflow_gemini_batch.requests.in_bigquery.from_failures import find_failures
 from airflow_gemini_batch.requests.in_bigquery.statements import Failures
@@ -78,7 +79,7 @@ class RetryState:
 
     @cached_property
     def _location(self) -> str:
-        return dataset_location(self._landing.destination, self.bigquery, "global")
+        return dataset_location(self._landing.destination, self.bigquery, GLOBAL)
 
     @cached_property
     def sources(self) -> Sources:

@@ -5,23 +5,26 @@ The input is streamed: memory depends on how many different shapes its lines hav
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
-
-# Twice as fast as the standard library.
-from msgspec.json import decode as _decode_fast
+from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.models import find_model
 from airflow_gemini_batch.requests.checking.earlier_output import input_part, is_output
 from airflow_gemini_batch.requests.checking.embedding_rules import WHOLE_NUMBERS, EmbeddingRules
 from airflow_gemini_batch.requests.checking.findings import Findings, Level, Place, Report, Rule
-from airflow_gemini_batch.requests.checking.inferred_columns import TOO_DEEP, PathKinds, Problem, Structure
+from airflow_gemini_batch.requests.checking.inferred_columns import (
+    TOO_DEEP,
+    TOO_DEEP_MESSAGE,
+    PathKinds,
+    Problem,
+    Structure,
+)
 from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
 from airflow_gemini_batch.requests.checking.likely_keys import LikelyKeys
 from airflow_gemini_batch.requests.checking.line_shapes import Shapes
 from airflow_gemini_batch.requests.checking.model_rules import place_rules, problems, value_classes
+from airflow_gemini_batch.requests.checking.parsed_line import RefusedLineError, parse
 from airflow_gemini_batch.requests.checking.request_rules import row_problems
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField, as_key
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, SAME_KEY
@@ -31,17 +34,9 @@ from airflow_gemini_batch.service import MAX_BYTES, MAX_EMBEDDINGS, MAX_ROWS
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-_BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _REMEMBERED_SHAPES = 2048
 
-_ONE_LINE = "Write each row as one JSON object on one line, with a JSON library and without line breaks."
-NOT_JSON = Rule("not-json", Level.JOB, _ONE_LINE)
-NOT_UTF8 = Rule("not-utf8", Level.JOB, "Encode the file as UTF-8.")
-BOM = Rule("bom", Level.JOB, "Encode the file as UTF-8 without a byte order mark (`utf-8`, not `utf-8-sig`).")
-_FORM_OF_A_LINE = 'Write each line as {"key": "…", "request": {…}}.'
-NOT_AN_OBJECT = Rule("not-an-object", Level.JOB, _FORM_OF_A_LINE)
-NO_REQUEST = Rule("no-request", Level.JOB, _FORM_OF_A_LINE)
 EMPTY = Rule("empty", Level.JOB, "Add rows, or skip the job if there is nothing to process.")
 TOO_MANY_ROWS = Rule(
     "too-many-rows", Level.JOB, "Split the input into several jobs, for example with mapped tasks."
@@ -102,13 +97,6 @@ class _Shape:
     is_embedding: bool = False
     lines: int = 0
     first: list[Place] = field(default_factory=list)
-
-
-class _RefusedError(Exception):
-    def __init__(self, rule: Rule, message: str) -> None:
-        self.rule = rule
-        self.message = message
-        super().__init__(message)
 
 
 def check(
@@ -179,8 +167,8 @@ class Check:
             return
         self.rows += 1
         try:
-            row = _parse(line)
-        except _RefusedError as error:
+            row = parse(line)
+        except RefusedLineError as error:
             self._findings.add(error.rule, "$", error.message, [Place(self.lines, None, self._file)])
             return
         key = self._key(row)
@@ -198,7 +186,7 @@ class Check:
             if shape is None:
                 shape = self._learn(name, row)
         except RecursionError:
-            self._findings.add(TOO_DEEP, "$", _TOO_DEEP, [Place(self.lines, key, self._file)])
+            self._findings.add(TOO_DEEP, "$", TOO_DEEP_MESSAGE, [Place(self.lines, key, self._file)])
             return
         shape.lines += 1
         if shape.lines <= Findings.KEPT_LINES:
@@ -291,54 +279,3 @@ class Check:
             )
             fix = f"{DUPLICATE_KEY.fix} {where} has the same key."
             self._findings.add(DUPLICATE_KEY, path, "Another row has the same key.", [place], fix=fix)
-
-
-_TOO_DEEP = "Schema nested too deeply, at least 16 compared to the maximum allowed level of 15"
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    """Parse a line.
-
-    :raises _RefusedError: the import would reject it
-    """
-    row: Any = None
-    try:
-        row = _decode_fast(line)
-    except Exception:
-        # The standard library decides, and explains what is wrong.
-        row = None
-    if type(row) is not dict:
-        row = _parse_or_explain(line)
-    if type(row.get("request")) is not dict:
-        raise _RefusedError(
-            NO_REQUEST,
-            "Error while reading data, error message: the row has no field `request` that is an object.",
-        )
-    return row  # type: ignore[no-any-return]
-
-
-def _parse_or_explain(line: bytes) -> dict[str, Any]:
-    problem = "Error while reading data, error message: JSON parsing error"
-    try:
-        row = _DECODER.decode(line.decode())
-    except UnicodeDecodeError as error:
-        raise _RefusedError(NOT_UTF8, f"{problem}: byte {error.start + 1} is not UTF-8.") from None
-    except RecursionError:
-        raise _RefusedError(TOO_DEEP, _TOO_DEEP) from None
-    except json.JSONDecodeError as error:
-        if line.startswith(_BOM):
-            raise _RefusedError(BOM, f"{problem}: the line starts with a byte order mark.") from None
-        raise _RefusedError(NOT_JSON, f"{problem}: {error.msg}, at character {error.pos + 1}.") from None
-    except ValueError:
-        raise _RefusedError(NOT_JSON, f"{problem}: NaN, Infinity or too many digits.") from None
-    if not isinstance(row, dict):
-        raise _RefusedError(NOT_AN_OBJECT, f"{problem}: the row is not a JSON object.")
-    return row
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-# Python accepts NaN and Infinity; JSON has neither.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -44,6 +44,10 @@ TOO_DEEP = Rule(
     "Flatten the object, or write its inner part as a string of JSON. If a response schema is this deep, "
     "store the input in a BigQuery table, which is not imported.",
 )
+TOO_DEEP_MESSAGE = (
+    f"Schema nested too deeply, at least {MAX_RECORD_DEPTH + 1} compared to the maximum allowed level of "
+    f"{MAX_RECORD_DEPTH}"
+)
 BAD_NAME = Rule(
     "bad-name",
     Level.JOB,
@@ -116,12 +120,7 @@ class Structure:
         if not value:
             self._refuse(EMPTY_OBJECT, path, f"Cannot store struct '{column}' with no fields")
         elif level > MAX_RECORD_DEPTH:
-            self._refuse(
-                TOO_DEEP,
-                path,
-                f"Schema nested too deeply, at least {level} compared to the maximum allowed level of "
-                f"{MAX_RECORD_DEPTH}",
-            )
+            self._refuse(TOO_DEEP, path, TOO_DEEP_MESSAGE)
         else:
             self._members(value, column, path, level + 1)
         return STRUCT

@@ -15,7 +15,7 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
 from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
-from airflow_gemini_batch.models import reads_tables
+from airflow_gemini_batch.models import GLOBAL, reads_tables
 from airflow_gemini_batch.requests.checking.import_check import Limits
 from airflow_gemini_batch.requests.checking.shared_values import check_shared
 from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
@@ -51,7 +51,6 @@ class TableRequest:
     :param sql: a query that returns ``key`` and either ``prompt`` or ``request``
     :param answered: a results table; keys that succeeded there are left out
     :param export_uri: ``gs://bucket/prefix`` to export the requests to as JSONL
-    :param model: of the batch job, if it is known
     :param job_location: location of the batch job, which only reads tables in the same region; ``global`` if
         unknown
     """
@@ -65,8 +64,7 @@ class TableRequest:
     defaults: Defaults
     answered: TableName | None = None
     export_uri: str | None = None
-    model: str | None = None
-    job_location: str = "global"
+    job_location: str = GLOBAL
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class _Work:
         self._request = request
         self._bigquery = bigquery
         self._defaults = request.defaults.members()
-        check_shared(self._defaults, request.model)
+        check_shared(self._defaults, request.defaults.model)
         digest = bigquery_job.digest(
             *(request.run, request.sql, request.destination),
             *((self._defaults, request.defaults.key_label), request.answered),
@@ -158,7 +156,7 @@ class _Work:
                 self._defaults,
                 are_embeddings=request.defaults.are_embeddings,
                 key_label=request.defaults.key_label,
-                model=request.model,
+                model=request.defaults.model,
             )
             (counts,) = jobs.rows(inspect_statement(build))
             if not counts["all_rows"]:

@@ -124,11 +124,12 @@ def test_every_rule_has_a_bad_file_and_a_fix() -> None:
         import_check,
         inferred_columns,
         model_rules,
+        parsed_line,
         request_rules,
     )
     from airflow_gemini_batch.requests.checking.findings import Rule
 
-    modules = (embedding_rules, import_check, inferred_columns, model_rules, request_rules)
+    modules = (embedding_rules, import_check, inferred_columns, model_rules, parsed_line, request_rules)
     rules = {rule.name: rule for m in modules for rule in vars(m).values() if isinstance(rule, Rule)}
     # Their files would be too large for the repository; they have their own tests.
     large = {"too-many-rows", "too-large"}

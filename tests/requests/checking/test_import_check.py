@@ -12,7 +12,7 @@ from airflow_gemini_batch.emulator.protocol.errors import JobFailedError
 from airflow_gemini_batch.emulator.running import importer as emulator_importer
 from airflow_gemini_batch.emulator.running import storage as emulator_storage
 from airflow_gemini_batch.emulator.running.importer import check_import
-from airflow_gemini_batch.requests.checking import import_check, inferred_columns
+from airflow_gemini_batch.requests.checking import import_check, inferred_columns, parsed_line
 from airflow_gemini_batch.requests.checking.findings import FindingGroup, Findings, Level, Place, Report, Rule
 from airflow_gemini_batch.requests.checking.import_check import Check, Limits, check
 from airflow_gemini_batch.requests.checking.key_uniqueness import KeyTable
@@ -245,7 +245,7 @@ def test_both_json_parsers_give_the_same_findings(monkeypatch: pytest.MonkeyPatc
 
     lines = [line(1), b'{"a": NaN}', b"\xff", b'{"request": 1}', line(2, topic=1)]
     fast = check(lines)
-    monkeypatch.setattr(import_check, "_decode_fast", refuse)
+    monkeypatch.setattr(parsed_line, "_decode_fast", refuse)
     assert check(lines) == fast
 
 
