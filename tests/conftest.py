@@ -12,6 +12,7 @@ import tempfile
 import uuid
 import warnings
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,10 +100,14 @@ def servers() -> Iterator[StackAddresses]:
 @pytest.fixture(scope="session")
 def stack(servers: StackAddresses) -> Iterator[RunningStack]:
     """Run the whole stack, with ``os.environ`` and ``google_cloud_default`` pointing at it."""
+    from cryptography.hazmat.primitives import serialization
+
     from airflow_gemini_batch.emulator.server import Emulator
 
     stay_on_loopback()
-    with Emulator() as vertex:
+    with Emulator() as vertex, pytest.MonkeyPatch.context() as patch:
+        # In Airflow each task is a process that parses its key once; here all tasks share one process.
+        patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
         addresses = replace(servers, vertex_url=vertex.url)
         os.environ.update(addresses.environment())
         yield RunningStack(addresses, vertex)

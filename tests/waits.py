@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,11 +16,7 @@ def shorten_lookups(patch: pytest.MonkeyPatch) -> None:
 
 def shorten_waits(patch: pytest.MonkeyPatch) -> None:
     """Make waits of minutes take milliseconds; the number of look-ups and reads stays the same."""
-    from cryptography.hazmat.primitives import serialization
-
     from airflow_gemini_batch.hooks import gemini_batch
 
     shorten_lookups(patch)
-    # In Airflow each task is a process that parses its key once; here all tasks share one process.
-    patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
     patch.setattr(gemini_batch, "_READ_WAIT", 0.001)

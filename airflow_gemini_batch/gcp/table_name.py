@@ -25,6 +25,7 @@ _TABLE_CATEGORIES = ("L", "M", "N", "Pc", "Pd", "Zs")
 _URI_FORM = "give bq://project.dataset.table"
 _FORM = "give 'project.dataset.table'"
 _REGIONS_INSIDE = {"us": "us-", "eu": "europe-"}
+_A_REGION_INSIDE = {"us": "us-central1", "eu": "europe-west4"}
 # The data of the multi-region `eu` stays in member states, so London and Zurich are not part of it.
 _EUROPE_OUTSIDE_EU = ("europe-west2", "europe-west6")
 
@@ -133,11 +134,13 @@ def check_region(table: str, dataset_location: str | None, job_location: str) ->
         return
     region = dataset_location.lower()
     if region in _REGIONS_INSIDE:
+        is_region = job_location != GLOBAL and job_location not in _REGIONS_INSIDE
+        example = job_location if is_region else _A_REGION_INSIDE[region]
         raise InvalidParameterError(
             "input_uri",
             table,
             f"its dataset is in the multi-region {dataset_location!r}, which batch jobs cannot read; "
-            f"copy the table to a dataset in a single region such as {job_location!r}",
+            f"copy the table to a dataset in a single region such as {example!r}",
         )
     if _is_inside(region, job_location):
         log.warning(

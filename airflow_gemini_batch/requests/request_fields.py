@@ -20,6 +20,12 @@ EMBEDDING = "GoogleCloudAiplatformV1beta1EmbedContentRequest"
 EMBED_CONFIG = "embedContentConfig"
 """The field of an EmbedContentRequest like ``generationConfig`` in the other kind."""
 
+TITLE = "title"
+"""The title of the text, in ``embedContentConfig`` and in a row that becomes a request."""
+
+TITLE_IN_TEXT = "Write the title into the text: `title: … | text: …`."
+"""What to do for a model that ignores titles; see docs/embeddings.md."""
+
 _SEARCH_TOOLS = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch")
 _ONLY_IN_EMBEDDINGS = ("content", EMBED_CONFIG, snake_case(EMBED_CONFIG))
 

@@ -134,3 +134,19 @@ def test_an_input_table_in_another_region_is_rejected(region: str, parameter: st
     with pytest.raises(InvalidParameterError) as caught:
         check_region("bq://p.d.t", region, "us-central1")
     assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    ("region", "place", "example"),
+    [
+        ("US", "global", "us-central1"),
+        ("EU", "global", "europe-west4"),
+        ("EU", "eu", "europe-west4"),
+        ("US", "us-east5", "us-east5"),
+    ],
+)
+def test_a_table_in_a_multi_region_is_refused_with_a_region_to_use(
+    region: str, place: str, example: str
+) -> None:
+    with pytest.raises(InvalidParameterError, match=f"in a single region such as '{example}'"):
+        check_region("bq://p.d.t", region, place)

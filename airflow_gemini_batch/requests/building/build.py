@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.models import is_embedding_model, refuse_legacy_embedding
-from airflow_gemini_batch.requests.building.embeddings import TITLE, config_members, embedding_of
+from airflow_gemini_batch.requests.building.embeddings import config_members, embedding_of, warn_of_titles
 from airflow_gemini_batch.requests.building.prompts import (
     ROW_FIELDS,
     camel_case,
@@ -22,7 +22,7 @@ from airflow_gemini_batch.requests.building.prompts import (
 from airflow_gemini_batch.requests.building.template import PromptTemplate
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, label_of
-from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG
+from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG, TITLE
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ class _Builder:
         self._template = PromptTemplate(template) if isinstance(template, str) else template
         self._are_embeddings = defaults.are_embeddings
         self._config = EMBED_CONFIG if self._are_embeddings else "generationConfig"
+        self._model, self._has_titles = defaults.model, False
         if self._are_embeddings and key_field.is_label:
             fix = "requests to embedding models have no labels; name a member next to `request`"
             raise InvalidParameterError("key_field", str(key_field), fix)
@@ -263,7 +264,14 @@ class _Builder:
             check_key(key)
         if isinstance(item, str):
             return self._from_text(item, key)
-        return self._from_request(embedding_of(item) if self._are_embeddings else request_of(item), key)
+        return self._from_request(self._embedding(item) if self._are_embeddings else request_of(item), key)
+
+    def _embedding(self, item: Any) -> dict[str, Any]:
+        request = embedding_of(item)
+        if not self._has_titles and TITLE in request.get(EMBED_CONFIG, ()):
+            self._has_titles = True
+            warn_of_titles(self._model)
+        return request
 
     def _taken(self, item: dict[str, Any], key: Any) -> tuple[Any, Any]:
         """Return the key of a prompt, and the prompt without it."""

@@ -9,15 +9,12 @@ from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.discovery import snake_case
 from airflow_gemini_batch.models import Model, find_model
 from airflow_gemini_batch.requests.building.prompts import camel_case, plain, request_of
-from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG, embedding_fields
+from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG, TITLE, TITLE_IN_TEXT, embedding_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 log = logging.getLogger(__name__)
-
-TITLE = "title"
-"""The field of a row with the title of its text."""
 
 
 def config_members(value: Any, model: str | None) -> dict[str, Any]:
@@ -49,6 +46,12 @@ def config_members(value: Any, model: str | None) -> dict[str, Any]:
     if ignored := [name for name in config if snake_case(name) in known_model.ignores]:
         log.warning("%s ignores these fields of embedding_config: %s", model, ", ".join(ignored))
     return config
+
+
+def warn_of_titles(model: str | None) -> None:
+    """Log that a model has no use for the titles of rows, if that is so."""
+    if model and TITLE in (find_model(model) or Model()).ignores:
+        log.warning("%s ignores the titles of rows. %s", model, TITLE_IN_TEXT)
 
 
 def embedding_of(item: Any) -> dict[str, Any]:

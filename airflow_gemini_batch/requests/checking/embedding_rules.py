@@ -24,6 +24,8 @@ from airflow_gemini_batch.requests.checking.request_rules import (
 from airflow_gemini_batch.requests.request_fields import (
     EMBED_CONFIG,
     EMBEDDING,
+    TITLE,
+    TITLE_IN_TEXT,
     is_embedding,
     request_schemas,
 )
@@ -51,6 +53,8 @@ BAD_DIMENSIONALITY = Rule(
     "bad-dimensionality", Level.ROW, "Leave out `output_dimensionality`, or give a length that the model has."
 )
 UNUSED_TITLE = Rule("unused-title", Level.ADVICE, f"Set `task_type` to `{_TITLED}`, or remove the title.")
+
+IGNORED_TITLE = replace(IGNORED_BY_MODEL, fix=TITLE_IN_TEXT)
 
 
 class EmbeddingRules:
@@ -136,7 +140,8 @@ def _ignored(request: Mapping[str, Any], names: Collection[str]) -> Iterable[Pro
     for at, config in _places(request):
         for name in config if isinstance(config, dict) else ():
             if snake_case(name) in names:
-                yield Problem(IGNORED_BY_MODEL, child(at, name), f"The model ignores {name}.")
+                rule = IGNORED_TITLE if name == TITLE else IGNORED_BY_MODEL
+                yield Problem(rule, child(at, name), f"The model ignores {name}.")
 
 
 def _config(request: Mapping[str, Any], longest: int) -> Iterable[Problem]:
@@ -149,9 +154,9 @@ def _config(request: Mapping[str, Any], longest: int) -> Iterable[Problem]:
             yield Problem(BAD_DIMENSIONALITY, child(at, field), message)
         task_types.append(str(member(config, "taskType")).upper())
     for at, config in places:
-        if member(config, "title") is not None and _TITLED not in task_types:
+        if member(config, TITLE) is not None and _TITLED not in task_types:
             message = f"A title is for texts that are embedded as {_TITLED}."
-            yield Problem(UNUSED_TITLE, child(at, "title"), message)
+            yield Problem(UNUSED_TITLE, child(at, TITLE), message)
 
 
 def _is_out_of_range(length: Any, longest: int) -> bool:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS, UNSUPPORTED_TYPES
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.requests.keys import KEY_FIELD
+from airflow_gemini_batch.requests.request_fields import TITLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MEDIA = ("media_uri", "media_mime_type")
 _OPTIONAL = ("system_instruction", *_MEDIA)
-_OPTIONAL_IN_EMBEDDINGS = (*_MEDIA, "title")
+_OPTIONAL_IN_EMBEDDINGS = (*_MEDIA, TITLE)
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,14 @@ class RequestColumns:
             raise InvalidParameterError("sql", "system_instruction", fix)
         if source.name.lower() == "request":
             _check_type(source, ("JSON", "STRING"), arrays=False)
-            optional = {name: column for name, column in optional.items() if name != "title"}
+            optional = {name: column for name, column in optional.items() if name != TITLE}
             if optional:
                 raise InvalidParameterError(
                     "sql", sorted(optional), "a 'request' is complete: put these into the request itself"
                 )
         else:
             for column in (source, *optional.values()):
-                _check_type(column, ("STRING",), arrays=column.name.lower() != "title")
+                _check_type(column, ("STRING",), arrays=column.name.lower() != TITLE)
         if "media_mime_type" in optional and "media_uri" not in optional:
             raise InvalidParameterError("sql", ["media_mime_type"], "select 'media_uri' as well")
         used = {KEY_FIELD, source.name.lower(), *optional}

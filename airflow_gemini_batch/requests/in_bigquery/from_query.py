@@ -16,6 +16,7 @@ from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
 from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
 from airflow_gemini_batch.models import GLOBAL, reads_tables
+from airflow_gemini_batch.requests.building.embeddings import warn_of_titles
 from airflow_gemini_batch.requests.checking.import_check import Limits
 from airflow_gemini_batch.requests.checking.shared_values import check_shared
 from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns, TableColumn
@@ -29,6 +30,7 @@ from airflow_gemini_batch.requests.in_bigquery.statements import (
     stage_statement,
 )
 from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
+from airflow_gemini_batch.requests.request_fields import TITLE
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as bq
@@ -172,10 +174,14 @@ class _Work:
 
     def _columns(self) -> RequestColumns:
         schema = self._bigquery.get_table(str(self._staging)).schema
-        return RequestColumns.of(
+        defaults = self._request.defaults
+        columns = RequestColumns.of(
             (TableColumn(each.name, each.field_type, each.mode == "REPEATED") for each in schema),
-            are_embeddings=self._request.defaults.are_embeddings,
+            are_embeddings=defaults.are_embeddings,
         )
+        if TITLE in columns.optional:
+            warn_of_titles(defaults.model)
+        return columns
 
 
 def _existing(answered: TableName | None, location: str, bigquery: bq.Client) -> TableName | None:

@@ -158,6 +158,19 @@ def test_a_config_that_the_model_ignores_is_logged(caplog: pytest.LogCaptureFixt
     assert caplog.text == ""
 
 
+def test_titles_that_the_model_ignores_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"prompt": "Hello"}, {"prompt": "A", "title": "B"}, {"prompt": "C", "title": "D"}]
+    lines = list(build_lines(rows, Defaults(model="gemini-embedding-2")))
+    assert caplog.messages == [
+        "gemini-embedding-2 ignores the titles of rows. Write the title into the text: `title: … | text: …`."
+    ]
+    assert json.loads(lines[1].data)["request"]["embedContentConfig"] == {"title": "B"}
+    caplog.clear()
+    list(build_lines(rows, Defaults(model=MODEL)))
+    list(build_lines(rows[:1], Defaults(model="gemini-embedding-2")))
+    assert caplog.text == ""
+
+
 def test_a_config_for_a_model_that_generates() -> None:
     with pytest.raises(InvalidParameterError, match=r"embedding_config=.*gemini-3\.5-flash generates"):
         Defaults(model="gemini-3.5-flash", embedding_config=CONFIG).members()

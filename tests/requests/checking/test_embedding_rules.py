@@ -57,6 +57,8 @@ def test_the_documented_lines_are_fine(model: str | None, ignored: list[str]) ->
     assert report.is_fine()
     assert sorted(group.path.rpartition(".")[2] for group in report.groups) == ignored
     assert set(rules(report)) == {"ignored-by-model" for _ in ignored}
+    fixes = {group.path.rpartition(".")[2]: group.first[0].fix for group in report.groups}
+    assert not ignored or fixes["title"] == "Write the title into the text: `title: … | text: …`."
 
 
 @pytest.mark.parametrize("model", ["projects/p/locations/l/endpoints/1", "publishers/x/models/y", "gemini-9"])

@@ -1,0 +1,3 @@
+from tests.results.conftest import lander
+
+__all__ = ["lander"]
