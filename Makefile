@@ -7,7 +7,7 @@ BIN = .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint types unit crash airflow2 browser reliability bench bigquery lock clean crash-test stop-test load-test wheel-test security
+.PHONY: help demo up down test lint types unit crash airflow2 browser variants reliability bench bigquery lock clean crash-test stop-test load-test wheel-test security
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -23,7 +23,7 @@ up:  ## start the local stack and Airflow with the example DAGs, and print the a
 down:  ## stop what `make up` started
 	@if [ -x $(BIN)/gemini-batch ]; then $(BIN)/gemini-batch down; fi
 
-test: lint types unit crash airflow2 browser  ## lint, types and all tests on Airflow 3; tests that use Airflow also on 2.11
+test: lint types unit crash airflow2 browser  ## lint, types and tests on Airflow 3; tests that use Airflow also on 2.11
 
 lint:  ## ruff and import-linter
 	$(SETUP) airflow3
@@ -37,7 +37,7 @@ types:  ## mypy --strict on the package
 
 unit:  ## the tests on Airflow 3, without crash and browser
 	$(SETUP) airflow3 bigquery
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not crash and not browser"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not crash and not browser and not variant"
 
 crash:  ## kill Airflow processes at six points; crash-test uses all of them
 	$(SETUP) airflow3 bigquery
@@ -51,12 +51,16 @@ WITHOUT_AIRFLOW = tests/cli tests/cost tests/crash tests/emulator tests/gcp test
 airflow2:  ## the tests that use Airflow, on Airflow 2.11
 	$(SETUP) airflow2 bigquery
 	.venv-airflow2/bin/python -m pytest -n $(WORKERS) --dist loadgroup \
-		-m "not system and not analyzer and not crash and not browser and not any_airflow" $(WITHOUT_AIRFLOW:%=--ignore=%)
+		-m "not system and not analyzer and not crash and not browser and not variant and not any_airflow" $(WITHOUT_AIRFLOW:%=--ignore=%)
 
 browser:  ## render the report in a headless Chromium; skipped if there is none
 	$(SETUP) airflow3 bigquery
 	@$(PYTHON3) .ci/browser.py || [ $$? = 3 ]
 	@if [ -x .tools/browser/run ]; then $(BIN)/python -m pytest tests/results/report -m browser; fi
+
+variants:  ## the cases of tests that `make test` leaves out
+	$(SETUP) airflow3 bigquery
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m variant
 
 reliability:  ## random faults: 2,000 plans between operators and service, 200 to landing and retries, 20,000 lines
 	$(SETUP) airflow3 bigquery

@@ -21,6 +21,7 @@ from tests.measure import overpaid, wrong_rows
 from tests.reliability.landed import Tables
 from tests.reliability.tasks import Task, bill, settle
 from tests.task_instance import TaskInstance
+from tests.variants import variant
 from tests.waits import shorten_waits
 from tests.wire import KillAfter, Killed, watched
 
@@ -201,7 +202,7 @@ def _add_images(tables: Tables, job: str) -> None:
     blob.upload_from_string("\n".join(map(json.dumps, lines)))
 
 
-SCENARIOS = (retry, retry_of_a_table, build, merge, truncate, images)
+SCENARIOS = (variant(retry), retry_of_a_table, build, merge, variant(truncate), variant(images))
 
 
 # Each part of the calls is a test of its own, so that they can run at the same time.

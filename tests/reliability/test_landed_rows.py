@@ -20,6 +20,7 @@ from airflow_gemini_batch.operators.requests import BigQueryToGeminiBatchRequest
 from airflow_gemini_batch.results import outputs
 from tests.measure import wrong_rows
 from tests.task_instance import TaskInstance
+from tests.variants import variant
 from tests.wire import Refuse, watched
 
 from .landed import prompt_of, wrong_bill
@@ -71,8 +72,10 @@ def together(*tasks: Task) -> list[Any]:
     return results
 
 
-@pytest.mark.parametrize("write_mode", ["append", "merge"])
-@pytest.mark.parametrize("named", [True, False], ids=["of a job", "of a table"])
+@pytest.mark.parametrize(
+    ("named", "write_mode"),
+    [(True, "append"), (False, "merge"), variant(True, "merge"), variant(False, "append")],
+)
 def test_two_retries_at_once(tables: Tables, named: bool, write_mode: str) -> None:
     """Two runs of the same task at once, as in a backfill: five failures are asked once."""
     table = tables.table()
@@ -105,8 +108,15 @@ def test_a_schema_that_the_table_does_not_fit_is_refused_before_a_round_is_paid(
     assert wrong_bill(tables, submit=10, retry=2) == []
 
 
-@pytest.mark.parametrize("dies", ["before its job", "after its job"])
-@pytest.mark.parametrize("then", ["a table", "a job"])
+@pytest.mark.parametrize(
+    ("then", "dies"),
+    [
+        ("a table", "after its job"),
+        variant("a table", "before its job"),
+        variant("a job", "before its job"),
+        variant("a job", "after its job"),
+    ],
+)
 def test_a_retry_whose_job_name_is_changed_lands_the_round_that_it_has_paid(
     tables: Tables, then: str, dies: str
 ) -> None:
@@ -134,7 +144,7 @@ def test_a_retry_whose_job_name_is_changed_lands_the_round_that_it_has_paid(
     assert wrong_bill(tables, submit=10, retry=4) == []
 
 
-@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.parametrize("dies", [variant(False), True])
 def test_after_a_person_cancels_a_round_no_other_is_started(tables: Tables, dies: bool) -> None:
     """Its completed rows are landed; a person who clears the task goes on."""
     table = tables.table()
@@ -257,7 +267,7 @@ def test_truncate_does_not_remove_the_jobs_of_the_same_run(tables: Tables) -> No
     assert wrong_rows(keys(tables.rows(table)), landed) == []
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0), None])
+@pytest.mark.parametrize("order", [variant((0, 1, 2)), (2, 0, 1), variant((1, 2, 0)), None])
 def test_truncate_with_a_mapped_list_that_shifts(tables: Tables, order: Sequence[int] | None) -> None:
     """``[a, b]`` becomes ``[c, a, b]``, and all landings are cleared; without an order at the same time."""
     table = tables.table()
@@ -401,11 +411,10 @@ def test_an_input_table_rewritten_in_the_same_size_is_asked(tables: Tables) -> N
 @pytest.mark.parametrize(
     "change",
     [
-        "INSERT INTO `{asks}` SELECT CONCAT('new ', key), request FROM `{asks}`",
-        "DELETE FROM `{asks}` WHERE key = 'k0'",
-        "UPDATE `{asks}` SET key = CONCAT('new ', key) WHERE TRUE",
+        pytest.param("INSERT INTO `{asks}` SELECT CONCAT('new ', key), request FROM `{asks}`", id="insert"),
+        variant("DELETE FROM `{asks}` WHERE key = 'k0'", name="delete"),
+        variant("UPDATE `{asks}` SET key = CONCAT('new ', key) WHERE TRUE", name="update"),
     ],
-    ids=["insert", "delete", "update"],
 )
 def test_an_input_table_that_changes_after_its_job_expired(
     tables: Tables, change: str, monkeypatch: pytest.MonkeyPatch
@@ -427,9 +436,19 @@ def test_an_input_table_that_changes_after_its_job_expired(
     assert sum(charge.rows for charge in bill(tables.vertex)) <= 6
 
 
-@pytest.mark.parametrize("mode", ["append", "merge"])
-@pytest.mark.parametrize("retried", [True, False], ids=["retried", "not retried"])
-@pytest.mark.parametrize("kind", ["file is deleted", "table is rebuilt"])
+@pytest.mark.parametrize(
+    ("kind", "retried", "mode"),
+    [
+        ("file is deleted", True, "merge"),
+        ("table is rebuilt", False, "append"),
+        variant("file is deleted", True, "append"),
+        variant("file is deleted", False, "append"),
+        variant("file is deleted", False, "merge"),
+        variant("table is rebuilt", True, "append"),
+        variant("table is rebuilt", True, "merge"),
+        variant("table is rebuilt", False, "merge"),
+    ],
+)
 def test_a_job_is_landed_again_after_its_input_is_gone(
     tables: Tables, monkeypatch: pytest.MonkeyPatch, kind: str, retried: bool, mode: str
 ) -> None:

@@ -13,6 +13,7 @@ from airflow_gemini_batch.requests.key_field import KeyField
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.results.landing import WriteMode
 from tests.results.lines import answered, as_json, asked, failed, request, response
+from tests.variants import variant
 
 if TYPE_CHECKING:
     from tests.results.conftest import Lander
@@ -170,8 +171,17 @@ class TestMerging:
 class TestAdvice:
     """When no row has a key, the log says which parameter to set."""
 
-    @pytest.mark.parametrize("is_known", [True, False], ids=["input known", "input gone"])
-    @pytest.mark.parametrize("name", ["custom_id", "metadata.request_id", "labels.litellm_custom_id"])
+    @pytest.mark.parametrize(
+        ("name", "is_known"),
+        [
+            ("custom_id", False),
+            ("labels.litellm_custom_id", True),
+            variant("custom_id", True),
+            variant("labels.litellm_custom_id", False),
+            variant("metadata.request_id", True),
+            variant("metadata.request_id", False),
+        ],
+    )
     def test_it_names_the_member_that_all_lines_have(
         self, lander: Lander, caplog: pytest.LogCaptureFixture, name: str, is_known: bool
     ) -> None:
@@ -231,8 +241,10 @@ class TestLabelOfARetry:
 
     LABEL: dict[str, Any] = {"labels": {KEY_LABEL: "k"}}  # noqa: RUF012
 
-    @pytest.mark.parametrize("others", [{}, {"team": "x"}], ids=["the only label", "one of two"])
-    @pytest.mark.parametrize("fails", [True, False])
+    @pytest.mark.parametrize(
+        ("others", "fails"),
+        [({}, True), ({"team": "x"}, False), variant({}, False), variant({"team": "x"}, True)],
+    )
     def test_its_row_replaces_the_failure(self, lander: Lander, fails: bool, others: dict[str, str]) -> None:
         original = {"labels": others} if others else {}
         labeled = {"labels": {**others, KEY_LABEL: "k"}}

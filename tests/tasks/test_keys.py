@@ -21,6 +21,7 @@ from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 from airflow_gemini_batch.requests.keys import KEY_LABEL
 from airflow_gemini_batch.task_groups import gemini_batch
 from tests.tasks.landed import NOTHING, Landed, expected, request, rows
+from tests.variants import variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +168,7 @@ def test_a_table_is_checked_by_the_same_keys(
 
 @pytest.mark.parametrize(
     ("name", "in_files"),
-    [("custom_id", False), ("metadata.request_id", True), ("labels.my_id", False)],
+    [variant("custom_id", False), ("metadata.request_id", True), variant("labels.my_id", False)],
 )
 def test_a_retry_lands_under_the_same_keys(land: Callable[..., Landed], name: str, in_files: bool) -> None:
     """Its rounds have their keys in ``key``, wherever the first job has them."""
@@ -184,7 +185,7 @@ def test_a_retry_lands_under_the_same_keys(land: Callable[..., Landed], name: st
     assert len(landed.jobs) == 3
 
 
-@pytest.mark.parametrize("key_label", [False, True])
+@pytest.mark.parametrize("key_label", [False, variant(True)])
 def test_the_requests_of_a_retry_have_a_label_only_if_asked_for(
     land: Callable[..., Landed], key_label: bool
 ) -> None:

@@ -13,6 +13,7 @@ from airflow_gemini_batch.operators.gemini_batch import (
 )
 from tests.task_instance import TaskInstance
 from tests.tasks.landed import NOTHING, ROWS, Landed, expected, rows
+from tests.variants import variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,12 @@ def land_again(landed: Landed, job_name: str, **options: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("write_mode", "rounds", "named"),
-    [("append", 2, True), ("append", 1, False), ("truncate", 2, False), ("merge", 2, True)],
+    [
+        variant("append", 2, True),
+        ("append", 1, False),
+        variant("truncate", 2, False),
+        ("merge", 2, True),
+    ],
 )
 def test_what_was_resubmitted_has_one_row(
     land: Callable[..., Landed], write_mode: str, rounds: int, named: bool

@@ -17,6 +17,7 @@ from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 from airflow_gemini_batch.jobs.rounds import End, Round, ended
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 from tests.tasks.landed import NOTHING, ROWS, Context, Killed, Landed, expected, request, rows
+from tests.variants import variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +128,9 @@ def test_lines_that_are_no_requests_are_not_submitted(land: Callable[..., Landed
     assert len(landed.jobs) == 1
 
 
-@pytest.mark.parametrize("dies", ["before the job ends", "before the rows are landed", "between two rounds"])
+@pytest.mark.parametrize(
+    "dies", ["before the job ends", variant("before the rows are landed"), "between two rounds"]
+)
 def test_a_task_that_is_killed_pays_no_round_twice(
     land: Callable[..., Landed],
     dies: str,
@@ -190,7 +193,7 @@ def test_a_budget_that_is_too_small_begins_no_round(land: Callable[..., Landed])
     assert landed.run(NOTHING, max_cost_usd=1)["ended"] == "nothing_left"
 
 
-@pytest.mark.parametrize("of", ["a job", "a table"])
+@pytest.mark.parametrize("of", [variant("a job"), "a table"])
 def test_gates_are_for_all_rows_after_the_last_round(
     land: Callable[..., Landed], ti: TaskInstance, of: str
 ) -> None:

@@ -17,6 +17,7 @@ from airflow_gemini_batch.operators.gemini_batch import GeminiBatchResultsToBigQ
 from airflow_gemini_batch.tasks import retry_rounds
 from tests.task_instance import TaskInstance, execute
 from tests.tasks.landed import NOTHING, Killed, Landed, expected
+from tests.variants import variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,10 @@ def asked(landed: Landed) -> int:
     return sum(int(each.get("successfulCount", 0)) + int(each.get("failedCount", 0)) for each in stats)
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["a job", "a table"])
-@pytest.mark.parametrize("write_mode", ["append", "merge"])
+@pytest.mark.parametrize(
+    ("named", "write_mode"),
+    [(True, "append"), (False, "merge"), variant(True, "merge"), variant(False, "append")],
+)
 def test_two_task_runs_at_once_pay_once(land: Callable[..., Landed], named: bool, write_mode: str) -> None:
     landed = land()
     changes = {"write_mode": write_mode} if named else {"write_mode": write_mode, "job_name": None}
