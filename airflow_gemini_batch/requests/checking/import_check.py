@@ -269,13 +269,15 @@ class Check:
         self._findings.add(NO_KEY, "$", "The row has no key.", self._without_key, count, fix)
 
     def _check_key(self, key: str, row: dict[str, Any]) -> None:
-        place, path = Place(self.lines, key, self._file), self._key_field.json_path
-        if _NUMBER.fullmatch(key) and isinstance(self._key_field.value(row), str):
-            self._findings.add(NUMBER_LIKE_KEY, path, "The service returns the key as a number.", [place])
-        earlier = self._keys.add(key, self._before + self.lines)
-        if earlier:
+        if not key[:1].isalpha() and _NUMBER.fullmatch(key) and isinstance(self._key_field.value(row), str):
+            self._find_in_key(NUMBER_LIKE_KEY, "The service returns the key as a number.", key)
+        if earlier := self._keys.add(key, self._before + self.lines):
             where = (
                 f"Line {earlier - self._before:,}" if earlier > self._before else "A line of an earlier file"
             )
             fix = f"{DUPLICATE_KEY.fix} {where} has the same key."
-            self._findings.add(DUPLICATE_KEY, path, "Another row has the same key.", [place], fix=fix)
+            self._find_in_key(DUPLICATE_KEY, "Another row has the same key.", key, fix)
+
+    def _find_in_key(self, rule: Rule, message: str, key: str, fix: str = "") -> None:
+        place = Place(self.lines, key, self._file)
+        self._findings.add(rule, self._key_field.json_path, message, [place], fix=fix)
