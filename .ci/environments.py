@@ -32,6 +32,9 @@ LOCKS = ROOT / ".ci" / "locks"
 ENVIRONMENTS = {
     "airflow3": Environment(".venv", ("3.13", "3.12", "3.11"), LOCKS / "airflow3.txt", True, "Airflow 3"),
     "airflow2": Environment(".venv-airflow2", ("3.11", "3.12"), LOCKS / "airflow2.txt", True, "Airflow 2.11"),
+    "lowest": Environment(
+        ".venv-lowest", ("3.11", "3.12"), LOCKS / "lowest.txt", True, "the lowest versions that are supported"
+    ),
     "load": Environment(".venv-load", ("3.13", "3.12", "3.11"), LOCKS / "load.txt", True, "the load test"),
     "bigquery": Environment(
         ".venv-bigquery",

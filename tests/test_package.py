@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -58,6 +59,29 @@ def test_provider_info_has_the_shape_that_airflow_checks() -> None:
     validate(get_provider_info(), schema)
 
 
+def test_airflow_looks_for_example_dags_without_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    """Since Airflow 3.3, which imports the name of the distribution."""
+    assert importlib.import_module("airflow_provider_gemini_batch").__doc__
+    if importlib.util.find_spec("airflow.dag_processing.bundles"):
+        from airflow.dag_processing.bundles.manager import _add_provider_example_dags_to_bundle
+
+        _add_provider_example_dags_to_bundle([])
+        assert "airflow_provider_gemini_batch" not in caplog.text
+
+
+def test_the_lowest_versions_are_those_that_are_tested() -> None:
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lines = re.findall(r"^([a-z0-9-]+)==([^ ]+)", (ROOT / ".ci/locks/lowest.txt").read_text(), re.M)
+    # A package with several lines has that of the oldest Python first.
+    locked = dict(reversed(lines))
+    floors = dict(each.split(">=") for each in document["project"]["dependencies"])
+    assert {name: locked[name] for name in floors} == {name: padded(floor) for name, floor in floors.items()}
+
+
+def padded(version: str) -> str:
+    return version + ".0" * (2 - version.count("."))
+
+
 def test_a_dag_file_is_parsed_without_googles_sdks() -> None:
     loaded = modules_after(f"import {', '.join(DAG_MODULES)}")
     assert set(DAG_MODULES) <= loaded
@@ -72,7 +96,7 @@ def test_importing_the_package_costs_nothing() -> None:
 
 def test_the_wheel_has_the_demo_dag_where_the_demo_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
-    ((source, target),) = build["targets"]["wheel"]["force-include"].items()
+    source, target = list(build["targets"]["wheel"]["force-include"].items())[-1]
     assert ROOT / source == places.example_dags() / places.DEMO_DAG
     assert (ROOT / source).exists()
     monkeypatch.setattr(places, "checkout", lambda: None)

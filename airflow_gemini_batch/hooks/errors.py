@@ -54,8 +54,9 @@ def from_sdk(error: Exception, *, project: str, location: str, model: str | None
         return _from_api(error, project, location, model)
     if isinstance(error, auth.GoogleAuthError):
         return _from_auth(error)
-    unreadable = (json.JSONDecodeError, RecursionError, genai_errors.UnknownApiResponseError, ValidationError)
-    if isinstance(error, unreadable):
+    # Early versions of google-genai have no error of their own for it.
+    of_sdk = getattr(genai_errors, "UnknownApiResponseError", json.JSONDecodeError)
+    if isinstance(error, (json.JSONDecodeError, RecursionError, of_sdk, ValidationError)):
         return Translated(UnreadableResponseError(f"what google-genai cannot read ({type(error).__name__})"))
     never_sent = type(error).__name__ in _NEVER_SENT or isinstance(error, ConnectionRefusedError)
     unreachable = ServiceUnreachableError(_brief(error), never_sent=never_sent)

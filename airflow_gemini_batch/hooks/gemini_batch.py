@@ -190,9 +190,9 @@ class GeminiBatchHook(GoogleBaseHook):
         if (kind, project) not in self._cached_clients:
             with reading_credentials(self.gcp_conn_id):
                 credentials = self.get_credentials()
-            client: Any = kind(
-                project=project, credentials=credentials, client_options=self.get_client_options()
-            )
+            # Google providers before 22 know no universe but the default one.
+            options = getattr(self, "get_client_options", lambda: None)()
+            client: Any = kind(project=project, credentials=credentials, client_options=options)
             self._cached_clients[kind, project] = client
             weakref.finalize(self, client.close)
         return cast("_T", self._cached_clients[kind, project])
@@ -285,7 +285,9 @@ class GeminiBatchHook(GoogleBaseHook):
         chain = self.impersonation_chain
         chain = chain if chain is None or isinstance(chain, str) else tuple(chain)
         endpoint = os.environ.get("GOOGLE_VERTEX_BASE_URL")
-        return (self.gcp_conn_id, chain, self.quota_project_id, project, location, endpoint)
+        # Google providers before 22 have no quota project.
+        quota_project = getattr(self, "quota_project_id", None)
+        return (self.gcp_conn_id, chain, quota_project, project, location, endpoint)
 
     def _build_client(self, project: str, location: str) -> genai.Client:
         from google import genai

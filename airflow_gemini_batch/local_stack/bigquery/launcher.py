@@ -141,7 +141,8 @@ def main() -> None:
     # Opens DuckDB and its extensions now, so that an error appears here and not in somebody's first query.
     database.connection()
     listener = socket.create_server(("127.0.0.1", 0))
-    # Connections inherit it. Without it the body of an answer waits 40 ms for the client to acknowledge its head.
+    # Connections inherit it. Without it, the body of an answer waits 40 ms until the client has acknowledged
+    # its head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     settings.bigquery_port = listener.getsockname()[1]
     loopback = _loopback()
