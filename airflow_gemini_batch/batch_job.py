@@ -7,6 +7,7 @@ Field names and states are those of the REST resource
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -120,12 +121,14 @@ class JobName:
         parts = match.groups() if match else ("", "", "")
         patterns = (_PROJECT, _LOCATION, _JOB_ID)
         if not all(pattern.fullmatch(part) for pattern, part in zip(patterns, parts, strict=True)):
-            raise InvalidParameterError(
-                parameter,
-                name,
+            fix = (
                 "give the full resource name that GeminiBatchSubmitOperator returns, "
-                "projects/PROJECT/locations/LOCATION/batchPredictionJobs/ID",
+                "projects/PROJECT/locations/LOCATION/batchPredictionJobs/ID"
             )
+            given: object = name
+            if isinstance(given, Sequence) and not isinstance(given, str):
+                fix = f"a task takes one job; use .expand({parameter}=…) for the jobs of a mapped task"
+            raise InvalidParameterError(parameter, name, fix)
         return cls(*parts)
 
     @property

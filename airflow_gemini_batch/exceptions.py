@@ -93,7 +93,8 @@ class InvalidParameterError(GeminiBatchError, ValueError):
         self.parameter = parameter
         self.value = value
         self.fix = fix
-        super().__init__(f"{parameter}={value!r}: {fix}")
+        hint = "; a template without a value renders to this" if value in ("None", "") else ""
+        super().__init__(f"{parameter}={value!r}: {fix}{hint}")
 
 
 class ResponseSchemaError(InvalidParameterError):

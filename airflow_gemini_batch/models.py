@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import date  # noqa: TC003 - msgspec reads the types
 from decimal import Decimal
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,6 +24,8 @@ MODELS_FILE = "GEMINI_BATCH_MODELS"
 """Environment variable with the path of a newer file like ``models.json``."""
 
 GLOBAL = "global"
+
+_DIRECTION = re.compile(r"(north|south)?(east|west|central)?[0-9]+")
 
 LAST_TURN = "last turn with role model"
 """One of the things that a model may refuse."""
@@ -186,6 +189,11 @@ class Models:
         retired = {name: Model(retires=day, replacement=other) for name, (day, other) in self.retired.items()}
         return {**self.models, **retired}
 
+    @cached_property
+    def locations(self) -> frozenset[str]:
+        """The locations where any model is offered."""
+        return frozenset({GLOBAL}.union(*(model.locations for model in self.models.values())))
+
     def find(self, name: str) -> Model | None:
         """Return what is known of a model, given any form of its name; ``None`` if it is not known."""
         found = self.id_of(name)
@@ -235,6 +243,19 @@ def is_embedding_model(name: str) -> bool | None:
         return known.is_embedding
     parsed = ModelName.parse(name)
     return True if parsed and "embedding" in (parsed.google_id or "") else None
+
+
+def similar_location(location: str) -> str | None:
+    """Return the location that a misspelled one probably means; ``None`` if it may be right.
+
+    Google adds regions, so one that is only not known, or has another number, may be right.
+    """
+    known = models().locations
+    area, _, direction = location.rpartition("-")
+    areas = {name.rpartition("-")[0] for name in known}
+    if location in known or (area in areas and _DIRECTION.fullmatch(direction)):
+        return None
+    return next(iter(get_close_matches(location, known, n=1, cutoff=0.8)), None)
 
 
 def reads_tables(name: str) -> bool:

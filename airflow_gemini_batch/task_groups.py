@@ -17,16 +17,16 @@ from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
+from airflow_gemini_batch.tasks.landing_options import LandingOptions, check_not_landed
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
     EndOptions,
     KeyOptions,
-    LandingOptions,
     RequestOptions,
     SubmitOptions,
     WaitOptions,
-    documented,
 )
+from airflow_gemini_batch.tasks.parameters import check_callable, documented
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -140,6 +140,9 @@ def gemini_batch(
     own, for_retry = _split_landing(
         {**LandingOptions.given(shared), **(land or {})}, with_retries=bool(max_retry_rounds)
     )
+    check_callable(python_callable)
+    if not results_table:
+        check_not_landed({**shared, **(land or {})})
     if max_retry_rounds and not results_table:
         fix = "give results_table, which the failed requests are read from"
         raise InvalidParameterError("max_retry_rounds", max_retry_rounds, fix)
@@ -153,6 +156,7 @@ def gemini_batch(
             "output_uri": output_uri or f"{staging_uri.rstrip('/')}/results",
             **common,
             **place,
+            **({"results_table": results_table} if results_table else {}),
             **submitting,
             **(submit or {}),
         },

@@ -16,17 +16,20 @@ from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperato
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.land import check_landing, land_results
+from airflow_gemini_batch.tasks.landing_options import (
+    LandingOptions,
+    check_not_landed,
+    check_tables_when_parsed,
+)
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
     EndOptions,
     KeyOptions,
-    LandingOptions,
     RequestOptions,
     SubmitOptions,
     WaitOptions,
-    documented,
-    store,
 )
+from airflow_gemini_batch.tasks.parameters import documented, refused_when_parsed, store
 from airflow_gemini_batch.tasks.store_requests import PromptFunction, staging_folder, store_requests
 from airflow_gemini_batch.tasks.wait import connect, fail_without_retry
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.tasks.land import Landing
 
 _SUBMIT_FIELDS = tuple(name for name in GeminiBatchSubmitOperator.template_fields if name != "input_uri")
 
@@ -91,6 +95,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         )
     )
     custom_operator_name = "@task.gemini_batch"
+    # Input and output are made when the task runs, unless a user names the output.
+    _checked_when_parsed = ("model", "location", "display_name")
 
     def __init__(
         self,
@@ -154,6 +160,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             display_name=display_name,
             on_changed_input=on_changed_input,
             force_new=force_new,
+            results_table=results_table,
             wait_for_completion=wait_for_completion,
             **KeyOptions.pick(shared),
             **SubmitOptions.pick(shared),
@@ -165,8 +172,15 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         store(self, shared, RequestOptions, LandingOptions)
         self.staging_uri = staging_uri
         self.template = template
-        self.results_table = results_table
         self._has_begun = False
+        if results_table:
+            check_tables_when_parsed(results_table, error_table, "results_table")
+        with refused_when_parsed():
+            if not results_table:
+                check_not_landed(shared)
+            elif not wait_for_completion:
+                fix = "results can be landed only when the job has ended; leave it out"
+                raise InvalidParameterError("wait_for_completion", wait_for_completion, fix)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render templates once: afterwards the arguments hold values from upstream tasks.
@@ -181,8 +195,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         self._has_begun = True
         with fail_without_retry():
             hook = connect(self)
-            if self.results_table:
-                self._check_landing(hook)  # Before anything is paid.
+            self._landing(hook)  # Before anything is built.
             self.output_uri = self.output_uri or f"{staging_folder(self.staging_uri)}/results"
         try:
             stored = store_requests(
@@ -227,15 +240,11 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         """Land when the job has ended."""
         return self._land(super().execute_complete(context, event), context)
 
-    def _check_landing(self, hook: GeminiBatchHook) -> None:
-        if not self.wait_for_completion:
-            raise InvalidParameterError(
-                "wait_for_completion",
-                False,
-                "results can be landed only when the job has ended; leave it out",
-            )
-        options, table = LandingOptions.of(self), self.results_table or ""
-        check_landing(options, hook, table, self.project_id, KeyOptions.of(self).key_field)
+    def _landing(self, hook: GeminiBatchHook) -> Landing | None:
+        if not self.results_table:
+            return None
+        options, key_field = LandingOptions.of(self), KeyOptions.of(self).key_field
+        return check_landing(options, hook, self.results_table, self.project_id, key_field)
 
     def _land(self, job_name: str, context: Context) -> Any:
         if not self.results_table:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import LOCATION_FORM
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_object
 from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
 from airflow_gemini_batch.gcp.wildcards import may_match
-from airflow_gemini_batch.models import GLOBAL, ModelName, reads_tables, refuse_legacy_embedding
+from airflow_gemini_batch.models import (
+    GLOBAL,
+    ModelName,
+    reads_tables,
+    refuse_legacy_embedding,
+    similar_location,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
 MAX_DISPLAY_NAME = 128
@@ -123,24 +130,50 @@ def job_spec(
         input_uris=inputs,
         output_uri=output,
         display_name=_display_name(display_name),
-        labels=_labels(labels or {}),
+        labels=check_labels(labels or {}),
     )
 
 
+def check_known_values(values: Mapping[str, Any]) -> None:
+    """Check the form of those parameters of :func:`job_spec` that are known when a DAG is parsed.
+
+    What takes the file of models is checked later, since every DAG file would pay for reading it.
+
+    :raises InvalidParameterError: names the parameter, its value and the fix
+    """
+    checks: dict[str, Callable[[Any], object]] = {
+        "model": _model_name,
+        "input_uri": _input_uris,
+        "output_uri": _output_uri,
+        "location": _form_of_location,
+        "display_name": _display_name,
+    }
+    for name, value in values.items():
+        checks[name](value)
+
+
 def _location(location: str | None) -> str:
+    place = _form_of_location(location)
+    if similar := similar_location(place):
+        fix = f"it is not a location that is known; did you mean {similar!r}?"
+        raise InvalidParameterError("location", place, fix)
+    return place
+
+
+def _form_of_location(location: str | None) -> str:
     if not location:
         raise InvalidParameterError(
             "location",
             location,
             f"no location is set; {LOCATION_FORM}, or set the environment variable GOOGLE_CLOUD_LOCATION",
         )
-    if not _LOCATION.fullmatch(location):
+    if not (isinstance(location, str) and _LOCATION.fullmatch(location)):
         raise InvalidParameterError("location", location, LOCATION_FORM)
     return location
 
 
-def _model(model: str, location: str) -> str:
-    name = ModelName.parse(model or "")
+def _model_name(model: object) -> ModelName:
+    name = ModelName.parse(model) if isinstance(model, str) else None
     if name is None:
         raise InvalidParameterError(
             "model",
@@ -148,6 +181,11 @@ def _model(model: str, location: str) -> str:
             "give a model id such as 'gemini-3.5-flash', 'publishers/google/models/ID', or the resource "
             "name of a tuned model, 'projects/P/locations/L/models/ID' or '…/endpoints/ID'",
         )
+    return name
+
+
+def _model(model: str, location: str) -> str:
+    name = _model_name(model)
     if not name.is_tuned:
         refuse_legacy_embedding(model)
         return name.publisher_model
@@ -165,7 +203,9 @@ def _model(model: str, location: str) -> str:
 
 
 def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
-    uris = (input_uri,) if isinstance(input_uri, str) else tuple(input_uri or ())
+    uris = tuple(input_uri) if isinstance(input_uri, Iterable) and not isinstance(input_uri, str) else ()
+    if isinstance(input_uri, str) and input_uri:
+        uris = (input_uri,)
     if not uris:
         raise InvalidParameterError(
             "input_uri",
@@ -205,7 +245,7 @@ def _check_table(model: str, input_uris: Sequence[str]) -> None:
 
 
 def _output_uri(output_uri: str) -> str:
-    if not output_uri:
+    if not output_uri or not isinstance(output_uri, str):
         raise InvalidParameterError(
             "output_uri", output_uri, "give gs://bucket/prefix or bq://project.dataset.table"
         )
@@ -238,16 +278,24 @@ def _check_apart(input_uris: Sequence[str], output_uri: str) -> None:
 
 def _display_name(display_name: str | None) -> str:
     name = display_name or ""
+    if not isinstance(name, str):
+        raise InvalidParameterError("display_name", name, "give text")
     if len(name) > MAX_DISPLAY_NAME:
         raise InvalidParameterError("display_name", name, f"at most {MAX_DISPLAY_NAME} characters")
     return name
 
 
-def _labels(labels: Mapping[str, str]) -> dict[str, str]:
+def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels of a job if the service accepts them.
+
+    :raises InvalidParameterError: names the label
+    """
+    if not isinstance(labels, Mapping):
+        raise InvalidParameterError("labels", type(labels).__name__, "give a dict of text by name")
     if len(labels) > MAX_LABELS:
         raise InvalidParameterError("labels", sorted(labels), f"at most {MAX_LABELS} labels")
     for key, value in labels.items():
-        if len(key) > MAX_LABEL or not _LABEL_KEY.fullmatch(key):
+        if not isinstance(key, str) or len(key) > MAX_LABEL or not _LABEL_KEY.fullmatch(key):
             raise InvalidParameterError(
                 "labels",
                 key,

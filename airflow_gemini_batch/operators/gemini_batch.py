@@ -5,30 +5,43 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_gemini_batch.exceptions import CostLimitError, JobConflictError, JobEndedError
+from airflow_gemini_batch.exceptions import (
+    CostLimitError,
+    DatasetNotFoundError,
+    JobConflictError,
+    JobEndedError,
+    LocationMismatchError,
+    TableMismatchError,
+)
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import TaskState, policy, run_identity
-from airflow_gemini_batch.tasks.land import land_results
+from airflow_gemini_batch.tasks.land import check_landing, land_results
+from airflow_gemini_batch.tasks.landing_options import LandingOptions, check_tables_when_parsed
 from airflow_gemini_batch.tasks.links import BatchJobLink
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
     EndOptions,
     KeyOptions,
-    LandingOptions,
     SubmitOptions,
     WaitOptions,
+)
+from airflow_gemini_batch.tasks.parameters import (
+    check_flag,
+    choice,
     documented,
+    is_known,
+    refused_when_parsed,
     store,
 )
 from airflow_gemini_batch.tasks.stopping import JobsToCancel, forgets_jobs_at_the_end
 from airflow_gemini_batch.tasks.wait import (
     WaitsInTriggerer,
-    choice,
+    check_job_name_when_parsed,
     connect,
     ended_well,
     fail_without_retry,
@@ -44,10 +57,13 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_gemini_batch.batch_job import BatchJob, JobName
+    from airflow_gemini_batch.cost.budget import Budget
     from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
-    from airflow_gemini_batch.jobs.decision import Policy
+    from airflow_gemini_batch.jobs.decision import OnChangedInput, Policy
     from airflow_gemini_batch.jobs.spec import JobSpec
+    from airflow_gemini_batch.requests.key_field import KeyField
+    from airflow_gemini_batch.tasks.land import Landing
 
 
 @documented(SubmitOptions, KeyOptions, WaitOptions, EndOptions, ConnectionOptions)
@@ -76,6 +92,8 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
     :param force_new: any text. A text that this task run has not used yet creates a new job, once, and you
         pay for all rows again. Retries and clears with the same text attach to that job. ``True`` is a text
         like any other (templated)
+    :param results_table: BigQuery table in which another task will land the results. No job is created if
+        the dataset does not exist or cannot read the output, or if the table has other columns (templated)
     :param wait_for_completion: also wait until the job has ended; see :class:`GeminiBatchJobSensor`
     """
 
@@ -87,12 +105,20 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         "project_id",
         "display_name",
         "force_new",
+        "results_table",
         *SubmitOptions.templated,
         *KeyOptions.templated,
         *ConnectionOptions.templated,
     )
     operator_extra_links = (BatchJobLink(),)
     ui_color = "#d2e3fc"
+    _checked_when_parsed: ClassVar[tuple[str, ...]] = (
+        "model",
+        "input_uri",
+        "output_uri",
+        "location",
+        "display_name",
+    )
 
     def __init__(
         self,
@@ -111,6 +137,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         prices: Mapping[str, Any] | NegotiatedPrices | None = None,
         estimated_output_tokens: int | None = None,
         key_field: str = KEY_FIELD,
+        results_table: str | None = None,
         wait_for_completion: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
@@ -133,8 +160,10 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         self.display_name = display_name
         self.on_changed_input = on_changed_input
         self.force_new = force_new
+        self.results_table = results_table
         self.wait_for_completion = wait_for_completion
         self._to_cancel = JobsToCancel()
+        self._check_when_parsed()
 
     @forgets_jobs_at_the_end
     def execute(self, context: Context) -> str:
@@ -142,9 +171,11 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         from airflow_gemini_batch.gcp.table_name import check_region
         from airflow_gemini_batch.jobs.lookup import cancel_run
         from airflow_gemini_batch.jobs.submission import submit
-        from airflow_gemini_batch.tasks.before_create import check_job
 
-        with fail_without_retry(JobConflictError, JobEndedError, CostLimitError):
+        with fail_without_retry(
+            *(JobConflictError, JobEndedError, CostLimitError),
+            *(DatasetNotFoundError, LocationMismatchError, TableMismatchError),
+        ):
             options, waiting, _ = SubmitOptions.of(self), WaitOptions.of(self), EndOptions.of(self)
             hook = connect(self)
             spec = self._spec(hook, context)
@@ -163,7 +194,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
                 allowed,
                 remembered=task_state.read(),
                 checksum=partial(hook.checksum_input, spec),
-                before_create=partial(check_job, options, hook, spec, budget, key_field),
+                before_create=partial(self._before_create, options, hook, spec, budget, key_field),
             )
         job = submission.job
         self._to_cancel.found(job.name)
@@ -171,6 +202,27 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         verb = "Created" if submission.created else "Attached to"
         self.log.info("%s batch job %s (%s): %s", verb, job.name, job.state.name, submission.reason)
         return self._end_of(job, hook, context)
+
+    def _before_create(
+        self,
+        options: SubmitOptions,
+        hook: GeminiBatchHook,
+        spec: JobSpec,
+        budget: Budget,
+        key_field: KeyField,
+    ) -> dict[str, str]:
+        """Refuse a job that would fail, cost too much, or have results that cannot be landed."""
+        from airflow_gemini_batch.tasks.before_create import check_destination, check_job
+
+        if landing := self._landing(hook):
+            check_destination(landing, hook, spec)
+        return check_job(options, hook, spec, budget, key_field)
+
+    def _landing(self, hook: GeminiBatchHook) -> Landing | None:
+        """How the results will be landed, if that is known."""
+        if not self.results_table:
+            return None
+        return check_landing(LandingOptions(), hook, self.results_table, self.project_id)
 
     def _end_of(self, job: BatchJob, hook: GeminiBatchHook, context: Context) -> str:
         """Wait for a job if requested, and return its name."""
@@ -209,11 +261,25 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         self.log.info("Batch job %s ended as %s: %s", job.name.job_id, job.state.name, job.stats)
         return job.name
 
+    def _check_when_parsed(self) -> None:
+        """Check what is known when the DAG is parsed; :meth:`_spec` checks all of it."""
+        from airflow_gemini_batch.jobs.spec import check_known_values
+
+        values = {name: getattr(self, name) for name in self._checked_when_parsed}
+        # None stands for what the environment says when the task runs.
+        known = {name: each for name, each in values.items() if each is not None and is_known(each)}
+        with refused_when_parsed():
+            check_known_values(known)
+            check_flag("wait_for_completion", self.wait_for_completion)
+            self._on_changed_input()
+
     def _policy(self, context: Context) -> Policy:
+        return policy(context, on_changed_input=self._on_changed_input())
+
+    def _on_changed_input(self) -> OnChangedInput:
         from airflow_gemini_batch.jobs.decision import OnChangedInput
 
-        on_changed_input = choice(OnChangedInput, "on_changed_input", self.on_changed_input)
-        return policy(context, on_changed_input=on_changed_input)
+        return choice(OnChangedInput, "on_changed_input", self.on_changed_input)
 
     def _location(self) -> str | None:
         return self.location or os.environ.get("GOOGLE_CLOUD_LOCATION")
@@ -295,6 +361,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         self.job_name = job_name
         self.destination_table = destination_table
         self.project_id = project_id
+        check_job_name_when_parsed(job_name)
+        check_tables_when_parsed(destination_table, error_table)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land, and return the manifest."""

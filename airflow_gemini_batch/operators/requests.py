@@ -11,13 +11,8 @@ from airflow_gemini_batch.exceptions import DatasetNotFoundError, LocationMismat
 from airflow_gemini_batch.models import GLOBAL
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
-from airflow_gemini_batch.tasks.options import (
-    ConnectionOptions,
-    KeyOptions,
-    RequestOptions,
-    documented,
-    store,
-)
+from airflow_gemini_batch.tasks.options import ConnectionOptions, KeyOptions, RequestOptions
+from airflow_gemini_batch.tasks.parameters import check_callable, documented, refused_when_parsed, store
 from airflow_gemini_batch.tasks.store_requests import PromptFunction, store_requests
 from airflow_gemini_batch.tasks.wait import connect, fail_without_retry
 
@@ -89,6 +84,8 @@ class GeminiBatchRequestsOperator(BaseOperator):
         shared = locals()
         super().__init__(**kwargs)
         store(self, shared, RequestOptions, KeyOptions, ConnectionOptions)
+        with refused_when_parsed():
+            check_callable(python_callable)
         self.python_callable = python_callable
         self.op_args = op_args or ()
         self.op_kwargs = op_kwargs or {}

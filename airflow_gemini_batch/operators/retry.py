@@ -21,16 +21,10 @@ from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIM
 from airflow_gemini_batch.jobs.rounds import End, Round, explain
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import policy
+from airflow_gemini_batch.tasks.landing_options import LandingOptions, check_tables_when_parsed
 from airflow_gemini_batch.tasks.links import BatchJobLink
-from airflow_gemini_batch.tasks.options import (
-    ConnectionOptions,
-    KeyOptions,
-    LandingOptions,
-    SubmitOptions,
-    WaitOptions,
-    documented,
-    store,
-)
+from airflow_gemini_batch.tasks.options import ConnectionOptions, KeyOptions, SubmitOptions, WaitOptions
+from airflow_gemini_batch.tasks.parameters import documented, store
 from airflow_gemini_batch.tasks.retry_options import RetryOptions, RetryTask
 from airflow_gemini_batch.tasks.retry_rounds import Series
 from airflow_gemini_batch.tasks.stopping import JobsToCancel, forgets_jobs_at_the_end
@@ -143,6 +137,7 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
             ConnectionOptions,
         )
         self._to_cancel = JobsToCancel()
+        check_tables_when_parsed(results_table, error_table, "results_table")
 
     @forgets_jobs_at_the_end
     def execute(self, context: Context) -> dict[str, Any]:

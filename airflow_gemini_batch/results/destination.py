@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import LandingError, LocationMismatchError, TableMismatchError
 from airflow_gemini_batch.gcp.bigquery_message import explain_error
+from airflow_gemini_batch.gcp.gcs_uri import split_uri
 from airflow_gemini_batch.gcp.sql_template import render
-from airflow_gemini_batch.gcp.table_name import dataset_location, get_table
+from airflow_gemini_batch.gcp.table_name import TableName, dataset_location, get_table, is_dataset_uri
 from airflow_gemini_batch.results.columns import (
     CLUSTER_COLUMNS,
+    ERROR_COLUMNS,
     PARTITION_COLUMN,
     differences,
     schema_fields,
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client, Table
     from google.cloud.storage import Client as StorageClient
 
-    from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.requests.response_schema import Column
     from airflow_gemini_batch.results.outputs import JobTable
 
@@ -40,18 +42,61 @@ def check_locations(
     """
     from google.api_core.exceptions import Forbidden
 
-    what = f"Dataset {table.dataset_id}"
     if isinstance(output, Objects):
-        try:
-            there = (storage.get_bucket(output.bucket).location or "").upper()
-        except Forbidden:
-            return  # Access to objects does not include access to the bucket. BigQuery decides.
-        if not can_load(location, there):
-            fix = f"Land in a dataset in {there}, or let the job write to a bucket in {location}."
-            raise LocationMismatchError(what, location, f"bucket {output.bucket}", there, fix)
-    elif (there := dataset_location(output.name, bigquery, location)) != location:
+        with suppress(
+            Forbidden
+        ):  # Access to objects does not include access to the bucket. BigQuery decides.
+            _check_bucket(table, location, output.bucket, storage)
+    else:
+        there = dataset_location(output.name, bigquery, location)
+        _check_dataset(table, location, f"the job's output {output.name}", there)
+
+
+def check_before_job(
+    tables: tuple[TableName, TableName],
+    columns: Sequence[Column],
+    output_uri: str,
+    job_location: str,
+    bigquery: Client,
+    storage: StorageClient,
+) -> None:
+    """Check, as far as it can be known before a job, that its results can be landed. Changes nothing.
+
+    :param tables: for the results and for the rows that did not succeed
+    :param columns: of the results table
+    :param output_uri: where the job writes
+    :raises DatasetNotFoundError: the dataset of a table does not exist
+    :raises LocationMismatchError: the dataset cannot read what the job writes
+    :raises TableMismatchError: a table exists with incompatible columns
+    :raises google.api_core.exceptions.Forbidden: no permission to look
+    """
+    table, errors = tables
+    location = dataset_location(table, bigquery, job_location)
+    if errors.dataset_id != table.dataset_id:
+        there = dataset_location(errors, bigquery, job_location)
+        _check_dataset(table, location, f"the error table {errors}", there)
+    if not output_uri.startswith("bq://"):
+        _check_bucket(table, location, split_uri(output_uri)[0], storage)
+    else:
+        # Only the dataset of this name matters.
+        name = f"{output_uri}.any" if is_dataset_uri(output_uri) else output_uri
+        there = dataset_location(TableName.parse(name), bigquery, job_location)
+        _check_dataset(table, location, f"the job's output {output_uri}", there)
+    check_columns(table, columns, bigquery)
+    check_columns(errors, ERROR_COLUMNS, bigquery)
+
+
+def _check_bucket(table: TableName, location: str, bucket: str, storage: StorageClient) -> None:
+    there = (storage.get_bucket(bucket).location or "").upper()
+    if not can_load(location, there):
+        fix = f"Land in a dataset in {there}, or let the job write to a bucket in {location}."
+        raise LocationMismatchError(f"Dataset {table.dataset_id}", location, f"bucket {bucket}", there, fix)
+
+
+def _check_dataset(table: TableName, location: str, what: str, there: str) -> None:
+    if there != location:
         fix = f"Land in a dataset in {there}."
-        raise LocationMismatchError(what, location, f"the job's output {output.name}", there, fix)
+        raise LocationMismatchError(f"Dataset {table.dataset_id}", location, what, there, fix)
 
 
 def can_load(dataset: str, bucket: str) -> bool:
@@ -105,6 +150,8 @@ def check_columns(name: TableName, columns: Sequence[Column], bigquery: Client) 
 
 
 def _check(name: TableName, table: Table, columns: Sequence[Column]) -> None:
+    if not {column.name.lower() for column in columns} & {field.name.lower() for field in table.schema}:
+        raise TableMismatchError(str(name), ["it has none of their columns; name another table"])
     if found := differences(columns, widened(columns, table.schema)):
         raise TableMismatchError(str(name), found)
 

@@ -16,6 +16,7 @@ from airflow_gemini_batch.gcp.table_name import dataset_location
 from airflow_gemini_batch.requests.in_bigquery.claims import Claims
 from airflow_gemini_batch.requests.key_field import KeyField
 from airflow_gemini_batch.requests.keys import KEY_FIELD
+from airflow_gemini_batch.results.advice import advice_on_keys, advice_on_schema
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, result_columns
 from airflow_gemini_batch.results.cost import ensure_usage_view, price_parameters
 from airflow_gemini_batch.results.destination import (
@@ -26,9 +27,9 @@ from airflow_gemini_batch.results.destination import (
     lock_script,
 )
 from airflow_gemini_batch.results.inferred_schema import MAX_SPELLINGS, infer_schema
-from airflow_gemini_batch.results.key_advice import advice_on_keys
 from airflow_gemini_batch.results.landing_job import Plan, run_landing
 from airflow_gemini_batch.results.outputs import asked_rows, find_input, find_output
+from airflow_gemini_batch.results.row_status import RowStatus
 from airflow_gemini_batch.results.staging import Sources, stage
 from airflow_gemini_batch.results.statements import Landing, landing_script, schemas_script
 from airflow_gemini_batch.results.summary import Manifest, manifest
@@ -140,6 +141,8 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
         )
     if counts["input_rows"] and not counts["named_rows"]:
         _advise(request.job, advice_on_keys(key_field, given or output, storage))
+    if request.response_schema and result.counts[RowStatus.INVALID] * 2 > result.rows:
+        _advise(request.job, advice_on_schema(given or output, storage))
     if request.usage_view:
         ensure_usage_view(request.destination, bigquery)
     return result

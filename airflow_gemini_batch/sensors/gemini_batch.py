@@ -24,11 +24,13 @@ from airflow_gemini_batch.jobs.polling import (
     PollState,
 )
 from airflow_gemini_batch.tasks.links import BatchJobLink
-from airflow_gemini_batch.tasks.options import ConnectionOptions, EndOptions, WaitOptions, documented, store
+from airflow_gemini_batch.tasks.options import ConnectionOptions, EndOptions, WaitOptions
+from airflow_gemini_batch.tasks.parameters import check_known, documented, refused_when_parsed, store
 from airflow_gemini_batch.tasks.stopping import JobsToCancel, forgets_jobs_at_the_end
 from airflow_gemini_batch.tasks.wait import (
     WaitsInTriggerer,
     cancel_late,
+    check_job_name_when_parsed,
     connect,
     ended_well,
     fail_without_retry,
@@ -85,10 +87,13 @@ class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         shared = {**locals(), "wait_timeout": timeout}
+        with refused_when_parsed(wait_timeout="timeout"):
+            check_known(shared, WaitOptions, EndOptions)
         kwargs.setdefault("poke_interval", poll_interval)
         super().__init__(timeout=timeout, **kwargs)
         store(self, shared, WaitOptions, EndOptions, ConnectionOptions)
         self.job_name = job_name
+        check_job_name_when_parsed(job_name)
         self._watch: PollState | None = None
         self._to_cancel = JobsToCancel()
 

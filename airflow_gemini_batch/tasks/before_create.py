@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.requests.key_field import KeyField
+    from airflow_gemini_batch.tasks.land import Landing
     from airflow_gemini_batch.tasks.options import SubmitOptions
 
 
@@ -66,6 +67,26 @@ def check_job(
     if budget.limit is None and (options.preflight is False or spec.input_table):
         return {}
     return _estimate(options, hook, spec, budget)
+
+
+def check_destination(landing: Landing, hook: GeminiBatchHook, spec: JobSpec) -> None:
+    """Refuse a job whose results could not be landed.
+
+    :raises LandingError: the dataset, its location or a table does not fit; nothing is charged
+    """
+    from google.api_core.exceptions import Forbidden
+
+    from airflow_gemini_batch.results.columns import result_columns
+    from airflow_gemini_batch.results.destination import check_before_job
+
+    bigquery, storage = hook.bigquery_client(landing.project), hook.storage_client(spec.project)
+    tables = (landing.destination, landing.error_table)
+    columns = result_columns(landing.response_schema)
+    try:
+        check_before_job(tables, columns, spec.output_uri, spec.location, bigquery, storage)
+    except Forbidden:
+        name = landing.destination
+        log.info("Not checked whether results can be landed in %s: no permission to read metadata", name)
 
 
 def _check_output(hook: GeminiBatchHook, spec: JobSpec) -> None:

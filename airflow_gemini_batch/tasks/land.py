@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import (
     DatasetNotFoundError,
-    InvalidParameterError,
     KeylessRowsError,
     LocationMismatchError,
     OutputNotFoundError,
@@ -22,9 +21,10 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.jobs.outcome import how_to_run_again
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
+from airflow_gemini_batch.tasks.landing_options import LandingOptions, LandingValues, result_tables
 from airflow_gemini_batch.tasks.links import BatchJobLink
-from airflow_gemini_batch.tasks.options import KeyOptions, LandingOptions
-from airflow_gemini_batch.tasks.wait import choice, connect, fail_without_retry
+from airflow_gemini_batch.tasks.options import KeyOptions
+from airflow_gemini_batch.tasks.wait import connect, fail_without_retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,13 +34,10 @@ if TYPE_CHECKING:
     from google.cloud import storage as gcs
 
     from airflow_gemini_batch.batch_job import BatchJob
-    from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
-    from airflow_gemini_batch.requests.response_schema import ResponseSchema
     from airflow_gemini_batch.results.gates import Gates
-    from airflow_gemini_batch.results.landing import LandingRequest, WriteMode
-    from airflow_gemini_batch.results.media import MediaFolder
+    from airflow_gemini_batch.results.landing import LandingRequest
     from airflow_gemini_batch.results.report.location import ReportPlace
     from airflow_gemini_batch.results.retried import RetryManifest
     from airflow_gemini_batch.results.summary import Manifest
@@ -58,13 +55,12 @@ _PERMANENT = (
 )
 
 
-@dataclass(frozen=True)
-class Landing:
+@dataclass(frozen=True, kw_only=True)
+class Landing(LandingValues):
     """Landing options, checked and resolved against a project.
 
     :param project: runs the BigQuery jobs
     :param key_field: where the rows of the job have their keys
-    :param report: where to write the report, if anywhere
     """
 
     options: LandingOptions
@@ -72,12 +68,6 @@ class Landing:
     destination: TableName
     error_table: TableName
     key_field: str
-    write_mode: WriteMode
-    response_schema: ResponseSchema | None
-    media: MediaFolder | None
-    gates: Gates
-    report: ReportPlace | None
-    prices: NegotiatedPrices | None
 
 
 def check_landing(
@@ -91,37 +81,18 @@ def check_landing(
 
     :raises InvalidParameterError: a value cannot work
     """
-    from airflow_gemini_batch.cost.prices import NegotiatedPrices
-    from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.requests.key_field import KeyField
-    from airflow_gemini_batch.requests.response_schema import ResponseSchema
-    from airflow_gemini_batch.results.gates import Gates
-    from airflow_gemini_batch.results.landing import WriteMode
-    from airflow_gemini_batch.results.media import MediaFolder
-    from airflow_gemini_batch.results.report.location import ReportPlace
 
-    media, report, schema = options.media_uri_prefix, options.report_uri, options.response_schema
-    if media and not options.include_response:
-        fix = "without responses nothing would refer to the images: leave out include_response=False"
-        raise InvalidParameterError("media_uri_prefix", media, fix)
+    values = LandingValues.of(options)
     project = hook.resolve_project(project_id)
-    destination = TableName.parse(destination_table, project)
-    error_table = TableName.parse(options.error_table or f"{destination}_errors", project, "error_table")
-    if error_table == destination:
-        fix = "rows that did not succeed need a table of their own: leave error_table out, or name another"
-        raise InvalidParameterError("error_table", options.error_table, fix)
+    destination, error_table = result_tables(destination_table, options.error_table, project)
     return Landing(
+        **vars(values),
         options=options,
         project=project,
         destination=destination,
         error_table=error_table,
         key_field=str(KeyField.parse(key_field)),
-        write_mode=choice(WriteMode, "write_mode", options.write_mode),
-        response_schema=ResponseSchema.of(schema) if schema else None,
-        media=MediaFolder.parse(media) if media else None,
-        gates=Gates.of(options.min_success_ratio, options.max_invalid_ratio),
-        report=ReportPlace.parse(report) if report else None,
-        prices=None if options.prices is None else NegotiatedPrices.of(options.prices),
     )
 
 

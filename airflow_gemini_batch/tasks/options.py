@@ -1,104 +1,25 @@
-"""Parameters that several operators share: declared, documented and checked here, once.
-
-Every operator lists them flat in its signature and stores them as attributes, because Airflow renders
-templates in attributes. ``Options.of(operator)`` reads the rendered values back as one frozen object, which
-is what the rest of the package takes.
-
-Every DAG file pays for the making of these classes, so they have no methods that nobody calls.
-"""
+"""Parameters that several operators share, in groups."""
 
 from __future__ import annotations
 
-import inspect
 import math
-import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
 from airflow_gemini_batch.requests.keys import KEY_FIELD
+from airflow_gemini_batch.tasks.parameters import Options, check_flag, check_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from airflow_gemini_batch.cost.budget import Budget
     from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.requests.building.build import Defaults
     from airflow_gemini_batch.requests.key_field import KeyField
-
-_T = TypeVar("_T")
-
-_PARAMETER = re.compile(r"^:param (\w+):.*(?:\n(?!:).*)*", re.MULTILINE)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Options:
-    """A group of parameters.
-
-    :cvar templated: names of the parameters that Airflow renders as templates
-    """
-
-    templated: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def of(cls, operator: object) -> Self:
-        """Read the values that an operator holds in its attributes.
-
-        :raises InvalidParameterError: a value cannot work
-        """
-        return cls(**{field.name: getattr(operator, field.name) for field in fields(cls)})
-
-    @classmethod
-    def pick(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters of this group out of others."""
-        return {field.name: values[field.name] for field in fields(cls)}
-
-    @classmethod
-    def given(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters of this group that differ from their defaults."""
-        return {
-            field.name: values[field.name] for field in fields(cls) if values[field.name] != field.default
-        }
-
-
-def store(operator: object, values: Mapping[str, Any], *kinds: type[Options]) -> None:
-    """Set parameters as attributes of an operator.
-
-    :param values: the arguments of its ``__init__``, as ``locals()`` returns them
-    """
-    for kind in kinds:
-        for name, value in kind.pick(values).items():
-            setattr(operator, name, value)
-
-
-def documented(*kinds: type[Options], without: Sequence[str] = ()) -> Callable[[_T], _T]:
-    """Append the documentation of shared parameters to the docstring of a class or function.
-
-    What its own docstring already documents is left out.
-
-    :param without: parameters that it has under another name
-    """
-
-    def document(target: _T) -> _T:
-        if target.__doc__:  # There are no docstrings under `python -OO`.
-            target.__doc__ = _with_parameters(inspect.cleandoc(target.__doc__), kinds, without)
-        return target
-
-    return document
-
-
-def _with_parameters(text: str, kinds: Sequence[type[Options]], without: Sequence[str]) -> str:
-    known = {*without, *(match[1] for match in _PARAMETER.finditer(text))}
-    for kind in kinds:
-        for documentation in (inspect.cleandoc(each.__doc__ or "") for each in kind.__mro__):
-            for match in _PARAMETER.finditer(documentation):
-                if match[1] not in known:
-                    known.add(match[1])
-                    text = f"{text}\n{match[0].rstrip()}"
-    return text + "\n"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -128,6 +49,10 @@ class KeyOptions(Options):
     templated: ClassVar[tuple[str, ...]] = ("key_field",)
 
     key_field: str = KEY_FIELD
+
+    def __post_init__(self) -> None:
+        if self.key_field != KEY_FIELD:
+            self.parsed()
 
     def parsed(self) -> KeyField:
         """Return the place of the key.
@@ -163,6 +88,13 @@ class RequestOptions(Options):
     tools: Sequence[Any] | None = None
     key_label: bool = False
     embedding_config: Any = None
+
+    def __post_init__(self) -> None:
+        check_flag("key_label", self.key_label)
+        given: object = self.system_instruction
+        if given is not None and not isinstance(given, str):
+            raise InvalidParameterError("system_instruction", type(given).__name__, "give text")
+        check_schema(self.response_schema)
 
     def defaults(self, model: str | None = None) -> Defaults:
         """Return the same values as the functions that build requests take them.
@@ -210,6 +142,16 @@ class SubmitOptions(PriceOptions):
     max_cost_usd: float | str | None = None
     estimated_output_tokens: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.preflight is not None:
+            check_flag("preflight", self.preflight)
+        if (self.max_cost_usd, self.prices, self.estimated_output_tokens) != (None, None, None):
+            self.budget()
+        if self.labels:
+            from airflow_gemini_batch.jobs.spec import check_labels
+
+            check_labels(self.labels)
+
     def budget(self) -> Budget:
         """What a job may cost.
 
@@ -243,6 +185,8 @@ class WaitOptions(Options):
     wait_timeout: timedelta | float = DEFAULT_TIMEOUT
 
     def __post_init__(self) -> None:
+        for name in ("cancel_on_kill", "cancel_on_timeout", "deferrable"):
+            check_flag(name, getattr(self, name))
         if not _is_seconds(self.poll_interval) or not self.poll_interval > 0:
             fix = "give a number of seconds greater than 0"
             raise InvalidParameterError("poll_interval", self.poll_interval, fix)
@@ -276,54 +220,6 @@ class EndOptions(Options):
     def __post_init__(self) -> None:
         if self.on_incomplete not in ("fail", "continue"):
             raise InvalidParameterError("on_incomplete", self.on_incomplete, "give 'fail' or 'continue'")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class LandingOptions(PriceOptions):
-    """How results are stored in BigQuery, and how many of them must be good.
-
-    :param error_table: table for the rows that did not succeed; default: the results table's name followed
-        by ``_errors`` (templated)
-    :param response_schema: pydantic model or a list of one, JSON Schema or ``Schema`` of a response; its
-        properties become typed columns. Default: the schema that all requests of the job share; ``False``: no
-        typed columns
-    :param write_mode: ``append``: keep the rows of other jobs; ``merge``: keep one row per key across all
-        jobs; ``truncate``: delete rows of other DAG runs first (templated)
-    :param include_request: store requests in the results table; the error table always has them
-    :param include_response: store responses in the results table
-    :param media_uri_prefix: store generated images as objects under ``gs://bucket/prefix``, with references
-        to them in the results table. Images pass through the worker, a few at a time. By default they stay in
-        ``response`` (templated)
-    :param min_success_ratio: fail the task, after landing, if a smaller share of the rows succeeded; 0 to 1
-        (templated)
-    :param max_invalid_ratio: fail the task, after landing, if a larger share of the rows does not match the
-        response schema; 0 to 1 (templated)
-    :param report_uri: also write an HTML report about the job: an object, ``gs://bucket/name.html``, or a
-        folder, ``gs://bucket/folder/`` (templated)
-    :param usage_view: create a view of cost by day, DAG, model and labels, named like the results table
-        followed by ``_usage``
-    """
-
-    templated: ClassVar[tuple[str, ...]] = (
-        "error_table",
-        "write_mode",
-        "media_uri_prefix",
-        "min_success_ratio",
-        "max_invalid_ratio",
-        "report_uri",
-        *PriceOptions.templated,
-    )
-
-    error_table: str | None = None
-    response_schema: Any = None
-    write_mode: str = "append"
-    include_request: bool = True
-    include_response: bool = True
-    media_uri_prefix: str | None = None
-    min_success_ratio: float = 0.0
-    max_invalid_ratio: float = 1.0
-    report_uri: str | None = None
-    usage_view: bool = True
 
 
 def _is_seconds(value: object) -> bool:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.tasks.options import LandingOptions, Options, SubmitOptions
+from airflow_gemini_batch.tasks.parameters import Options
+
+if TYPE_CHECKING:
+    from airflow_gemini_batch.tasks.landing_options import LandingOptions
+    from airflow_gemini_batch.tasks.options import SubmitOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,18 +8,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, context_merge, determine_kwargs
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowSkipException,
+    context_merge,
+    determine_kwargs,
+)
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError
+from airflow_gemini_batch.formats import counted
+from airflow_gemini_batch.gcp.gcs_uri import is_folder
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.wait import fail_without_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.requests.building.build import Line
     from airflow_gemini_batch.requests.building.manifest import RequestsManifest
     from airflow_gemini_batch.tasks.options import KeyOptions, RequestOptions
 
@@ -51,13 +59,29 @@ class PromptFunction:
 def staging_folder(staging_uri: str | None) -> str:
     """Return the folder for requests and output: the given one, or that of the environment."""
     folder = staging_uri or os.environ.get(STAGING_VARIABLE)
-    if not folder:
-        raise InvalidParameterError(
-            "staging_uri",
-            staging_uri,
-            f"give gs://bucket/prefix, or set {STAGING_VARIABLE}",
-        )
+    if not isinstance(folder, str) or not is_folder(folder):
+        fix = f"give gs://bucket/prefix, or set {STAGING_VARIABLE}"
+        raise InvalidParameterError("staging_uri", folder, fix)
     return folder.rstrip("/")
+
+
+def _explain(error: Exception, prompts: int) -> None:
+    """Log how far a user's function came before it failed."""
+    if not isinstance(error, (GeminiBatchError, AirflowException)):
+        came = counted(prompts, "prompt")
+        kind = type(error).__name__
+        log.error("The function raised %s after %s. Nothing was submitted or charged.", kind, came)
+
+
+def _watched(lines: Iterable[Line]) -> Iterator[Line]:
+    count = 0
+    try:
+        for line in lines:
+            count += 1
+            yield line
+    except Exception as error:
+        _explain(error, count)
+        raise
 
 
 def store_requests(
@@ -96,11 +120,14 @@ def store_requests(
         shared = f"{requests}/{run.mapped_key}" if run.mapped_key else None
         storage = hook.storage_client(hook.resolve_project(project_id))
         before = previous(folder, storage)
-        lines = build_lines(
-            prompts.prompts(context), defaults, template=prompts.template, key_field=key_field
-        )
+        try:
+            given = prompts.prompts(context)
+        except Exception as error:
+            _explain(error, 0)
+            raise
+        lines = build_lines(given, defaults, template=prompts.template, key_field=key_field)
         manifest = upload(
-            lines,
+            _watched(lines),
             folder,
             storage,
             into=shared,

@@ -7,8 +7,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from enum import Enum
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
@@ -27,6 +26,7 @@ from airflow_gemini_batch.gcp.bigquery_message import refusal
 from airflow_gemini_batch.jobs.outcome import explain_end, may_run_again
 from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome, utc_now
 from airflow_gemini_batch.tasks.options import ConnectionOptions
+from airflow_gemini_batch.tasks.parameters import is_known, refused_when_parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
 
 log = logging.getLogger(__name__)
-
-_E = TypeVar("_E", bound=Enum)
 
 # Seconds before the second try to read the connection; doubled before each further one.
 _CONNECT_WAITS = (1.0, 2.0, 4.0)
@@ -124,16 +122,14 @@ def trigger_for(
     )
 
 
-def choice(kind: type[_E], parameter: str, value: object) -> _E:
-    """Return the member of an enum that a parameter names.
+def check_job_name_when_parsed(job_name: object) -> None:
+    """Check the name of a job if it is known when the DAG is parsed.
 
-    :raises InvalidParameterError: there is no such member; lists those that exist
+    :raises InvalidParameterError: it is not a full resource name
     """
-    try:
-        return kind(value)
-    except ValueError:
-        known = " or ".join(repr(member.value) for member in kind)
-        raise InvalidParameterError(parameter, value, f"give {known}") from None
+    if is_known(job_name):
+        with refused_when_parsed():
+            JobName.parse(job_name)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_gemini_batch.exceptions import DatasetNotFoundError, TableMismatchError
+from airflow_gemini_batch.exceptions import DatasetNotFoundError, LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.response_schema import ResponseSchema
 from airflow_gemini_batch.results.columns import RESULT_COLUMNS, differences, result_columns, schema_fields
-from airflow_gemini_batch.results.destination import can_load
+from airflow_gemini_batch.results.destination import can_load, check_before_job
 from tests.results.lines import answered, asked
 
 if TYPE_CHECKING:
+    from google.cloud import bigquery, storage
+
     from tests.results.conftest import Lander
 
 TAGGED = ResponseSchema.of(
@@ -139,3 +143,36 @@ def test_a_dataset_that_does_not_exist(lander: Lander) -> None:
         DatasetNotFoundError, match="bq --location=us-central1 mk --dataset local-project:nowhere"
     ):
         lander.land()
+
+
+@pytest.mark.parametrize(
+    ("output", "error_dataset", "complaint"),
+    [
+        ("gs://{bucket}/out", "{dataset}", None),
+        ("bq://{dataset}", "{dataset}", None),
+        ("bq://{dataset}.answers", "{dataset}", None),
+        ("bq://{regional}", "{dataset}", LocationMismatchError),
+        ("gs://{bucket}/out", "{regional}", LocationMismatchError),
+        ("gs://{bucket}/out", "{dataset}_gone", DatasetNotFoundError),
+    ],
+)
+def test_what_is_known_before_the_job(
+    bucket: str,
+    dataset: str,
+    regional: str,
+    bigquery_client: bigquery.Client,
+    storage_client: storage.Client,
+    output: str,
+    error_dataset: str,
+    complaint: type[Exception] | None,
+) -> None:
+    names = {"bucket": bucket, "dataset": dataset, "regional": regional}
+    tables = (
+        TableName.parse(f"{dataset}.answers"),
+        TableName.parse(f"{error_dataset.format(**names)}.errors"),
+    )
+    with pytest.raises(complaint) if complaint else nullcontext():
+        check_before_job(
+            tables, RESULT_COLUMNS, output.format(**names), "us-central1", bigquery_client, storage_client
+        )
+    assert not list(bigquery_client.list_tables(dataset))

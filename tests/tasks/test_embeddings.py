@@ -34,6 +34,7 @@ MODEL = "gemini-embedding-001"
 # The other one is not offered in `global`, where the fixtures of all tasks submit.
 GLOBAL_MODEL = "gemini-embedding-2"
 CONFIG = {"output_dimensionality": 64, "task_type": "RETRIEVAL_DOCUMENT"}
+SCHEMA = {"type": "object", "properties": {"topic": {"type": "string"}}}
 CONFIG_AS_REST = {"outputDimensionality": 64, "taskType": "RETRIEVAL_DOCUMENT"}
 
 
@@ -129,7 +130,7 @@ def test_the_steps_on_their_own(
     ("changes", "message"),
     [
         ({"system_instruction": "Be brief."}, "system_instruction=.*leave system_instruction out"),
-        ({"response_schema": {"type": "object"}}, "response_schema=.*answers with vectors"),
+        ({"response_schema": SCHEMA}, "response_schema=.*answers with vectors"),
         ({"embedding_config": {"output_dimensionality": 5000}}, "output_dimensionality.*=5000"),
         ({"model": "gemini-3.5-flash"}, "embedding_config=.*generates"),
         ({"model": "textembedding-gecko@003"}, "model='textembedding-gecko@003'.*use gemini-embedding-001"),

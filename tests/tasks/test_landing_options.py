@@ -8,7 +8,7 @@ import pytest
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.tasks.land import check_landing
-from airflow_gemini_batch.tasks.options import LandingOptions
+from airflow_gemini_batch.tasks.landing_options import LandingOptions
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook

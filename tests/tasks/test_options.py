@@ -23,12 +23,11 @@ from airflow_gemini_batch.operators.requests import (
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 from airflow_gemini_batch.task_groups import gemini_batch
+from airflow_gemini_batch.tasks.landing_options import LandingOptions
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
     EndOptions,
     KeyOptions,
-    LandingOptions,
-    Options,
     RequestOptions,
     SubmitOptions,
     WaitOptions,
@@ -37,6 +36,8 @@ from airflow_gemini_batch.tasks.retry_options import RetryOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from airflow_gemini_batch.tasks.parameters import Options
 
 ALL = (
     RequestOptions,

@@ -291,9 +291,8 @@ def test_what_cannot_work_is_refused(
 ) -> None:
     name = "projects/local-project/locations/global/batchPredictionJobs/1"
     settings = {"results_table": f"{dataset}.answers", "job_name": name, **changes}
-    task = GeminiBatchRetryFailedOperator(task_id="retry", **settings)
     with pytest.raises(AirflowFailException, match=message) as caught:
-        task.execute(context)
+        GeminiBatchRetryFailedOperator(task_id="retry", **settings).execute(context)
     assert isinstance(caught.value.__cause__, InvalidParameterError)
     assert vertex.jobs == ()
 

@@ -164,7 +164,8 @@ def build_lines(
     builder = _Builder(defaults or Defaults(), template, key_field)
     if prompts is None or isinstance(prompts, (str, bytes)) or not hasattr(prompts, "__iter__"):
         kind = type(prompts).__name__
-        raise InvalidParameterError("prompts", kind, "pass a list or generator of prompts")
+        fix = "pass a list or generator of prompts; a function must return or yield them"
+        raise InvalidParameterError("prompts", kind, fix)
     return builder.lines(prompts.items() if hasattr(prompts, "items") else prompts)
 
 

@@ -91,7 +91,7 @@ def _from_row(row: dict[str, Any]) -> dict[str, Any]:
         raise InvalidParameterError(
             "prompt",
             sorted(unknown),
-            f"with 'prompt', a row may only have {KEY_FIELD!r} and {ROW_FIELDS[1:]}",
+            f"with 'prompt', a row may only have {', '.join((KEY_FIELD, *ROW_FIELDS[1:]))}",
         )
     uris, types = _several(row.get("media_uri")), _several(row.get("media_mime_type"))
     if len(types) not in (0, len(uris)):
