@@ -8,6 +8,8 @@ from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_gemini_batch.jobs.decision import Policy
@@ -25,6 +27,22 @@ def run_identity(context: Context, token: str = "") -> RunIdentity:
     ti = context["ti"]
     index = -1 if ti.map_index is None else ti.map_index
     return RunIdentity(ti.dag_id, ti.task_id, ti.run_id, index, installation=installation(), token=token)
+
+
+def arguments_from(
+    context: Context, function: Callable[..., Any], args: Collection[Any]
+) -> Mapping[str, Any]:
+    """Return the keyword arguments that a function takes from the context.
+
+    :param args: its positional arguments
+    """
+    # Early versions of the compatibility layer do not offer it; the second place is that of Airflow 2.11.
+    try:
+        from airflow.sdk.bases.decorator import determine_kwargs
+    except ImportError:
+        from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined]
+    found: Mapping[str, Any] = determine_kwargs(function, args, context)
+    return found
 
 
 def policy(context: Context, **choices: Any) -> Policy:

@@ -12,13 +12,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowSkipException,
     context_merge,
-    determine_kwargs,
 )
 
 from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError
 from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.gcp.gcs_uri import is_folder
-from airflow_gemini_batch.tasks.airflow_versions import run_identity
+from airflow_gemini_batch.tasks.airflow_versions import arguments_from, run_identity
 from airflow_gemini_batch.tasks.wait import fail_without_retry
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class PromptFunction:
     def prompts(self, context: Context) -> Any:
         """Call the function; arguments that it shares with Airflow's context come from there."""
         context_merge(context, self.kwargs)
-        arguments = determine_kwargs(self.function, self.args, context)
+        arguments = arguments_from(context, self.function, self.args)
         return self.function(*self.args, **arguments)
 
 
