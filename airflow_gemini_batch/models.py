@@ -220,8 +220,12 @@ def models() -> Models:
 @lru_cache(maxsize=4)
 def _completed(given: str | None) -> Models:
     known, packaged = _read(given), _read(None)
+    # A model that the newer list says more of is not retired; what it does not mention stays as it is.
+    retired = {name: facts for name, facts in packaged.retired.items() if name not in known.models}
     return replace(
         known,
+        models={**packaged.models, **known.models},
+        retired={**retired, **known.retired},
         search=known.search or packaged.search,
         legacy_embeddings=known.legacy_embeddings or packaged.legacy_embeddings,
     )

@@ -65,25 +65,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate, print the estimate, and return the exit code."""
     from airflow_gemini_batch.cost.estimate import check_output_tokens, estimate
+    from airflow_gemini_batch.jobs.model_notices import before_submitting
+    from airflow_gemini_batch.jobs.spec import check_location
     from airflow_gemini_batch.requests.checking.import_check import Check
 
     try:
         limit = check_output_tokens(arguments.max_output_tokens, "--max-output-tokens")
-        location = arguments.location or GLOBAL
+        location = check_location(arguments.location or GLOBAL)
         prices = _prices(arguments.model, location, arguments.prices)
         check = Check(model=arguments.model)
         with ExitStack() as stack:
             sample = _checked(_sample(arguments.source, stack), check)
             found = estimate(sample, prices, output_tokens=limit)
         report = check.report()
+        notices = before_submitting(arguments.model, location, datetime.now(UTC).date(), found.rows)
     except (InvalidParameterError, OSError) as error:
         return wrong_usage("estimate", error)
     if arguments.format == "json":
         named = {"source": arguments.source, "model": arguments.model, "location": location}
-        document = {**named, **found.to_dict(), "failing_rows": report.failing_rows}
+        document = {**named, **found.to_dict(), "failing_rows": report.failing_rows, "notices": notices}
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        _print(arguments, location, found, report)
+        _print(arguments, location, found, report, notices)
     return 0
 
 
@@ -117,7 +120,9 @@ def _prices(model: str, location: str, given: str | None) -> BatchPrices | None:
     return prices_of(model, location, datetime.now(UTC), negotiated)
 
 
-def _print(arguments: argparse.Namespace, location: str, found: Estimate, report: Report) -> None:
+def _print(
+    arguments: argparse.Namespace, location: str, found: Estimate, report: Report, notices: list[str]
+) -> None:
     from airflow_gemini_batch.cli.terminal import Terminal
     from airflow_gemini_batch.requests.checking.findings import Level
 
@@ -141,6 +146,10 @@ def _print(arguments: argparse.Namespace, location: str, found: Estimate, report
             f"--model {arguments.model}` lists them.",
             indent=4,
         )
+    if notices:
+        terminal.heading("Before you submit")
+        for notice in notices:
+            terminal.paragraph(notice, indent=4)
     terminal.heading("Basis of the estimate")
     if not arguments.location:
         terminal.paragraph(f"The location is {location}; --location names another.", indent=4)

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     known, now = models(), datetime.now(UTC)
     rows = [_row(name, known.by_id[name], now) for name in sorted(known.by_id, reverse=True)]
-    rows.sort(key=lambda row: (row["kind"] == "embedding", row["is_retired"]))
+    rows.sort(key=lambda row: (row["kind"] == "embedding", row["is_retired"], not row["locations"]))
     if arguments.format == "json":
         print(json.dumps({"as_of": known.as_of.isoformat(), "models": rows}, indent=2))
     else:
@@ -94,9 +94,10 @@ def _print(known: Models, rows: list[dict[str, Any]]) -> None:
     terminal.paragraph(
         "batch price: US dollars per million tokens of input / output in `global`. × 1.1: all other "
         "locations cost that much more. rows: the most of one job. output: the most tokens of a response. "
-        "retires: the day on which new projects can no longer use it; +: on that day or later."
+        "retires: the day on which new projects can no longer use it; +: on that day or later. Blank: not "
+        "known."
     )
-    terminal.paragraph(f"As of {known.as_of:%Y-%m-%d}; later news of some models is marked in models.json.")
+    terminal.paragraph(f"As of {known.as_of:%Y-%m-%d}.")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

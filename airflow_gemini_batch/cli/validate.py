@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -60,19 +61,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Check the input, print the findings, and return the exit code."""
     from airflow_gemini_batch.cli.terminal import Terminal
+    from airflow_gemini_batch.jobs.model_notices import before_submitting
 
     terminal = Terminal()
     try:
         report, repairs = _check(arguments)
+        today = datetime.now(UTC).date()
+        notices = before_submitting(arguments.model, None, today) if arguments.model else []
     except (InvalidParameterError, OSError) as error:
         return wrong_usage("validate", error)
     if arguments.format == "json":
-        document = {"source": arguments.source, **report.to_dict()}
+        document = {"source": arguments.source, **report.to_dict(), "notices": notices}
         if repairs:
             document["repairs"] = repairs.to_dict()["findings"]
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         _print(terminal, arguments.source, report, repairs)
+        for notice in notices:
+            terminal.paragraph(notice)
         if repairs:
             if report.groups:
                 terminal.line()

@@ -277,8 +277,8 @@ def _reasons(
         )
     if sums.unbounded_inputs:
         yield (
-            f"{sums.unbounded_inputs:,} of the rows read contain audio, video or documents: their tokens are "
-            "unknown until the service counts them."
+            f"{sums.unbounded_inputs:,} of the rows read contain audio, video, documents or text files: "
+            "their tokens are unknown until the service counts them."
         )
     if sums.embeddings and sums.embeddings == sums.rows - sums.without_request:
         yield "Embeddings have no output tokens."

@@ -44,6 +44,9 @@ class Prices:
     image_output: Decimal
 
 
+_HIGHEST = 1_000_000
+
+
 @dataclass(frozen=True)
 class BatchPrices:
     """The prices of a batch job.
@@ -72,7 +75,9 @@ class BatchPrices:
         parsed = ModelName.parse(model)
         if parsed is None or not parsed.google_id:
             return None
-        known = find_model(model) or Model()
+        known = find_model(model)
+        if known is None:
+            return None  # Neither the share that batch costs nor what the location adds is known.
         try:
             below, at, above, far_above = (
                 _of_batch(_listed(parsed.google_id, size, when), known, location)
@@ -179,11 +184,12 @@ def _number(value: Any, parameter: str) -> int:
 def _price(value: Any, parameter: str, unit: str = "million tokens") -> Decimal:
     try:
         price = Decimal(str(value))
-        usable = price.is_finite() and price >= 0 and not isinstance(value, bool)
+        usable = price.is_finite() and 0 <= price <= _HIGHEST and not isinstance(value, bool)
     except InvalidOperation:
         usable = False
     if not usable:
-        raise InvalidParameterError(parameter, value, f"give USD per {unit}, a number of 0 or more")
+        fix = f"give USD per {unit}, a number from 0 to {_HIGHEST:,}"
+        raise InvalidParameterError(parameter, value, fix)
     return price.quantize(_PLACES)
 
 

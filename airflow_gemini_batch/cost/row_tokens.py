@@ -22,7 +22,7 @@ _DATA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
 _JSON_MEMBERS = ("tools", "toolConfig")
 _SCHEMAS = ("responseSchema", "responseJsonSchema")
 # Prices of files by the first half of their MIME type; any other file is a document, whose pages are images.
-_PRICED_AS: dict[str, tuple[str, ...]] = {"audio": ("audio",), "video": ("video", "audio")}
+_PRICED_AS: dict[str, tuple[str, ...]] = {"audio": ("audio",), "video": ("video", "audio"), "text": ()}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RowSize:
 
     :param text_bytes: bytes of all text that the model reads, with schemas and tools as JSON
     :param images: number of images
-    :param files: number of audio, video and document files, whose length is unknown without reading them
+    :param files: number of audio, video, document and text files, whose length only their content tells
     :param priced_as: names of the prices of these files: ``audio``, ``image``, ``video``
     :param max_output_tokens: ``maxOutputTokens``, thinking included; ``None`` if not set
     :param candidates: number of responses requested; 0 for an embedding
@@ -78,16 +78,20 @@ def row_size(request: Mapping[str, Any]) -> RowSize:
                 continue
             if name in _DATA:
                 kind = str(member(value, "mimeType") or "").partition("/")[0]
-                images += kind == "image"
-                if kind not in ("image", "text"):
+                data = member(value, "data")
+                if kind == "image":
+                    images += 1
+                elif kind == "text" and isinstance(data, str):
+                    text += len(data)  # In base64, so it is a third too much.
+                else:
                     files += 1
                     priced_as.update(_PRICED_AS.get(kind, ("image",)))
             else:
-                text += len(value.encode()) if isinstance(value, str) else _json_bytes(value)
+                text += _text_bytes(value) if isinstance(value, str) else _json_bytes(value)
     config = member(request, "generationConfig")
     if is_embedding(request):
         titled = (member(request, EMBED_CONFIG), request)
-        text += sum(len(str(title).encode()) for each in titled if (title := member(each, "title")))
+        text += sum(_text_bytes(str(title)) for each in titled if (title := member(each, "title")))
     given = [member(request, name) for name in _JSON_MEMBERS] + [member(config, n) for n in _SCHEMAS]
     text += sum(_json_bytes(each) for each in given if each)
     return RowSize(
@@ -104,7 +108,20 @@ def row_size(request: Mapping[str, Any]) -> RowSize:
 def _parts(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for name in ("systemInstruction", "contents", "content"):
         for message in elements(request.get(name) or request.get(snake_case(name))):
-            yield from (part for part in elements(member(message, "parts")) if isinstance(part, dict))
+            for part in elements(member(message, "parts")):
+                if isinstance(part, dict):
+                    yield part
+                    # The result of a function may have files as well.
+                    yield from filter(_is_object, elements(member(member(part, "functionResponse"), "parts")))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _text_bytes(text: str) -> int:
+    # Half of a surrogate pair, which a JSON file can have, cannot be encoded otherwise.
+    return len(text.encode(errors="surrogatepass"))
 
 
 def _is_given(data: Any) -> bool:
@@ -112,12 +129,13 @@ def _is_given(data: Any) -> bool:
 
 
 def _json_bytes(value: Any) -> int:
-    return len(json.dumps(value, ensure_ascii=False).encode()) if isinstance(value, (dict, list)) else 0
+    return _text_bytes(json.dumps(value, ensure_ascii=False)) if isinstance(value, (dict, list)) else 0
 
 
 def _count(value: Any) -> int | None:
-    """Parse a count, which may be a string."""
+    """Parse a count, which may be a string; ``None`` for what is no number or none that the service takes."""
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        count = int(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return count if 1 <= count < 2**31 and not isinstance(value, bool) else None

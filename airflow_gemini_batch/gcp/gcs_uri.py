@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Client
 
 BUCKET_PATTERN = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
 _FOLDER = re.compile(rf"{BUCKET_PATTERN}(/[^*\r\n]*)?")
@@ -41,3 +45,16 @@ def split_folder(uri: str) -> tuple[str, str]:
     """Split ``gs://bucket/prefix`` into bucket and ``prefix/``; the prefix of a whole bucket is empty."""
     bucket, prefix = split_uri(uri.rstrip("/"))
     return bucket, f"{prefix}/" if prefix else ""
+
+
+def is_missing(bucket: str, storage: Client) -> bool:
+    """Whether a bucket is known not to exist; to read its metadata takes a permission of its own."""
+    from google.api_core.exceptions import Forbidden, NotFound
+
+    try:
+        storage.get_bucket(bucket)
+    except NotFound:
+        return True
+    except Forbidden:
+        pass
+    return False

@@ -115,7 +115,7 @@ def dataset_location(table: TableName, bigquery: Client, job_location: str) -> s
     try:
         dataset = bigquery.get_dataset(table.dataset_id)
     except NotFound:
-        suggestion = "US" if job_location == GLOBAL else job_location
+        suggestion = "US" if job_location == GLOBAL else _A_REGION_INSIDE.get(job_location, job_location)
         raise DatasetNotFoundError(table.dataset_id, suggestion) from None
     return (dataset.location or "US").upper()
 

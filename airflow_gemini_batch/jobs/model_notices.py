@@ -37,6 +37,25 @@ def warnings_about(model: str, location: str, today: date) -> list[str]:
     return notices
 
 
+def before_submitting(model: str, location: str | None, today: date, rows: int = 0) -> list[str]:
+    """Return what to say of a model that a command is given: as a task says it, and of misspelled names.
+
+    :param model: in any form of its name
+    :param location: ``None`` if it is not known
+    :param rows: of the input, which may be more than a job takes
+    """
+    known = models()
+    name = known.id_of(model)
+    if not name:
+        return list(filter(None, [_similar(model, known)]))
+    found = known.by_id[name]
+    said = warnings_about(model, location, today) if location else [_retirement(name, found, today, NOTICE)]
+    if rows > found.max_rows:
+        jobs = -(-rows // found.max_rows)
+        said.append(f"{rows:,} rows are {jobs:,} jobs, since one takes {found.max_rows:,}.")
+    return list(filter(None, said))
+
+
 def why_not_found(model: str, location: str, today: date) -> str:
     """Return why the service may not have found a model, and what to do; empty if nothing is known.
 

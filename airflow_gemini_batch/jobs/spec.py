@@ -118,7 +118,7 @@ def job_spec(
 
     :raises InvalidParameterError: names the parameter, its value and the fix
     """
-    place = _location(location)
+    place = check_location(location)
     inputs, output = _input_uris(input_uri), _output_uri(output_uri)
     _check_apart(inputs, output)
     name = _model(model, place)
@@ -152,7 +152,11 @@ def check_known_values(values: Mapping[str, Any]) -> None:
         checks[name](value)
 
 
-def _location(location: str | None) -> str:
+def check_location(location: str | None) -> str:
+    """Return a location if there may be one with this name.
+
+    :raises InvalidParameterError: it is none, or a misspelled one
+    """
     place = _form_of_location(location)
     if similar := similar_location(place):
         fix = f"it is not a location that is known; did you mean {similar!r}?"

@@ -83,7 +83,8 @@ FROM (
         has_parts,
         ARRAY(
           SELECT JSON_VALUE(part, '$.text')
-          FROM UNNEST(JSON_QUERY_ARRAY(response, '$.candidates[0].content.parts')) AS part WITH OFFSET AS position
+          FROM UNNEST(JSON_QUERY_ARRAY(as_array(JSON_QUERY(response, '$.candidates[0].content.parts')))) AS part
+            WITH OFFSET AS position
           WHERE JSON_VALUE(part, '$.text') IS NOT NULL AND IFNULL(JSON_VALUE(part, '$.thought'), '') != 'true'
           ORDER BY position
         ),

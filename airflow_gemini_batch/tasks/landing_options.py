@@ -124,13 +124,14 @@ class LandingValues:
 
 
 def check_not_landed(values: Mapping[str, Any]) -> None:
-    """Refuse parameters about rows of a job whose results are not landed.
+    """Refuse what a user expects of landed results if no results are landed.
 
-    :raises InvalidParameterError: one of them is given
+    Others may be in the default arguments of a DAG, where they do no harm.
+
+    :raises InvalidParameterError: a gate, a report or an error table is given
     """
-    # Prices and a schema are for the requests as well.
-    given = LandingOptions.given(values).keys() - {"prices", "response_schema"}
-    for name in sorted(given):
+    expected = {"min_success_ratio", "max_invalid_ratio", "report_uri", "error_table"}
+    for name in sorted(LandingOptions.given(values).keys() & expected):
         fix = "it is about landed results: give results_table as well, or leave it out"
         raise InvalidParameterError(name, values[name], fix)
 

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError
 from airflow_gemini_batch.formats import counted
-from airflow_gemini_batch.gcp.gcs_uri import is_folder
+from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_missing, split_uri
 from airflow_gemini_batch.tasks.airflow_versions import arguments_from, run_identity
 from airflow_gemini_batch.tasks.wait import fail_without_retry
 
@@ -118,6 +118,9 @@ def store_requests(
         # The map indexes of a run share the objects, so that each finds the job of the same requests.
         shared = f"{requests}/{run.mapped_key}" if run.mapped_key else None
         storage = hook.storage_client(hook.resolve_project(project_id))
+        if is_missing(bucket := split_uri(requests)[0], storage):
+            fix = f"bucket {bucket} does not exist: create it, or name another"
+            raise InvalidParameterError("staging_uri", staging_folder(staging_uri), fix)
         before = previous(folder, storage)
         try:
             given = prompts.prompts(context)

@@ -167,3 +167,29 @@ def test_nulls_that_the_service_adds_are_no_media(tmp_path: Path, capsys: pytest
     document = json.loads(capsys.readouterr().out)
     assert 0 < document["input_tokens"]["low"] <= document["input_tokens"]["high"] <= 10
     assert "sound" not in json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "gemini-3.5-flahs"], "Did you mean gemini-3.5-flash"),
+        (["--model", "gemini-2.0-flash"], "gemini-2.0-flash retired on"),
+        (
+            ["--model", "gemini-3.5-flash-lite", "--location", "europe-west4"],
+            "is not offered in 'europe-west4'",
+        ),
+    ],
+)
+def test_what_a_task_would_say_of_the_model(
+    file: str, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(["estimate", file, *arguments]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert main(["estimate", file, *arguments, "--format", "json"]) == 0
+    assert said in json.loads(capsys.readouterr().out)["notices"][0]
+
+
+@pytest.mark.parametrize("location", ["GLOBAL", "us-cental1"])
+def test_a_location_that_is_none(file: str, capsys: pytest.CaptureFixture[str], location: str) -> None:
+    assert main(["estimate", file, "--model", "gemini-3.5-flash", "--location", location]) == 2
+    assert f"location='{location}'" in capsys.readouterr().err

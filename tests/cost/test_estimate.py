@@ -154,7 +154,7 @@ def test_audio_has_its_own_price_and_unknown_length() -> None:
     row = line("Write it down", sound, maxOutputTokens=10)
     found = of(row)
     assert found.input_tokens.high is None
-    assert "contain audio, video or documents" in " ".join(found.reasons)
+    assert "contain audio, video, documents or text files" in " ".join(found.reasons)
     scale = counted_scale([(4_000, row_size(json.loads(row)["request"]))] * 2)
     counted = of(row, scale=scale)
     assert counted.input_tokens.high == pytest.approx(4_080, abs=1)
@@ -422,3 +422,41 @@ def test_nulls_are_no_media(name: str, nothing: Any) -> None:
     part = {name: nothing, "text": "List objects.", "functionCall": None}
     assert row_size({"contents": [{"parts": [part]}]}) == RowSize(text_bytes=len("List objects."))
     assert row_size({"contents": [{"parts": [{"text": None, name: {"mimeType": "image/png"}}]}]}).images == 1
+
+
+@pytest.mark.parametrize("limit", [-1, 0, -(2**31), "-5", 1e30, 10**30, float("inf"), True, "many"])
+def test_a_limit_that_the_service_does_not_take_is_no_limit(limit: object) -> None:
+    """Such a row may cost anything, if the service runs it at all; it must not lower what others cost."""
+    rows = [{"contents": [], "generationConfig": {"maxOutputTokens": n}} for n in (100, limit)]
+    lines = [json.dumps({"request": row}).encode() for row in rows]
+    found = estimate(Sample((lines,)), PRICES)
+    assert found.output_tokens.high is None
+    with pytest.raises(CostLimitError):
+        found.check(Decimal(1))
+
+
+@pytest.mark.parametrize("count", [-3, 0, "x", 1e30])
+def test_a_count_of_candidates_that_the_service_does_not_take_is_one(count: object) -> None:
+    config = {"maxOutputTokens": 100, "candidateCount": count}
+    line = json.dumps({"request": {"contents": [], "generationConfig": config}}).encode()
+    assert estimate(Sample(((line,),)), PRICES).output_tokens.high == 100
+
+
+@pytest.mark.parametrize(
+    ("part", "is_known"),
+    [
+        ({"inlineData": {"mimeType": "text/plain", "data": "aGVsbG8gd29ybGQ="}}, True),
+        ({"fileData": {"mimeType": "text/plain", "fileUri": "gs://bucket/a.txt"}}, False),
+        ({"file_data": {"mime_type": "text/csv", "file_uri": "gs://bucket/a.csv"}}, False),
+        (
+            {"functionResponse": {"parts": [{"fileData": {"mimeType": "application/pdf", "fileUri": "x"}}]}},
+            False,
+        ),
+        ({"text": "half of a pair: \ud800"}, True),
+    ],
+)
+def test_files_whose_length_only_their_content_tells(part: dict[str, object], is_known: bool) -> None:
+    request = {"contents": [{"parts": [part]}], "generationConfig": {"maxOutputTokens": 1}}
+    found = estimate(Sample(((json.dumps({"request": request}).encode(),),)), PRICES).input_tokens
+    assert (found.high is not None) is is_known
+    assert found.high is None or found.high > 0

@@ -170,9 +170,12 @@ class TestSubmit:
     ) -> None:
         GeminiBatchSubmitOperator(**args).execute(context)
         assert "wrong-kind" not in caplog.text
-        GeminiBatchSubmitOperator(**{**args, "model": "gemini-3.5-flash", "force_new": "2"}).execute(context)
-        assert "wrong-kind 1 × at $.request.content" in caplog.text
-        assert len(vertex.jobs) == 2
+        wrong = {**args, "model": "gemini-3.5-flash", "force_new": "2"}
+        with pytest.raises(
+            AirflowFailException, match=r"all 1 row would fail\. wrong-kind 1 × at \$\.request"
+        ):
+            GeminiBatchSubmitOperator(**wrong).execute(context)
+        assert len(vertex.jobs) == 1
 
     def test_the_service_counts_the_tokens_of_the_content(
         self, args: dict[str, Any], context: Context, vertex: Emulator

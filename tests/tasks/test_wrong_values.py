@@ -288,10 +288,15 @@ def decorated(function: Any, bucket: str, **more: Any) -> Any:
         ({"template": "{title} {body}"}, r"template='body': the row has no such field; it has \['title'\]"),
         ({"staging_uri": "my-bucket/x"}, "staging_uri='my-bucket/x': give gs://bucket/prefix"),
         ({"staging_uri": None}, "staging_uri=None: give gs://bucket/prefix, or set GEMINI_BATCH_STAGING_URI"),
+        ({"staging_uri": "gs://my-buckett/x"}, "staging_uri='gs://my-buckett/x': bucket my-buckett does not"),
+        ({"generation_config": {"maxOutputToken": 5}}, "all 1 row would fail.*maxOutputToken"),
         ({"results_table": "gone.answers"}, "dataset local-project.gone does not exist"),
         ({"results_table": "{other}"}, "none of their columns; name another table"),
     ],
-    ids=["no such field", "no folder", "no staging", "no such dataset", "another table"],
+    ids=[
+        *("no such field", "no folder", "no staging", "no such bucket", "a misspelled setting"),
+        *("no such dataset", "another table"),
+    ],
 )
 def test_the_decorator(
     vertex: Emulator,
@@ -303,7 +308,8 @@ def test_the_decorator(
     words: str,
 ) -> None:
     bigquery_client.query_and_wait(f"CREATE TABLE `{dataset}.other` (ticket STRING)")
-    given = {name: each and each.replace("{other}", f"{dataset}.other") for name, each in given.items()}
+    if given.get("results_table") == "{other}":
+        given = {"results_table": f"{dataset}.other"}
     with pytest.raises(AirflowFailException, match=words):
         decorated(lambda: [{"title": "x"} if "template" in given else "x"], bucket, **given).execute(context)
     assert vertex.jobs == ()

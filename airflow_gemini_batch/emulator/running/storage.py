@@ -119,6 +119,7 @@ def parse_line(line: bytes, habits: Habits) -> InputRow:
     """
     try:
         members = json.loads(line.decode(), parse_constant=_refuse_constant)
+        json.dumps(members, ensure_ascii=False).encode()  # Fails on half of a surrogate pair.
     except ValueError:
         raise _line_error("JSON parsing error: Parser terminated before end of string") from None
     except RecursionError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ from airflow_gemini_batch.requests.building.prompts import (
     request_of,
 )
 from airflow_gemini_batch.requests.building.template import PromptTemplate
+from airflow_gemini_batch.requests.checking.likely_keys import LikelyKeys, is_identifier
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField
 from airflow_gemini_batch.requests.keys import KEY_FIELD, KEY_LABEL, label_of
 from airflow_gemini_batch.requests.request_fields import EMBED_CONFIG, TITLE
@@ -44,6 +46,8 @@ _CONTROLS = bytes(set(range(0x20)) - set(b"\n\t"))
 _MAX_KEY = 1024
 
 # Between them, the line of a text prompt has the key, the text and, if asked for, the label.
+log = logging.getLogger(__name__)
+
 _TO_TEXT, _AFTER_TEXT = '"request":{"contents":[{"role":"user","parts":[{"text":"', '"}]}]'
 _TO_EMBEDDED_TEXT, _AFTER_EMBEDDED_TEXT = '"request":{"content":{"parts":[{"text":"', '"}]}'
 
@@ -178,6 +182,8 @@ class _Builder:
         self._are_embeddings = defaults.are_embeddings
         self._config = EMBED_CONFIG if self._are_embeddings else "generationConfig"
         self._model, self._has_titles = defaults.model, False
+        # Rows in all, those of a template that have no key, and what these have instead.
+        self._rows, self._keyless, self._likely_keys = 0, 0, LikelyKeys()
         if self._are_embeddings and key_field.is_label:
             fix = "requests to embedding models have no labels; name a member next to `request`"
             raise InvalidParameterError("key_field", str(key_field), fix)
@@ -201,6 +207,17 @@ class _Builder:
         self._tail = f"{end}{shared}}}}}\n".translate(_LINE_ENDS).encode()
 
     def lines(self, prompts: Iterable[Any]) -> Iterator[Line]:
+        yield from self._lines(prompts)
+        other = self._likely_keys.find()
+        if self._keyless == self._rows and other and is_identifier(other):
+            log.warning(
+                "The rows have no key, so each gets a hash of its text as its key. Each row has a field %r: "
+                "if it is the key, set key_field=%r on all tasks of the job.",
+                other,
+                other,
+            )
+
+    def _lines(self, prompts: Iterable[Any]) -> Iterator[Line]:
         row = 0
         try:
             for row, item in enumerate(prompts, 1):  # noqa: B007 - used in error messages
@@ -208,6 +225,7 @@ class _Builder:
                     yield self._from_text(item)
                 else:
                     yield self._from_item(item)
+            self._rows = row
         except InvalidParameterError as error:
             place = f"prompts (row {row:,}): {error.parameter}"
             raise InvalidParameterError(place, error.value, error.fix) from error
@@ -256,6 +274,7 @@ class _Builder:
         key = None
         if isinstance(item, tuple) and len(item) == 2 and not hasattr(item, "_fields"):
             key, item = item
+        row = item
         if self._template:
             item = self._filled(self._template, item)
         item = plain(item)
@@ -263,6 +282,9 @@ class _Builder:
             key, item = self._taken(item, key)
         if key is not None:
             check_key(key)
+        elif self._template:
+            self._keyless += 1
+            self._likely_keys.add(fields_of(row))
         if isinstance(item, str):
             return self._from_text(item, key)
         return self._from_request(self._embedding(item) if self._are_embeddings else request_of(item), key)

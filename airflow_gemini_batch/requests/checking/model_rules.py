@@ -16,9 +16,9 @@ from airflow_gemini_batch.requests.checking.inferred_columns import Problem, chi
 from airflow_gemini_batch.requests.checking.value_tests import (
     DoesNotMatch,
     HasBoth,
-    IsAbove,
     IsGiven,
     IsNotOneOf,
+    IsOutside,
     Lacks,
     LastHas,
     ValueTest,
@@ -38,7 +38,9 @@ FUNCTION_NAME_PATTERN = r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}"
 REFUSED_BY_MODEL = Rule("refused-by-model", Level.ROW, "Remove the field, or use a model that takes it.")
 THINKING_LEVEL = Rule("thinking-level", Level.ROW, "Use a `thinkingLevel` that the model has.")
 LEVEL_AND_BUDGET = Rule("level-and-budget", Level.ROW, "Remove `thinkingBudget`; it is for older models.")
-MAX_OUTPUT_TOKENS = Rule("max-output-tokens", Level.ROW, "Lower `maxOutputTokens`.")
+MAX_OUTPUT_TOKENS = Rule(
+    "max-output-tokens", Level.ROW, "Give a `maxOutputTokens` in that range, or leave it out."
+)
 CACHED_CONTENT = Rule(
     "cached-content",
     Level.ROW,
@@ -111,6 +113,15 @@ def _for_every_model() -> Iterator[PlaceRule]:
         yield PlaceRule(FILE_URI, file, Lacks("fileUri"), _URI_MESSAGE)
 
 
+def _output_tokens(limit: int | None) -> PlaceRule:
+    end = f"to {limit + 1} (exclusive)" if limit else "up"
+    message = (
+        "Unable to submit request because its maxOutputTokens value is not in the supported range from 1 "
+        f"(inclusive) {end}."
+    )
+    return PlaceRule(MAX_OUTPUT_TOKENS, "generationConfig.maxOutputTokens", IsOutside(1, limit), message)
+
+
 def _by_model(model: Model) -> Iterator[PlaceRule]:
     for name in model.refuses:
         if name == LAST_TURN:
@@ -127,12 +138,6 @@ def _by_model(model: Model) -> Iterator[PlaceRule]:
         both = HasBoth(((_LEVEL, IsNotOneOf((_UNSPECIFIED,))), (_BUDGET, IsGiven())))
         message = "You can only set only one of thinking budget and thinking level."
         yield PlaceRule(LEVEL_AND_BUDGET, thinking, both, message)
-    if limit := model.max_output_tokens:
-        message = (
-            "Unable to submit request because its maxOutputTokens value is not in the supported range from 1 "
-            f"(inclusive) to {limit + 1} (exclusive)."
-        )
-        yield PlaceRule(MAX_OUTPUT_TOKENS, "generationConfig.maxOutputTokens", IsAbove(limit), message)
     for name in model.ignores:
         message = f"The model ignores {name}."
         yield PlaceRule(IGNORED_BY_MODEL, f"generationConfig.{name}", IsGiven(), message)
@@ -150,7 +155,9 @@ def place_rules(model: str | None) -> tuple[PlaceRule, ...]:
 @lru_cache(maxsize=32)
 def _rules_of(model: Model | None) -> tuple[PlaceRule, ...]:
     # Embedding models take another kind of request, which has rules of its own.
-    return (*_for_every_model(), *(_by_model(model) if model and not model.is_embedding else ()))
+    generates = None if model and model.is_embedding else model
+    limit = generates.max_output_tokens if generates else None
+    return (*_for_every_model(), _output_tokens(limit), *(_by_model(generates) if generates else ()))
 
 
 def problems(request: Any, rules: Iterable[PlaceRule]) -> Iterator[Problem]:
@@ -165,7 +172,7 @@ def value_classes(rules: Iterable[PlaceRule]) -> dict[str, Callable[[Any], Hasha
     """Return functions that tell apart the values of a field that a rule treats differently, by its name."""
     tests: dict[str, tuple[ValueTest, ...]] = {}
     for each in rules:
-        if isinstance(each.test, (IsNotOneOf, IsAbove, DoesNotMatch)):
+        if isinstance(each.test, (IsNotOneOf, IsOutside, DoesNotMatch)):
             for spelling in spellings(each.steps[-1][0]):
                 tests[spelling] = (*tests.get(spelling, ()), each.test)
     return {name: partial(_outcomes, found) for name, found in tests.items()}

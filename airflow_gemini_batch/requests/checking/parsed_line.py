@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn
 
 # Twice as fast as the standard library.
@@ -19,6 +20,11 @@ NOT_UTF8 = Rule("not-utf8", Level.JOB, "Encode the file as UTF-8.")
 BOM = Rule("bom", Level.JOB, "Encode the file as UTF-8 without a byte order mark (`utf-8`, not `utf-8-sig`).")
 _FORM_OF_A_LINE = 'Write each line as {"key": "…", "request": {…}}.'
 NOT_AN_OBJECT = Rule("not-an-object", Level.JOB, _FORM_OF_A_LINE)
+LONE_SURROGATE = Rule(
+    "lone-surrogate",
+    Level.JOB,
+    "Cut texts between characters, not inside a surrogate pair, or replace what is left of one.",
+)
 NO_REQUEST = Rule("no-request", Level.JOB, _FORM_OF_A_LINE)
 
 
@@ -67,7 +73,23 @@ def _parse_or_explain(line: bytes) -> dict[str, Any]:
         raise RefusedLineError(NOT_JSON, f"{problem}: NaN, Infinity or too many digits.") from None
     if not isinstance(row, dict):
         raise RefusedLineError(NOT_AN_OBJECT, f"{problem}: the row is not a JSON object.")
+    if _SURROGATE.search(line) and not _is_unicode(row):
+        # Python reads it. BigQuery cannot store it, so that one such row would keep all results from landing.
+        raise RefusedLineError(LONE_SURROGATE, f"{problem}: an escape is half of a surrogate pair.")
     return row
+
+
+def _is_unicode(row: dict[str, Any]) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    except RecursionError:
+        pass  # It was parsed, and is found to be too deep later.
+    return True
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _refuse_constant(name: str) -> NoReturn:

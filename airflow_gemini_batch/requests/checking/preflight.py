@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.requests.checking.findings import Level
 from airflow_gemini_batch.requests.checking.import_check import Check
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD
@@ -70,6 +71,14 @@ def _raise_or_warn(report: Report, uris: Sequence[str]) -> None:
             "input_uri",
             list(uris),
             f"the job would fail before any row runs. {_summary(found[0])}. {found[0].fix}{more} "
+            "`gemini-batch validate` lists all findings; preflight=False submits without this check.",
+        )
+    if report.rows and report.failing_rows == report.rows:
+        first = report.of_level(Level.ROW)[0]
+        raise InvalidParameterError(
+            "input_uri",
+            list(uris),
+            f"all {counted(report.rows, 'row')} would fail. {_summary(first)}. {first.fix} "
             "`gemini-batch validate` lists all findings; preflight=False submits without this check.",
         )
     found = report.of_level(Level.ROW, Level.RESULT)

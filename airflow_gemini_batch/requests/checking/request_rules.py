@@ -114,7 +114,8 @@ def _contents(request: Mapping[str, Any]) -> Iterable[Problem]:
 def files_without_type(content: Any, at: str) -> Iterable[Problem]:
     """Yield a problem for each file of a content that has no MIME type."""
     for index, part in enumerate(elements(member(content, "parts"))):
-        file = member(part, "fileData")
-        if isinstance(file, dict) and not member(file, "mimeType"):
-            message = "Unable to submit request because it has an empty mimeType parameter."
-            yield Problem(NO_MIME_TYPE, f"{at}.parts[{index}].fileData", message)
+        for name in ("fileData", "inlineData"):
+            file = member(part, name)
+            if isinstance(file, dict) and any(file.values()) and not member(file, "mimeType"):
+                message = "Unable to submit request because it has an empty mimeType parameter."
+                yield Problem(NO_MIME_TYPE, f"{at}.parts[{index}].{name}", message)

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_gemini_batch.gcp.discovery import elements, snake_case
 
-_INTEGER = r"[0-9]{1,40}"
+_INTEGER = r"-?[0-9]{1,40}"
 
 
 class ValueTest(ABC):
@@ -64,22 +64,31 @@ class IsNotOneOf(ValueTest):
 
 
 @dataclass(frozen=True)
-class IsAbove(ValueTest):
-    """It is a number above the limit; integers may be written in quotes."""
+class IsOutside(ValueTest):
+    """It is a number outside a range; integers may be written in quotes.
 
-    limit: int
+    :param high: ``None`` for no upper end
+    """
+
+    low: int
+    high: int | None
 
     def holds(self, value: Any) -> bool:
-        """Whether it is above."""
+        """Whether it is outside."""
         if isinstance(value, str):
-            return bool(re.fullmatch(_INTEGER, value)) and int(value) > self.limit
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and value > self.limit
+            return bool(re.fullmatch(_INTEGER, value)) and self._is_outside(int(value))
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and self._is_outside(value)
+
+    def _is_outside(self, number: float) -> bool:
+        return number < self.low or (self.high is not None and number > self.high)
 
     def sql(self, value: str) -> str:
         """Return the same in SQL."""
         text = f"JSON_VALUE({value}, '$')"
         digits = f"IF(JSON_TYPE({value}) = 'number', {text}, REGEXP_EXTRACT({text}, r'^{_INTEGER}$'))"
-        return f"SAFE_CAST({digits} AS FLOAT64) > {self.limit}"
+        number = f"SAFE_CAST({digits} AS FLOAT64)"
+        above = "" if self.high is None else f" OR {number} > {self.high}"
+        return f"({number} < {self.low}{above})"
 
 
 @dataclass(frozen=True)

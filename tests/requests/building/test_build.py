@@ -300,3 +300,19 @@ def test_built_requests_match_the_discovery_document() -> None:
     prompts = ["a", ["b", media("gs://b/a.pdf")], {"prompt": "c", "system_instruction": ["x", "y"]}]
     for line in build(prompts, defaults):
         assert list(discovery.violations(schema, line["request"])) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_said"),
+    [
+        ([{"custom_id": "a", "text": "x"}, {"custom_id": "b", "text": "y"}], True),
+        ([{"custom_id": "a", "text": "x"}, {"custom_id": "a", "text": "y"}], False),
+        ([{"key": "k", "custom_id": "a", "text": "x"}, {"custom_id": "b", "text": "y"}], False),
+        ([{"body": "a", "text": "x"}], False),
+    ],
+)
+def test_a_key_in_another_field_is_named(
+    rows: list[dict[str, str]], is_said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    list(build_lines(rows, Defaults(), template="{text}"))
+    assert ("set key_field='custom_id' on all tasks" in caplog.text) is is_said

@@ -23,7 +23,7 @@ CORPUS = Path(__file__).parent / "corpus"
 BAD = sorted((CORPUS / "bad").glob("*.jsonl"))
 GOOD = sorted((CORPUS / "good").glob("*.jsonl"))
 # The two parsers word their errors differently.
-PARSER = {"not-json", "not-utf8", "bom", "not-an-object"}
+PARSER = {"not-json", "not-utf8", "bom", "lone-surrogate", "not-an-object"}
 MODEL, STRICTER_MODEL = "gemini-3.5-flash", "gemini-3.7-flash"
 
 
