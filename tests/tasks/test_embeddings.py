@@ -171,9 +171,7 @@ class TestSubmit:
         GeminiBatchSubmitOperator(**args).execute(context)
         assert "wrong-kind" not in caplog.text
         wrong = {**args, "model": "gemini-3.5-flash", "force_new": "2"}
-        with pytest.raises(
-            AirflowFailException, match=r"all 1 row would fail\. wrong-kind 1 × at"
-        ):
+        with pytest.raises(AirflowFailException, match=r"all 1 row would fail\. wrong-kind 1 × at"):
             GeminiBatchSubmitOperator(**wrong).execute(context)
         assert len(vertex.jobs) == 1
 
