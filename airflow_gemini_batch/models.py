@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import date  # noqa: TC003 - msgspec reads the types
 from decimal import Decimal
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -254,6 +253,9 @@ def similar_location(location: str) -> str | None:
 
     Google adds regions, so one that is only not known, or has another number, may be right.
     """
+    # Imported here: every DAG file imports this module.
+    from difflib import get_close_matches
+
     known = models().locations
     area, _, direction = location.rpartition("-")
     areas = {name.rpartition("-")[0] for name in known}

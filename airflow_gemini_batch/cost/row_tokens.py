@@ -108,11 +108,10 @@ def row_size(request: Mapping[str, Any]) -> RowSize:
 def _parts(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for name in ("systemInstruction", "contents", "content"):
         for message in elements(request.get(name) or request.get(snake_case(name))):
-            for part in elements(member(message, "parts")):
-                if isinstance(part, dict):
-                    yield part
-                    # The result of a function may have files as well.
-                    yield from filter(_is_object, elements(member(member(part, "functionResponse"), "parts")))
+            for part in filter(_is_object, elements(member(message, "parts"))):
+                yield part
+                # The result of a function may have files as well.
+                yield from filter(_is_object, elements(member(member(part, "functionResponse"), "parts")))
 
 
 def _is_object(value: Any) -> bool:

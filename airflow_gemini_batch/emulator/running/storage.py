@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.protocol import errors
@@ -112,6 +113,9 @@ def read_lines(storage: ObjectStorage, uris: Sequence[str]) -> list[bytes]:
     return lines
 
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
 def parse_line(line: bytes, habits: Habits) -> InputRow:
     """Parse a line of the input.
 
@@ -119,7 +123,8 @@ def parse_line(line: bytes, habits: Habits) -> InputRow:
     """
     try:
         members = json.loads(line.decode(), parse_constant=_refuse_constant)
-        json.dumps(members, ensure_ascii=False).encode()  # Fails on half of a surrogate pair.
+        if _SURROGATE.search(line):
+            json.dumps(members, ensure_ascii=False).encode()  # Fails on half of a surrogate pair.
     except ValueError:
         raise _line_error("JSON parsing error: Parser terminated before end of string") from None
     except RecursionError:
