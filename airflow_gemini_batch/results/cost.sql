@@ -90,9 +90,12 @@ FROM (
         SELECT
           response_id,
           SUM(ARRAY_LENGTH(JSON_QUERY_ARRAY(as_array(JSON_QUERY(candidate, '$.groundingMetadata.webSearchQueries'))))) AS queries
-        FROM responses
+        FROM (
+          SELECT response_id, response
+          FROM responses
+          WHERE row_status = '' AND STRPOS(TO_JSON_STRING(response), '"webSearchQueries"') > 0
+        )
         CROSS JOIN UNNEST(JSON_QUERY_ARRAY(as_array(JSON_QUERY(response, '$.candidates')))) AS candidate
-        WHERE IFNULL(row_status, '') = '' AND STRPOS(TO_JSON_STRING(response), '"webSearchQueries"') > 0
         GROUP BY response_id
       ) AS found
       JOIN outcomes ON outcomes.response_id = found.response_id

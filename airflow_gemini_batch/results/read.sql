@@ -61,9 +61,9 @@ SELECT
     AND NOT REGEXP_CONTAINS(IFNULL(text, ''), r'[^\pZ\p{Cc}\p{Cf}]') AS is_wordless
 FROM (
   SELECT
-    * EXCEPT (texts, has_parts, part_text, part_thought),
+    * EXCEPT (texts, candidate, parts, part_text, part_thought),
     CASE
-      WHEN has_parts THEN IF(ARRAY_LENGTH(texts) > 0, ARRAY_TO_STRING(texts, ''), NULL)
+      WHEN parts IS NOT NULL THEN IF(ARRAY_LENGTH(texts) > 0, ARRAY_TO_STRING(texts, ''), NULL)
       WHEN IFNULL(part_thought, '') != 'true' THEN part_text
     END AS text
   FROM (
@@ -76,61 +76,56 @@ FROM (
       IFNULL(SAFE_CAST(processed_time AS TIMESTAMP), IF(raw_line IS NULL, @job_time, NULL)) AS processed_at,
       request,
       response,
-      has_parts,
+      candidate,
+      parts,
       part_text,
       part_thought,
-      IF(
-        has_parts,
-        ARRAY(
-          SELECT JSON_VALUE(part, '$.text')
-          FROM UNNEST(JSON_QUERY_ARRAY(as_array(JSON_QUERY(response, '$.candidates[0].content.parts')))) AS part
-            WITH OFFSET AS position
-          WHERE JSON_VALUE(part, '$.text') IS NOT NULL AND IFNULL(JSON_VALUE(part, '$.thought'), '') != 'true'
-          ORDER BY position
-        ),
-        []
+      ARRAY(
+        SELECT JSON_VALUE(part, '$.text')
+        FROM UNNEST(JSON_QUERY_ARRAY(parts)) AS part WITH OFFSET AS position
+        WHERE JSON_VALUE(part, '$.text') IS NOT NULL AND IFNULL(JSON_VALUE(part, '$.thought'), '') != 'true'
+        ORDER BY position
       ) AS texts,
       finish_reason,
-      IF(has_candidate, NULL, JSON_VALUE(response, '$.promptFeedback.blockReason')) AS block_reason,
-      has_candidate
+      IF(candidate IS NULL, JSON_VALUE(response, '$.promptFeedback.blockReason'), NULL) AS block_reason,
+      candidate IS NOT NULL
         OR (JSON_QUERY(response, '$.candidates') IS NOT NULL OR usage_metadata IS NOT NULL)
         AND JSON_QUERY(response, '$.embedding') IS NULL
         AND JSON_QUERY(response, '$.embeddings') IS NULL AS has_answer,
-      NOT has_candidate
+      candidate IS NULL
         AND COALESCE(
           JSON_QUERY(response, '$.embedding.values[0]'), JSON_QUERY(response, '$.embeddings[0].values[0]')
         ) IS NOT NULL AS is_embedding,
       model_version,
       usage_metadata,
-      SAFE_CAST(prompt_tokens AS INT64) AS prompt_tokens,
-      SAFE_CAST(cached_tokens AS INT64) AS cached_tokens,
-      SAFE_CAST(output_tokens AS INT64) AS output_tokens,
-      SAFE_CAST(thought_tokens AS INT64) AS thought_tokens,
-      SAFE_CAST(total_tokens AS INT64) AS total_tokens
-    FROM (
-      SELECT
-        *,
-        JSON_QUERY(response, '$.candidates[0]') IS NOT NULL AS has_candidate,
-        JSON_QUERY(response, '$.candidates[0].content.parts[1]') IS NOT NULL AS has_parts,
-        JSON_VALUE(response, '$.candidates[0].content.parts[0].text') AS part_text,
-        JSON_VALUE(response, '$.candidates[0].content.parts[0].thought') AS part_thought,
-        IFNULL(
-          JSON_VALUE(response, '$.candidates[0].finishReason'),
-          JSON_VALUE(response, '$.candidates[0].finish_reason')
-        ) AS finish_reason,
-        JSON_VALUE(response, '$.modelVersion') AS model_version,
-        JSON_QUERY(response, '$.usageMetadata') AS usage_metadata,
+      SAFE_CAST(
         COALESCE(
-          JSON_VALUE(response, '$.usageMetadata.promptTokenCount'),
+          JSON_VALUE(usage_metadata, '$.promptTokenCount'),
           JSON_VALUE(response, '$.tokenCount'),
           JSON_VALUE(response, '$.embeddings[0].statistics.tokenCount'),
           JSON_VALUE(response, '$.embeddings[0].statistics.token_count')
-        ) AS prompt_tokens,
-        JSON_VALUE(response, '$.usageMetadata.cachedContentTokenCount') AS cached_tokens,
-        JSON_VALUE(response, '$.usageMetadata.candidatesTokenCount') AS output_tokens,
-        JSON_VALUE(response, '$.usageMetadata.thoughtsTokenCount') AS thought_tokens,
-        JSON_VALUE(response, '$.usageMetadata.totalTokenCount') AS total_tokens
+        ) AS INT64
+      ) AS prompt_tokens,
+      SAFE_CAST(JSON_VALUE(usage_metadata, '$.cachedContentTokenCount') AS INT64) AS cached_tokens,
+      SAFE_CAST(JSON_VALUE(usage_metadata, '$.candidatesTokenCount') AS INT64) AS output_tokens,
+      SAFE_CAST(JSON_VALUE(usage_metadata, '$.thoughtsTokenCount') AS INT64) AS thought_tokens,
+      SAFE_CAST(JSON_VALUE(usage_metadata, '$.totalTokenCount') AS INT64) AS total_tokens
+    FROM (
+      SELECT
+        *,
+        IF(
+          JSON_QUERY(candidate, '$.content.parts[1]') IS NULL, NULL, JSON_QUERY(candidate, '$.content.parts')
+        ) AS parts,
+        JSON_VALUE(candidate, '$.content.parts[0].text') AS part_text,
+        JSON_VALUE(candidate, '$.content.parts[0].thought') AS part_thought,
+        IFNULL(JSON_VALUE(candidate, '$.finishReason'), JSON_VALUE(candidate, '$.finish_reason')) AS finish_reason
       FROM (
+        SELECT
+          *,
+          JSON_QUERY(response, '$.candidates[0]') AS candidate,
+          JSON_VALUE(response, '$.modelVersion') AS model_version,
+          JSON_QUERY(response, '$.usageMetadata') AS usage_metadata
+        FROM (
 {% if landing.media %}
         -- The worker has stored the media; the responses get references to it.
         SELECT * REPLACE (response_with_references(response, @media_uri_prefix) AS response)
@@ -140,6 +135,7 @@ FROM (
 {% if landing.media %}
         )
 {% endif %}
+        )
       )
     )
   )
@@ -205,24 +201,29 @@ SELECT
 {% macro fingerprint(request) -%}
 LEFT(TO_HEX(SHA256(NULLIF(TO_JSON_STRING({{ request }}), 'null'))), 16)
 {%- endmacro %}
-{% set request = "SAFE.PARSE_JSON(" ~ input_request ~ ", wide_number_mode => 'round')" %}
   -- A request is the same with and without our label: a retry may add it.
-  IF(
-    STRPOS(source, '"{{ key_label }}"') > 0,
-    {{ fingerprint("without_label(" ~ request ~ ")") }},
-    {{ fingerprint(request) }}
-  ) AS fingerprint,
+  {{ fingerprint("IF(has_label, without_label(request), request)") }} AS fingerprint,
   -- Rows of earlier versions have this one.
-  IF(STRPOS(source, '"{{ key_label }}"') > 0, {{ fingerprint(request) }}, NULL) AS labeled_fingerprint,
+  IF(has_label, {{ fingerprint("request") }}, NULL) AS labeled_fingerprint,
 {% endif %}
   source
 FROM (
+{% if landing.requests is not none %}
+SELECT
+  *,
+  SAFE.PARSE_JSON({{ input_request }}, wide_number_mode => 'round') AS request,
+  STRPOS(source, '"{{ key_label }}"') > 0 AS has_label
+FROM (
+{% endif %}
 {% if landing.requests is none %}
 {% include "results/requests_unknown.sql" %}
 {% elif landing.requests_are_lines %}
 {% include "results/requests_in_lines.sql" %}
 {% else %}
 {% include "results/requests_in_table.sql" %}
+{% endif %}
+{% if landing.requests is not none %}
+)
 {% endif %}
 );
 

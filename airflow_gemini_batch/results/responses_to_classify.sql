@@ -11,9 +11,9 @@ SELECT
   is_wordless
     AND response_id NOT IN (
       SELECT response_id
-      FROM responses
+      FROM (SELECT response_id, response FROM responses WHERE is_wordless)
       CROSS JOIN UNNEST(JSON_QUERY_ARRAY(as_array(JSON_QUERY(response, '$.candidates[0].content.parts')))) AS part
-      WHERE is_wordless AND has_content(part)
+      WHERE has_content(part)
     ) AS is_empty,
   output
 FROM responses
