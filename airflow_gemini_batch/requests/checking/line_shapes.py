@@ -23,6 +23,8 @@ _SETTINGS = frozenset(
 _REMEMBERED = 1024
 _LONG_BYTES = 65_536
 _SMALL = 2**31
+# Stands for the most frequent object, {"text": "…"}.
+_TEXT_PART = ("text", str)
 
 
 class Shapes:
@@ -58,6 +60,8 @@ class Shapes:
                 for field, item in value.items():
                     if field in _SETTINGS:
                         shape.append(self._setting(field, item))
+                    elif type(item) is dict:
+                        self._members(item, shape)
                     else:
                         self._add(field, item, shape)
             else:
@@ -90,7 +94,10 @@ class Shapes:
         elif kind is list:
             shape.append(len(value))
             for item in value:
-                self._add(name, item, shape)
+                if type(item) is dict:
+                    self._members(item, shape)
+                else:
+                    self._add(name, item, shape)
         elif kind is str:
             classify = self._of_text.get(name, _ignore)
             shape.append(classify(value) if classify else value)
@@ -115,7 +122,10 @@ class Shapes:
                 shape.append(len(item))
                 for each in item:
                     if type(each) is dict:
-                        self._members(each, shape)
+                        if len(each) == 1 and type(each.get("text")) is str and "text" not in of_text:
+                            shape.append(_TEXT_PART)
+                        else:
+                            self._members(each, shape)
                     else:
                         self._add(name, each, shape)
             else:
