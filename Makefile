@@ -46,7 +46,8 @@ crash:  ## kill Airflow processes at six points; crash-test uses all of them
 # These tests use no Airflow, or inject faults into code that the tests of operators cover on 2.11. Tests with
 # the mark any_airflow are left out as well: which rows a retry asks for, and where they land, is the same on every
 # Airflow.
-WITHOUT_AIRFLOW = tests/cli tests/cost tests/crash tests/emulator tests/gcp tests/jobs tests/reliability tests/requests tests/results
+WITHOUT_AIRFLOW = tests/cli tests/cost tests/crash tests/docs tests/emulator tests/gcp tests/jobs tests/reliability tests/reports \
+	tests/requests tests/results
 
 airflow2:  ## the tests that use Airflow, on Airflow 2.11
 	$(SETUP) airflow2 bigquery
@@ -56,7 +57,8 @@ airflow2:  ## the tests that use Airflow, on Airflow 2.11
 # What meets Airflow, the Google provider or the SDK: not which rows are landed, which is the same for all of them.
 MEETS_AIRFLOW = tests/hooks tests/examples/test_examples.py tests/tasks/test_submit.py tests/tasks/test_waiting.py \
 	tests/tasks/test_sensor.py tests/tasks/test_results_operator.py tests/tasks/test_decorator.py tests/tasks/test_resume.py \
-	tests/tasks/test_requests_operator.py tests/tasks/test_cancelling.py tests/test_package.py tests/test_models.py
+	tests/tasks/test_requests_operator.py tests/tasks/test_cancelling.py tests/test_package.py tests/test_models.py \
+	tests/testing
 
 # google-genai 1.24 leaves the connections of a client that nobody uses any more to the garbage collector.
 UNCLOSED = -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning

@@ -7,10 +7,7 @@ Fixtures are lazy: a test of a pure function starts no server and imports no Air
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import uuid
-import warnings
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_gemini_batch.local_stack.service import isolated_environment
 from airflow_gemini_batch.local_stack.stack import stay_on_loopback
+from airflow_gemini_batch.testing.separate_airflow import create_database, separate_airflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,30 +27,8 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.local_stack.stack import StackAddresses
 
 
-def _isolate(home: Path) -> None:
-    kept = isolated_environment()
-    for name in set(os.environ) - set(kept):
-        del os.environ[name]
-    os.environ |= {
-        **kept,
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parents[1] / "example_dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__GEMINI_BATCH__INSTALLATION": "tests",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        # Both silence warnings of Airflow 2.11 about its own defaults.
-        "AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY": "True",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-    }
-
-
 # Airflow reads its environment when it is imported, which a test module may do at its top.
-_HOME = Path(tempfile.mkdtemp(prefix="gemini-batch-tests-"))
-_isolate(_HOME)
-
-
-def pytest_unconfigure() -> None:
-    shutil.rmtree(_HOME, ignore_errors=True)
+_HOME = separate_airflow(Path(__file__).parents[1] / "example_dags")
 
 
 @pytest.fixture(scope="session")
@@ -65,11 +40,7 @@ def airflow_home() -> Path:
 @pytest.fixture(scope="session")
 def airflow_db(airflow_home: Path) -> Path:
     """An initialised metadata database, which ``dag.test()`` needs. Takes some seconds, once."""
-    from airflow.utils.db import initdb
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Airflow 2.11 warns about libraries of its own.
-        initdb()
+    create_database()
     return airflow_home / "airflow.db"
 
 

@@ -109,12 +109,6 @@ def test_the_readmes_smallest_dag_is_the_example_that_the_tests_run() -> None:
     assert len([line for line in example.splitlines() if line.strip()]) < 15
 
 
-def test_the_docs_show_the_dag_and_the_test_that_the_wheel_test_runs() -> None:
-    for page, path in {"sensor.md": "dags/user_dag.py", "local-stack.md": "test_user_dag.py"}.items():
-        code = (ROOT / ".ci" / "wheel_test" / path).read_text()
-        assert f"```python\n{code}```" in (ROOT / "docs" / page).read_text()
-
-
 def test_the_docs_import_only_what_exists() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
     imports = re.findall(r"^from (airflow_gemini_batch\S+) import (\w+)", pages, re.MULTILINE)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the wheel, install it with [local] outside the checkout, run the demo and a test of a user there.
+# Build the wheel, install it with [local] outside the checkout, run the demo and the tests of a user there.
 # UV is the path of uv. KEEP=1 leaves the folder, whose path is printed.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -20,6 +20,7 @@ export HOME="$work/home" XDG_CACHE_HOME="$work/cache"
 cd "$work/empty"
 echo '$ gemini-batch demo'
 "$work/venv/bin/gemini-batch" demo
-cp -r "$root/.ci/wheel_test/test_user_dag.py" "$root/.ci/wheel_test/dags" .
-echo '$ pytest test_user_dag.py'
-"$work/venv/bin/python" -m pytest -q -p no:cacheprovider test_user_dag.py
+# The files of the page "Test your own DAGs".
+PYTHONPATH="$root" "$root/.venv/bin/python" -m tests.docs.pages .
+echo '$ pytest'
+"$work/venv/bin/python" -m pytest -q -p no:cacheprovider

@@ -109,7 +109,7 @@ def test_the_fixtures_work_in_a_project_of_somebody_else(tmp_path: Path) -> None
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     environment = {**ENVIRONMENT, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment.pop("GOOGLE_VERTEX_BASE_URL", None)
-    plugin = "airflow_gemini_batch.emulator.pytest_plugin"
+    plugin = "airflow_gemini_batch.pytest_plugin"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", plugin, "-p", "no:cacheprovider"],
         capture_output=True,
@@ -125,7 +125,7 @@ def test_the_fixtures_work_in_a_project_of_somebody_else(tmp_path: Path) -> None
 def test_the_plugin_imports_nothing_that_costs() -> None:
     code = (
         "import sys, pytest; before = set(sys.modules)\n"
-        "import airflow_gemini_batch.emulator.pytest_plugin\n"
+        "import airflow_gemini_batch.pytest_plugin\n"
         "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(
@@ -133,8 +133,7 @@ def test_the_plugin_imports_nothing_that_costs() -> None:
     )
     assert done.stdout.split() == [
         "airflow_gemini_batch",
-        "airflow_gemini_batch.emulator",
-        "airflow_gemini_batch.emulator.pytest_plugin",
+        "airflow_gemini_batch.pytest_plugin",
     ]
 
 
