@@ -1,4 +1,7 @@
-"""Classify every installed Python distribution: real text, one batch job, one typed table."""
+"""Classify every installed Python distribution: real text, one batch job, one typed table.
+
+The first task writes the requests, and the results land in the table `python_distributions`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from datetime import datetime
 from importlib import metadata
 from io import StringIO
 
-from airflow.providers.common.compat.sdk import dag, task
+from airflow.providers.common.compat.sdk import Param, dag, task
 
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
@@ -16,9 +19,22 @@ from airflow_gemini_batch.operators.gemini_batch import (
 )
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 
-BUCKET = os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket")
-DATASET = os.environ.get("GEMINI_BATCH_DATASET", "my_dataset")
-LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "global")
+PARAMS = {
+    "model": Param("gemini-3.5-flash", type="string", description="Model that answers"),
+    "location": Param(
+        os.environ.get("GOOGLE_CLOUD_LOCATION", "global"),
+        type="string",
+        description="global, us, eu or a region, where the model is offered",
+    ),
+    "bucket": Param(
+        os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket"), type="string", description="Bucket of the job"
+    ),
+    "dataset": Param(
+        os.environ.get("GEMINI_BATCH_DATASET", "my_dataset"),
+        type="string",
+        description="Dataset of the results",
+    ),
+}
 
 ANSWER = {
     "type": "object",
@@ -34,10 +50,18 @@ ANSWER = {
 }
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["gemini-batch", "demo"])
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    tags=["gemini-batch", "demo"],
+    description="Classifies every installed Python distribution",
+    doc_md=__doc__,
+    params=PARAMS,
+)
 def gemini_batch_demo():
     @task
-    def write_requests(run_id: str | None = None) -> str:
+    def write_requests(bucket: str, run_id: str | None = None) -> str:
         """Write one request per distribution: its name, summary and description, and the response schema."""
         from airflow.providers.google.cloud.hooks.gcs import GCSHook
 
@@ -50,21 +74,21 @@ def gemini_batch_demo():
             }
             lines.write(json.dumps({"key": f"dist-{name}", "request": request}) + "\n")
         folder = "".join(c if c.isalnum() else "-" for c in run_id or "manual")
-        GCSHook().upload(BUCKET, f"demo/{folder}/requests.jsonl", data=lines.getvalue())
-        return f"gs://{BUCKET}/demo/{folder}/requests.jsonl"
+        GCSHook().upload(bucket, f"demo/{folder}/requests.jsonl", data=lines.getvalue())
+        return f"gs://{bucket}/demo/{folder}/requests.jsonl"
 
     submit = GeminiBatchSubmitOperator(
         task_id="submit",
-        model="gemini-3.5-flash",
-        input_uri=write_requests(),
-        output_uri=f"gs://{BUCKET}/demo/results",
-        location=LOCATION,
+        model="{{ params.model }}",
+        input_uri=write_requests("{{ params.bucket }}"),
+        output_uri="gs://{{ params.bucket }}/demo/results",
+        location="{{ params.location }}",
     )
     wait = GeminiBatchJobSensor(task_id="wait", job_name=submit.output)
     land = GeminiBatchResultsToBigQueryOperator(
         task_id="land",
         job_name=submit.output,
-        destination_table=f"{DATASET}.python_distributions",
+        destination_table="{{ params.dataset }}.python_distributions",
         response_schema=ANSWER,
     )
     wait >> land

@@ -1,11 +1,14 @@
-"""A query returns prompts and the answers land in a table; a nightly run submits only new rows."""
+"""A query returns prompts and the answers land in a table; a nightly run submits only new rows.
+
+Rows whose key has succeeded in the table `tickets` are left out. If none is left, the tasks are skipped.
+"""
 
 from __future__ import annotations
 
 import os
 from datetime import datetime
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
@@ -14,9 +17,24 @@ from airflow_gemini_batch.operators.gemini_batch import (
 from airflow_gemini_batch.operators.requests import BigQueryToGeminiBatchRequestsOperator
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
 
-BUCKET = os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket")
-DATASET = os.environ.get("GEMINI_BATCH_DATASET", "my_dataset")
-LOCATION = os.environ.get("GOOGLE_CLOUD_LOCATION", "global")
+PARAMS = {
+    "model": Param("gemini-3.5-flash", type="string", description="Model that answers"),
+    "location": Param(
+        os.environ.get("GOOGLE_CLOUD_LOCATION", "global"),
+        type="string",
+        description="global, us, eu or a region, where the model is offered",
+    ),
+    "bucket": Param(
+        os.environ.get("GEMINI_BATCH_BUCKET", "my-bucket"), type="string", description="Bucket of the job"
+    ),
+    "dataset": Param(
+        os.environ.get("GEMINI_BATCH_DATASET", "my_dataset"),
+        type="string",
+        description="Dataset of the results",
+    ),
+}
+# The run ID without what the name of a table cannot have; a run started by hand may have no logical date.
+RUN = "{{ run_id | replace(':', '') | replace('+', '') | replace('.', '') }}"
 
 SQL = """
 WITH tickets AS (
@@ -42,28 +60,31 @@ with DAG(
     start_date=datetime(2026, 1, 1),
     catchup=False,
     tags=["gemini-batch"],
+    description="Routes support tickets that a query returns",
+    doc_md=__doc__,
+    params=PARAMS,
 ):
     requests = BigQueryToGeminiBatchRequestsOperator(
         task_id="requests",
         sql=SQL,
-        destination_table=f"{DATASET}.ticket_requests_{{{{ ts_nodash | lower }}}}",
-        location=LOCATION,
+        destination_table="{{ params.dataset }}.ticket_requests_" + RUN,
+        location="{{ params.location }}",
         system_instruction="You route customer support tickets.",
         response_schema=ANSWER,
-        only_new_against=f"{DATASET}.tickets",
+        only_new_against="{{ params.dataset }}.tickets",
     )
     submit = GeminiBatchSubmitOperator(
         task_id="submit",
-        model="gemini-3.5-flash",
+        model="{{ params.model }}",
         input_uri=requests.output,
-        output_uri=f"gs://{BUCKET}/tickets",
-        location=LOCATION,
+        output_uri="gs://{{ params.bucket }}/tickets",
+        location="{{ params.location }}",
     )
     wait = GeminiBatchJobSensor(task_id="wait", job_name=submit.output)
     land = GeminiBatchResultsToBigQueryOperator(
         task_id="land",
         job_name=submit.output,
-        destination_table=f"{DATASET}.tickets",
+        destination_table="{{ params.dataset }}.tickets",
         response_schema=ANSWER,
     )
     wait >> land

@@ -241,7 +241,7 @@ class _Submitter:
                 spec.output_uri,
                 f"the batch job {job.name} ({job.state.name}) was given the same table by another task, "
                 "run or installation, and rows of two jobs in one table cannot be told apart; give each job "
-                "a table of its own, for example with {{ ts_nodash }} and {{ ti.map_index }} in its name, or "
+                "a table of its own, for example with the run_id and {{ ti.map_index }} in its name, or "
                 "give only the dataset. Give each Airflow installation a dataset of its own",
             )
 

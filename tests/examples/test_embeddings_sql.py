@@ -62,6 +62,7 @@ def test_the_sql_is_valid() -> None:
 
 
 def readable(script: str) -> str:
-    """Write a script as the analyzer reads it: without conditions, and with quoted names of tables."""
+    """Write a script as the analyzer reads it: without templates and conditions, with quoted table names."""
+    script = script.replace("{{ params.dataset }}", "my_dataset")
     script = flat(re.sub(r"^IF (.*) THEN$", r"IF\n\1\nTHEN", script, flags=re.MULTILINE))
     return re.sub(r"\bmy_dataset\.\w+", r"`\g<0>`", script).strip()
