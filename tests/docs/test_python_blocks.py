@@ -31,6 +31,12 @@ CREATE TABLE my_dataset.articles AS
 SELECT 1 AS id, 'Rivers' AS title, 'The Danube flows through ten countries.' AS text;
 CREATE TABLE my_dataset.tickets AS SELECT 1 AS id, 'My order is late.' AS text, DATE '2026-11-01' AS day;
 """
+# These DAGs meet a service for which there is no emulator, so they are only parsed.
+ONLY_PARSED = {
+    "before_provider": "the Gemini Developer API",
+    "before_sdk": "the application default credentials",
+    "impersonation": "the IAM credentials API",
+}
 SCHEMA = {
     "type": "OBJECT",
     "properties": {
@@ -77,6 +83,7 @@ def google_cloud(
     for name, text in {
         "requests.jsonl": lines(0, config),
         "a.jsonl": lines(10, config),
+        "b.jsonl": lines(30, config),
         "more/b.jsonl": lines(20, config),
         "reviews.jsonl": lines(0, typed),
     }.items():
@@ -86,6 +93,9 @@ def google_cloud(
     dataset.location = "us-central1"
     client.create_dataset(dataset)
     client.query(TABLES).result()
+    from airflow.models.pool import Pool
+
+    Pool.create_or_update_pool("gemini_jobs", 50, "", include_deferred=True)
     stack.vertex.clear()
     yield client
     client.delete_dataset(dataset, delete_contents=True)
@@ -107,7 +117,9 @@ def test_python_block(
         runpy.run_path(str(file))
         return
     try:
-        for dag in load_dags(file).values():
+        for dag_id, dag in load_dags(file).items():
+            if dag_id in ONLY_PARSED:
+                continue
             assert dag.test().state == "success"
     finally:
         for name in [name for name in sys.modules if name.endswith(module)]:

@@ -17,6 +17,8 @@ from airflow_gemini_batch.local_stack.service import isolated_environment
 from tests.docs.pages import ROOT, blocks
 
 COMMANDS = [(block.name, command) for block in blocks("console") for command in block.commands]
+# One database for all of them.
+pytestmark = pytest.mark.xdist_group("docs")
 # These start servers, or run for long: tests/local_stack and tests/cli run them.
 ONLY_PARSED = ("demo", "up", "down", "emulator", "report")
 PLACEHOLDERS = {"DIR": ".", "FILE": "rows.jsonl", "MODEL": "gemini-3.5-flash"}
@@ -25,8 +27,20 @@ ROWS = [
 ]
 
 
-def run(words: list[str], folder: Path) -> str:
-    environment = {**isolated_environment(), "AIRFLOW_HOME": str(folder / "airflow")}
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of an Airflow with a database."""
+    home = tmp_path_factory.mktemp("airflow")
+    run(["airflow", "db", "migrate"], home, home)
+    return home
+
+
+def run(words: list[str], folder: Path, home: Path) -> str:
+    environment = {
+        **isolated_environment(),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+    }
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -36,7 +50,7 @@ def run(words: list[str], folder: Path) -> str:
 @pytest.mark.parametrize(
     ("where", "command"), COMMANDS, ids=[f"{where}-{c.split()[0]}" for where, c in COMMANDS]
 )
-def test_console_block(where: str, command: str, tmp_path: Path) -> None:
+def test_console_block(where: str, command: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     program, *arguments = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)]
     program = program.removeprefix(".venv/bin/")
     if program == "make":
@@ -48,7 +62,8 @@ def test_console_block(where: str, command: str, tmp_path: Path) -> None:
         parser().parse_args(arguments)
         return
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    assert run([program, *arguments], tmp_path)
+    home = request.getfixturevalue("airflow") if program == "airflow" else tmp_path
+    assert run([program, *arguments], tmp_path, home)
 
 
 def test_there_are_commands() -> None:
