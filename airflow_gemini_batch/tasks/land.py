@@ -184,15 +184,16 @@ def _log(manifest: Manifest, landing: Landing, job: BatchJob, bigquery: bq.Clien
     from airflow_gemini_batch.results.report.facts import most_frequent_error
     from airflow_gemini_batch.results.row_status import RowStatus
 
+    log.info("%s", manifest)
+    log.info("Results: %s", manifest.destination_table)
     if manifest.rows == manifest.counts[RowStatus.SUCCEEDED]:
-        log.info("%s", manifest)
         return
     try:
         error = most_frequent_error(job.name, landing.destination, landing.error_table, bigquery)
-        most = f"; the most frequent one: {error}" if error else ""
+        most = f". The most frequent reason is {error}" if error else ""
     except ReportError as failure:
         most = f". {failure}"
-    log.warning("%s. The reasons are in %s%s", manifest, landing.error_table, most)
+    log.warning("Rows that did not succeed are in %s%s", landing.error_table, most)
 
 
 def _report(

@@ -64,10 +64,9 @@ def test_rows_that_did_not_succeed_are_a_warning_with_the_table_and_the_most_fre
 ) -> None:
     with caplog.at_level(logging.INFO, logger="airflow_gemini_batch"):
         land().execute(context)
-    (said,) = (each for each in caplog.records if each.message.startswith("Landed 3 rows"))
-    assert said.levelno == logging.WARNING
-    assert "2 succeeded, 1 missing" in said.message
-    assert f"The reasons are in {dataset}.answers_errors; the most frequent one: missing: " in said.message
+    assert "Landed 3 rows: 2 succeeded, 1 missing; " in caplog.text
+    (said,) = (each for each in caplog.records if each.levelno == logging.WARNING)
+    assert f"are in {dataset}.answers_errors. The most frequent reason is missing: " in said.message
     assert said.message.endswith("(1 row)")
 
 
