@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_gemini_batch.emulator.faults.plan import FaultPlan, RowFault, RowFaultKind
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from google.cloud import bigquery
+
+    from airflow_gemini_batch.emulator.server import Emulator
 
 Context = Any
 Lines = list[tuple[str, str]]
@@ -98,3 +101,22 @@ def test_the_log_of_a_job_has_few_lines_that_fit(log_of_a_job: Callable[[], tupl
     ):
         assert sum(bool(re.fullmatch(expected, text)) for text in texts) == 1, expected
     assert {level for level, _ in lines} == {"INFO"}
+
+
+def test_a_job_without_a_row_that_succeeded_is_a_warning_first(
+    log_of_a_job: Callable[[], tuple[Lines, str]], vertex: Emulator
+) -> None:
+    faults = [
+        RowFault(kind=RowFaultKind.EXHAUSTED, nth=(1, 2)),
+        RowFault(kind=RowFaultKind.REFUSED, nth=(3,)),
+    ]
+    vertex.faults = FaultPlan(rows=faults)
+    lines, name = log_of_a_job()
+    check_lines(lines, name)
+    landing = [line for line in lines if line[0] == "WARNING" or line[1].startswith(("Landed", "Results"))]
+    assert [level for level, _ in landing] == ["WARNING", "INFO", "INFO", "WARNING", "WARNING"]
+    assert [text for level, text in landing if level == "WARNING"] == [
+        "No row succeeded, so there is nothing to use in the results table.",
+        "3 of 3 rows did not succeed: 2 × 429 RESOURCE_EXHAUSTED, 1 × 400 INVALID_ARGUMENT",
+        f"Errors: {TABLE}_errors",
+    ]
