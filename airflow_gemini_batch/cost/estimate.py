@@ -41,6 +41,7 @@ class Estimate:
     :param cost_usd: ``None`` when the model's prices are unknown
     :param reasons: sentences on what the ranges are based on
     :param search_queries: ``None`` when no request has a search tool
+    :param rows_without_request: how many of the rows that were read have no request, or are not JSON
     """
 
     rows: int
@@ -50,6 +51,7 @@ class Estimate:
     cost_usd: CostSpan | None
     reasons: tuple[str, ...]
     search_queries: Span | None = None
+    rows_without_request: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-serializable values."""
@@ -155,6 +157,7 @@ def estimate(
             *((_EARLIER_OUTPUT,) if sample.is_output or sums.outputs else ()),
         ),
         search_queries=queries,
+        rows_without_request=sums.without_request,
     )
 
 
