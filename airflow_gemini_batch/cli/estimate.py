@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.cli.arguments import add_format, add_source
+from airflow_gemini_batch.cli.escaping import in_one_line
 from airflow_gemini_batch.cli.input import (
     name_of,
     open_lines,
@@ -148,7 +149,9 @@ def _print(
     from airflow_gemini_batch.requests.checking.findings import Level
 
     terminal = Terminal()
-    terminal.line(f"{name_of(arguments.source)}: {found.rows:,} rows for {arguments.model} in {location}")
+    terminal.line(
+        f"{name_of(arguments.source)}: {found.rows:,} rows for {in_one_line(arguments.model)} in {location}"
+    )
     terminal.line()
     searches = found.search_queries.of("queries") if found.search_queries else ""
     for what, value in (

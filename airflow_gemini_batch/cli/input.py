@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.cli.escaping import in_one_line
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -26,15 +27,15 @@ _GZIP = b"\x1f\x8b"
 
 def name_of(source: str) -> str:
     """Return the name of the input for people."""
-    return "standard input" if source == "-" else source
+    return "standard input" if source == "-" else in_one_line(source)
 
 
 def wrong_usage(command: str, error: InvalidParameterError | OSError) -> int:
     """Print what is wrong with the arguments, and return the exit code."""
     if isinstance(error, OSError):
-        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        text = f"{in_one_line(str(error.filename))}: {error.strerror}" if error.filename else str(error)
     elif error.parameter in ("source", "input_uri"):
-        text = f"{error.value}: {error.fix}"
+        text = f"{in_one_line(str(error.value))}: {error.fix}"
     else:
         # The same prices are a parameter of the operators.
         text = f"--{error}" if error.parameter.startswith("prices") else str(error)
