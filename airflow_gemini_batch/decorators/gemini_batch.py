@@ -215,7 +215,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             if job is None:
                 raise
             self.log.warning(
-                "No prompts were returned. This task run uses its batch job %s (%s); nothing is paid again.",
+                "No prompts were returned. This run uses its batch job %s (%s); nothing is paid again.",
                 job.name.job_id,
                 job.state.name,
             )
