@@ -24,6 +24,11 @@ def escaped(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
+def in_one_line(text: str) -> str:
+    r"""Return the text escaped, line breaks and tabs too, so that none of it looks like a line of ours."""
+    return escaped(re.sub("[\t\n]", lambda found: f"\\u{ord(found.group()):04x}", text))
+
+
 class _EscapedStream:
     """A stream that escapes what is written to it."""
 

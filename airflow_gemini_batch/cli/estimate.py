@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.cli.arguments import add_format, add_source
+from airflow_gemini_batch.cli.escaping import in_one_line
 from airflow_gemini_batch.cli.input import (
     name_of,
     open_lines,
+    refuse_compressed,
     storage_client,
     with_progress,
     wrong_usage,
@@ -77,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         with ExitStack() as stack:
             sample = _checked(_sample(arguments.source, stack), check)
             found = estimate(sample, prices, output_tokens=limit)
+        _refuse_without_requests(arguments.source, found)
         report = check.report()
         notices = before_submitting(arguments.model, location, datetime.now(UTC).date(), found.rows)
     except (InvalidParameterError, OSError) as error:
@@ -94,7 +97,11 @@ def _sample(source: str, stack: ExitStack) -> Sample:
     from airflow_gemini_batch.cost.sample import Sample, sample_objects
 
     if source.startswith("gs://"):
-        return sample_objects([source], storage_client(source, stack))
+        sample = sample_objects([source], storage_client(source, stack))
+        for chunk in sample.chunks:
+            refuse_compressed(source, next(iter(chunk), b""))
+            break
+        return sample
     return Sample([with_progress(*open_lines(source, stack, lambda _: None))])
 
 
@@ -107,6 +114,21 @@ def _checked(sample: Sample, check: Check) -> Sample:
             yield line
 
     return replace(sample, chunks=map(checked, sample.chunks))
+
+
+def _refuse_without_requests(source: str, found: Estimate) -> None:
+    """Refuse an input that would seem to cost nothing, because it is something else.
+
+    :raises InvalidParameterError: no row that was read has a request
+    """
+    if not found.sampled_rows:
+        raise InvalidParameterError("source", source, "it has no rows")
+    if found.rows_without_request == found.sampled_rows:
+        raise InvalidParameterError(
+            "source",
+            source,
+            'no row has a request; give JSONL, one {"request": …} per line, see `gemini-batch validate`',
+        )
 
 
 def _prices(model: str, location: str, given: str | None) -> BatchPrices | None:
@@ -127,7 +149,9 @@ def _print(
     from airflow_gemini_batch.requests.checking.findings import Level
 
     terminal = Terminal()
-    terminal.line(f"{name_of(arguments.source)}: {found.rows:,} rows for {arguments.model} in {location}")
+    terminal.line(
+        f"{name_of(arguments.source)}: {found.rows:,} rows for {in_one_line(arguments.model)} in {location}"
+    )
     terminal.line()
     searches = found.search_queries.of("queries") if found.search_queries else ""
     for what, value in (

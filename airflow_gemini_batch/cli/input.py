@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.cli.escaping import in_one_line
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -20,19 +22,20 @@ if TYPE_CHECKING:
 _CHUNK = 4 * 1024 * 1024
 _LARGE = 16 * 1024 * 1024
 _LINES_BETWEEN = 4096
+_GZIP = b"\x1f\x8b"
 
 
 def name_of(source: str) -> str:
     """Return the name of the input for people."""
-    return "standard input" if source == "-" else source
+    return "standard input" if source == "-" else in_one_line(source)
 
 
 def wrong_usage(command: str, error: InvalidParameterError | OSError) -> int:
     """Print what is wrong with the arguments, and return the exit code."""
     if isinstance(error, OSError):
-        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        text = f"{in_one_line(str(error.filename))}: {error.strerror}" if error.filename else str(error)
     elif error.parameter in ("source", "input_uri"):
-        text = f"{error.value}: {error.fix}"
+        text = f"{in_one_line(str(error.value))}: {error.fix}"
     else:
         # The same prices are a parameter of the operators.
         text = f"--{error}" if error.parameter.startswith("prices") else str(error)
@@ -46,8 +49,27 @@ def open_lines(
     """Return the lines of the input, split at newline bytes only, and its size in bytes; 0 if unknown.
 
     :param start_file: is called with the URI of each object before its first line
-    :raises InvalidParameterError: the input is a table, or there is no such object
+    :raises InvalidParameterError: the input is a table, compressed, or there is no such object
     """
+    lines, size = _open(source, stack, start_file)
+    rest = iter(lines)
+    first = next(rest, b"")
+    refuse_compressed(source, first)
+    return chain([first] if first else [], rest), size
+
+
+def refuse_compressed(source: str, first_line: bytes) -> None:
+    """Refuse an input that begins as a gzip file does.
+
+    :raises InvalidParameterError: it does
+    """
+    if first_line.startswith(_GZIP):
+        raise InvalidParameterError(
+            "source", source, "it is compressed with gzip; this command reads JSONL, so decompress it first"
+        )
+
+
+def _open(source: str, stack: ExitStack, start_file: Callable[[str], None]) -> tuple[Iterable[bytes], int]:
     if source == "-":
         return sys.stdin.buffer, 0
     if source.startswith("bq://"):

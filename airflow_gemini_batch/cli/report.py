@@ -96,7 +96,10 @@ def _hook(gcp_conn_id: str | None, project: str) -> GeminiBatchHook:
     from google.auth.exceptions import DefaultCredentialsError
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.local_stack.stack import stay_on_loopback
 
+    if os.environ.get("BIGQUERY_EMULATOR_HOST") and os.environ.get("GOOGLE_VERTEX_BASE_URL"):
+        stay_on_loopback()
     if gcp_conn_id is None:
         os.environ[f"AIRFLOW_CONN_{_OWN_CONNECTION.upper()}"] = _connection(project)
     try:
@@ -114,13 +117,11 @@ def _hook(gcp_conn_id: str | None, project: str) -> GeminiBatchHook:
 def _connection(project: str) -> str:
     """Return a connection to the emulators if BigQuery is one, else to Google Cloud, as JSON."""
     from airflow_gemini_batch.emulator.credentials import connection_json
-    from airflow_gemini_batch.local_stack.stack import stay_on_loopback
 
     if not os.environ.get("BIGQUERY_EMULATOR_HOST"):
         # A connection without a key stands for Application Default Credentials.
         return '{"conn_type": "google_cloud_platform"}'
     if vertex_url := os.environ.get("GOOGLE_VERTEX_BASE_URL"):
-        stay_on_loopback()
         return connection_json(vertex_url, project)
     # The emulators of BigQuery and Cloud Storage accept it; Vertex AI, which is not emulated, is not called.
     return '{"conn_type": "google_cloud_platform", "extra": {"is_anonymous": true}}'

@@ -20,7 +20,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from airflow_gemini_batch.cli.escaping import escaped
+from airflow_gemini_batch.cli.escaping import escaped, in_one_line
 from airflow_gemini_batch.local_stack.progress import Step
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ def console(output: TextIO | None = None) -> Console:
 
 def _text(text: str, style: str = "") -> Text:
     return Text(escaped(text), style)
+
+
+def _cells(row: Sequence[str]) -> list[str]:
+    return [in_one_line(cell) for cell in row]
 
 
 def _cell(text: str) -> Text:
@@ -90,6 +94,7 @@ class Terminal:
 
     def aligned(self, rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
         """Print columns of text; a line is as long as it needs to be, and nothing is cut."""
+        header, rows = _cells(header), [_cells(row) for row in rows]
         widths = [max(map(len, column)) for column in zip(*(header, *rows) if header else rows, strict=True)]
 
         def joined(row: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from airflow_gemini_batch.cli.arguments import add_format, add_source
+from airflow_gemini_batch.cli.escaping import in_one_line
 from airflow_gemini_batch.cli.input import name_of, open_lines, with_progress, wrong_usage
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
@@ -82,7 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
         if repairs:
             if report.groups:
                 terminal.line()
-            terminal.line(f"Written to {arguments.repair}. The problems listed above remain in it.")
+            terminal.line(
+                f"Written to {in_one_line(arguments.repair)}. The problems listed above remain in it."
+            )
     return 0 if report.is_fine(strict=arguments.strict) else 1
 
 
@@ -140,9 +143,9 @@ def _print_group(terminal: Terminal, group: FindingGroup) -> None:
     lines = ", ".join(f"{finding.line:,}" for finding in group.first if finding.line)
     more = ", …" if group.count > len(group.first) else ""
     where = f"  {'lines' if ',' in lines else 'line'} {lines}{more}" if lines else ""
-    key = f" (key {first.key})" if first.key is not None else ""
+    key = f" (key {in_one_line(first.key)})" if first.key is not None else ""
     title = (group.rule, f"bold {_COLOURS[group.level.value]}")
-    terminal.line("  ", title, f"  {group.path}  {group.count:,} ×{where}{key}")
+    terminal.line("  ", title, f"  {in_one_line(group.path)}  {group.count:,} ×{where}{key}")
     terminal.paragraph(group.message, indent=4)
     if group.fix != group.message:
         terminal.paragraph(f"→ {group.fix}", indent=4)

@@ -74,12 +74,9 @@ def keep_to_budget(
     prices = prices_of(model, location, datetime.now(UTC), budget.prices)
     scale = _counted(sample, count) if count else None
     found = estimate(sample, prices, output_tokens=budget.output_tokens, scale=scale)
-    log.info(
-        "Estimate: %s, %s. %s",
-        counted(found.rows, "request"),
-        found.cost_usd or "cost unknown",
-        " ".join(found.reasons),
-    )
+    log.info("Estimate: %s, %s", counted(found.rows, "request"), found.cost_usd or "cost unknown")
+    for reason in found.reasons:
+        log.info("%s", reason)
     if budget.limit is not None:
         found.check(budget.limit)
     return found

@@ -41,6 +41,7 @@ class Estimate:
     :param cost_usd: ``None`` when the model's prices are unknown
     :param reasons: sentences on what the ranges are based on
     :param search_queries: ``None`` when no request has a search tool
+    :param rows_without_request: how many of the rows that were read have no request, or are not JSON
     """
 
     rows: int
@@ -50,6 +51,7 @@ class Estimate:
     cost_usd: CostSpan | None
     reasons: tuple[str, ...]
     search_queries: Span | None = None
+    rows_without_request: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-serializable values."""
@@ -155,6 +157,7 @@ def estimate(
             *((_EARLIER_OUTPUT,) if sample.is_output or sums.outputs else ()),
         ),
         search_queries=queries,
+        rows_without_request=sums.without_request,
     )
 
 
@@ -271,14 +274,12 @@ def _reasons(
     else:
         yield "Prompts are estimated at 2 to 6 bytes of text per token and 64 to 2,580 tokens per image."
     if sums.without_request:
-        yield (
-            f"Rows without a request, or not JSON: {sums.without_request:,} of those read. They are counted "
-            "at no cost, but in a file a single one fails the job; see `gemini-batch validate`."
-        )
+        yield (f"Rows without a request, or not JSON: {sums.without_request:,} of those read. They are free.")
+        yield "In a file, a single such row fails the job; see `gemini-batch validate`."
     if sums.unbounded_inputs:
         yield (
-            f"{sums.unbounded_inputs:,} of the rows read contain audio, video, documents or text files: "
-            "their tokens are unknown until the service counts them."
+            f"{sums.unbounded_inputs:,} of the rows read contain audio, video, documents or text files, "
+            "whose tokens are unknown."
         )
     if sums.embeddings and sums.embeddings == sums.rows - sums.without_request:
         yield "Embeddings have no output tokens."
@@ -288,9 +289,9 @@ def _reasons(
         some = f"{sums.unbounded_outputs:,} of the {sums.rows:,} rows read"
         yield (
             "generationConfig.maxOutputTokens is not set in "
-            f"{'any row' if sums.unbounded_outputs == sums.rows else some}, so the output cost has no upper "
-            "bound; set it, or set estimated_output_tokens (on the command line: --max-output-tokens)."
+            f"{'any row' if sums.unbounded_outputs == sums.rows else some}, so the cost has no upper bound."
         )
+        yield "Set maxOutputTokens or estimated_output_tokens (on the command line: --max-output-tokens)."
     else:
         yield "Output is estimated between 0 and each request's maxOutputTokens."
     if prices is None:

@@ -215,9 +215,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             if job is None:
                 raise
             self.log.warning(
-                "The function returned no prompts, but this task run already has the batch job %s (%s). Its "
-                "results are used; nothing is paid again.",
-                job.name,
+                "No prompts were returned. This run uses its batch job %s (%s); nothing is paid again.",
+                job.name.job_id,
                 job.state.name,
             )
             return self._land(self._end_of(job, hook, context), context)

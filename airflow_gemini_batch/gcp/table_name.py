@@ -144,11 +144,11 @@ def check_region(table: str, dataset_location: str | None, job_location: str) ->
         )
     if _is_inside(region, job_location):
         log.warning(
-            "The dataset of %s is in %s. Google does not say whether a batch job in %r can read it. If the "
-            "job fails, use location='global'.",
-            table,
+            "The dataset of the input is in %s. Google does not say whether a batch job in %r can read it. "
+            "If the job fails, use location='global'. Table: %s",
             region,
             job_location,
+            table,
         )
     elif job_location not in (GLOBAL, region):
         raise InvalidParameterError(

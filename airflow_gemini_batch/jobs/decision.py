@@ -198,9 +198,9 @@ def _why_none(matches: Sequence[tuple[BatchJob, Match]], request: Request) -> st
     for job, match in matches:
         if match is Match.CHANGED and not job.is_active:
             charged = "; its completed rows are charged" if job.is_charged else ""
-            return f"{job.name} of this task run ({job.state.name}) was for another request{charged}"
+            return f"the earlier job {job.name.job_id} was for another request{charged}"
         if match is Match.UNCLEAR:
-            return f"{job.name} of this task run ended as {job.state.name}, with nothing charged"
+            return f"the earlier job {job.name.job_id} ended {job.state.name}, with nothing charged"
     if request.run.token:
         return "force_new is new to this task run, so all rows are run and paid for, even if they were before"
     return "no earlier job was found"
@@ -216,7 +216,8 @@ def _create(
         return Decision(Action.STOP if is_hopeless else Action.CREATE, reason, mine[0])
     if outdated:
         # It may be what another map index asks for, or the job of an Airflow whose database was copied.
-        left = f"{outdated[0].name} is for another request; it is left running and costs money"
+        other = outdated[0].name.job_id
+        left = f"the earlier job {other} is for another request; it is left running and costs money"
         return Decision(Action.CREATE, left)
     return Decision(Action.CREATE, why_none)
 

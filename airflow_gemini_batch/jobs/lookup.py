@@ -144,7 +144,7 @@ def _find(
     except ApiError as error:
         if error.code != _BAD_REQUEST:
             raise
-        log.warning("The service refused the filter %s; reading all recent jobs instead", filter_)
+        log.warning("Reading all recent jobs, since the service refused the filter %s", filter_)
         found = jobs.list_jobs(project, location, f'createTime>="{_searched_since()}"')
     return [job for job in found if is_wanted(job)]
 

@@ -86,11 +86,12 @@ def spent(rounds: Sequence[Round]) -> float | None:
     return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 
-def explain(end: End, rounds: Sequence[Round], left: int) -> str:
-    """Describe the rounds and why they ended, for the task log."""
+def explain(end: End, rounds: Sequence[Round], left: int) -> tuple[str, str]:
+    """Describe the rounds, and why they ended: two lines for the task log."""
     done = sum(each.succeeded for each in rounds)
     is_left = f" {counted(left, 'request')} that may yet succeed {'is' if left == 1 else 'are'} left."
     return (
         f"{counted(len(rounds), 'round')}: {counted(done, 'failed request')} succeeded when resubmitted."
-        f"{is_left if left else ''} {_EXPLANATIONS[end]}"
+        f"{is_left if left else ''}",
+        _EXPLANATIONS[end],
     )

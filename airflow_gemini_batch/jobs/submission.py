@@ -151,7 +151,7 @@ class _Submitter:
         """Cancel the jobs that are to be replaced; return whether all were still running."""
         done = True
         for job in decision.to_cancel:
-            log.warning("Cancelling %s (%s): %s", job.name, job.state.name, decision.reason)
+            log.warning("Cancelling batch job %s (%s): %s", job.name.job_id, job.state.name, decision.reason)
             done &= self.jobs.cancel_job(job.name)
         return done
 
@@ -173,7 +173,7 @@ class _Submitter:
         try:
             return self.jobs.get_job(name)
         except GeminiBatchError as error:
-            log.info("Cannot read the job that an earlier try recorded (%s); looking it up instead", error)
+            log.info("Looking up the job of an earlier try, since the recorded one cannot be read: %s", error)
             return None
 
     def _is_usable(self, job: BatchJob) -> bool:
@@ -205,8 +205,7 @@ class _Submitter:
         found = self._find(by_name=not self.policy.is_first_try)
         if not self.policy.is_first_try and decide(found, self.request, self.policy).creates:
             log.info(
-                "No batch job to attach to. Looking for a minute, since a create request of an earlier try "
-                "may still be under way."
+                "No batch job to attach to. Looking for a minute: an earlier try may still be creating one."
             )
             for wait in RETRY_WAITS:
                 self.sleep(wait)
@@ -260,7 +259,7 @@ class _Submitter:
             waits = _waits_after(error)
             if not waits:
                 raise
-            log.warning("Creating the batch job failed (%s). Checking whether it was created anyway.", error)
+            log.warning("Creating the batch job failed. Checking whether it was created anyway. %s", error)
             if found := self._wait_for(known, waits):
                 return Submission(found, created=True, reason="the response was lost; found by its mark")
             if isinstance(error, ApiError) and error.code in _REJECTED:
@@ -279,7 +278,9 @@ class _Submitter:
         if first.name == job.name or job.name not in {each.name for each in running}:
             return Submission(job, created=True, reason=decision.reason)
         log.warning(
-            "Cancelling %s: another try of this task created %s at the same time", job.name, first.name
+            "Cancelling batch job %s: another try created %s at the same time",
+            job.name.job_id,
+            first.name.job_id,
         )
         self.jobs.cancel_job(job.name)
         return Submission(first, created=False, reason="another try created it at the same time")

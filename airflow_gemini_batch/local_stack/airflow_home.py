@@ -52,6 +52,9 @@ def server_settings(port: int) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         # Each slot is a process; the default of 32 needs 6 GB.
         "AIRFLOW__CORE__PARALLELISM": "2",
+        # SQLite has one writer at a time: with many runs at once, the scheduler waits until it gives up.
+        "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "4",
+        "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "16",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         # A new DAG file appears after this many seconds; the default is five minutes.
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",

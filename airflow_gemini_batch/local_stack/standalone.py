@@ -32,6 +32,8 @@ from airflow_gemini_batch.local_stack.stack import LocalStack, StackAddresses, f
 STEP = "airflow"
 ENVIRONMENT = "environment.sh"
 START_SECONDS = 180.0
+_ANSWER_SECONDS = 15.0
+_PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _STOP_SECONDS = 60.0
 
 
@@ -53,14 +55,22 @@ class Running:
     @classmethod
     def read(cls, directory: Path) -> Running | None:
         """Return what is running in ``directory``, or None."""
+        written = cls.written(directory)
+        return written if written and _is_locked(directory / "lock") else None
+
+    @classmethod
+    def written(cls, directory: Path) -> Running | None:
+        """Return what was published last in ``directory``, whether it is still running or not."""
         with suppress(FileNotFoundError, ValueError, KeyError), (directory / "state.json").open() as file:
             state = json.load(file)
             addresses = StackAddresses(**state["addresses"]) if state["addresses"] else None
-            if _is_locked(directory / "lock"):
-                return cls(
-                    state["pid"], state["airflow_url"], addresses, state["dags"], state.get("pace", "")
-                )
+            return cls(state["pid"], state["airflow_url"], addresses, state["dags"], state.get("pace", ""))
         return None
+
+    @staticmethod
+    def forget(directory: Path) -> None:
+        """Remove what was published: it has ended, and nobody needs to be told."""
+        (directory / "state.json").unlink(missing_ok=True)
 
     def write(self, directory: Path) -> None:
         """Write the state atomically."""
@@ -75,9 +85,12 @@ def find(directory: Path, dags: Path | None = None, pace: str | None = None) -> 
 
     :param dags: the DAG folder that the user asks for, if any
     :param pace: the pace that the user asks for, if any
-    :raises StackError: it is running with another DAG folder or pace
+    :raises StackError: it is running with another DAG folder or pace; or Airflow has ended behind it, or does
+        not work
     """
     running = Running.read(directory)
+    if not running:
+        _check_last_end(directory)
     first = f"run `{program()} down --directory {directory}` first."
     if running and dags and running.dags != str(dags.resolve()):
         raise StackError(
@@ -88,7 +101,56 @@ def find(directory: Path, dags: Path | None = None, pace: str | None = None) -> 
         raise StackError(
             f"The local stack is already running, with --pace {running.pace}. To use {pace}, {first}"
         )
-    return running if running and running.airflow_url else None
+    if not (running and running.airflow_url):
+        return None
+    _check_health(running, directory)
+    return running
+
+
+def _check_last_end(directory: Path) -> None:
+    """Raise once if what ran in ``directory`` has ended by itself.
+
+    :raises StackError: why it has
+    """
+    last, words = Running.written(directory), _last_words(directory)
+    if last and last.airflow_url and words:
+        Running.forget(directory)
+        raise StackError(
+            f"{words}\nThe local stack was stopped with it. Its logs and data in {directory} are kept until "
+            "the next `up`, which starts anew."
+        )
+
+
+def _check_health(running: Running, directory: Path) -> None:
+    """Wait a little for every part of Airflow to be healthy.
+
+    :raises StackError: a part is not
+    """
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while silent := _silent_parts(running.airflow_url):
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"The local stack is running, but a part of Airflow does not answer: {', '.join(silent)}. "
+                f"Its log is {directory / 'airflow.log'}\nTo start anew, run `{program()} down --directory "
+                f"{directory}`, then `up`."
+            )
+        time.sleep(0.3)
+
+
+def _silent_parts(url: str) -> list[str]:
+    """Return the parts of Airflow that are not healthy: one that has died sends no heartbeats."""
+    try:
+        health = call(f"{url}/api/v2/monitor/health")
+    except (OSError, ValueError):
+        return ["api-server"]
+    return [part for part in _PARTS if (health.get(part) or {}).get("status") != "healthy"]
+
+
+def _last_words(directory: Path) -> str:
+    """Return the last line that the background process wrote: why it ended, if it did so by itself."""
+    with suppress(FileNotFoundError):
+        return "".join((directory / "up.log").read_text(errors="replace").strip().splitlines()[-1:])
+    return ""
 
 
 def start(directory: Path, dags: Path | None, pace: str, on_step: OnStep) -> Running:
@@ -131,6 +193,7 @@ def stop(directory: Path) -> bool:
     """
     running = Running.read(directory)
     if not running:
+        Running.forget(directory)
         return False
     os.kill(running.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
@@ -148,8 +211,8 @@ def _wait_until_up(directory: Path, process: subprocess.Popen[bytes] | None) -> 
         if running and running.airflow_url:
             return running
         if process.poll() is not None if process else not running:
-            words = (directory / "up.log").read_text(errors="replace").strip().splitlines()[-1:]
-            raise StackError(f"The local stack did not start. {''.join(words)}\nThe logs are in {directory}")
+            words = _last_words(directory)
+            raise StackError(f"The local stack did not start. {words}\nThe logs are in {directory}")
         time.sleep(0.1)
 
 
@@ -220,6 +283,7 @@ def serve(directory: Path, dags: Path, pace: str) -> None:
         while not stopped.wait(0.5):
             if not airflow.is_running:
                 raise StackError(f"Airflow ended. Its log is {airflow.log}")
+        Running.forget(directory)
 
 
 def _airflow(directory: Path, dags: Path, addresses: StackAddresses, port: int) -> Service:
@@ -237,11 +301,9 @@ def _airflow(directory: Path, dags: Path, addresses: StackAddresses, port: int) 
 
 def _wait_until_healthy(airflow: Service, url: str, stopped: threading.Event) -> None:
     deadline = time.monotonic() + START_SECONDS
-    parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
     while True:
         with suppress(OSError, ValueError):
-            health = call(f"{url}/api/v2/monitor/health")
-            if all((health.get(part) or {}).get("status") == "healthy" for part in parts):
+            if not _silent_parts(url):
                 # A cold api-server takes seconds for the first call of a task, and more on a busy machine.
                 call(f"{url}/execution/health")
                 return

@@ -200,7 +200,8 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         self._to_cancel.found(job.name)
         task_state.write(job.name)
         verb = "Created" if submission.created else "Attached to"
-        self.log.info("%s batch job %s (%s): %s", verb, job.name, job.state.name, submission.reason)
+        self.log.info("%s batch job %s (%s): %s", verb, job.name.job_id, job.state.name, submission.reason)
+        self.log.info("%s", job.name)
         return self._end_of(job, hook, context)
 
     def _before_create(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_gemini_batch.exceptions import DatasetNotFoundError, LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.models import GLOBAL
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
@@ -188,7 +189,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
             built = self._build(context)
         if not built.uris:
             raise AirflowSkipException("The query returned no rows: there is nothing new to submit")
-        self.log.info("Wrote %s requests to %s", f"{built.rows:,}", ", ".join(built.uris))
+        self.log.info("Wrote %s to %s", counted(built.rows, "request"), ", ".join(built.uris))
         return list(built.uris) if self.export_uri else built.uris[0]
 
     def _build(self, context: Context) -> BuiltRequests:

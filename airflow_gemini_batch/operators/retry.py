@@ -206,7 +206,8 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
     def _end(self, series: Series, end: End) -> dict[str, Any]:
         left = series.left()
         level = logging.WARNING if left else logging.INFO
-        self.log.log(level, "%s", explain(end, series.rounds, left))
+        for line in explain(end, series.rounds, left):
+            self.log.log(level, "%s", line)
         if others := series.explain_other_runs():
             self.log.info("Not resubmitted here, because other task runs do it or have done it: %s", others)
         with self._failures():
@@ -240,14 +241,15 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         self._to_cancel.found(job.name)
         BatchJobLink.persist(context, job.name)
         self.log.info(
-            "Round %s: %s %s as batch job %s (%s): %s",
+            "Round %s: %s %s in job %s (%s): %s",
             series.number,
             "resubmitted" if submission.created else "found",
             counted(built.rows, "failed request"),
-            job.name,
+            job.name.job_id,
             job.state.name,
             submission.reason,
         )
+        self.log.info("%s", job.name)
         return job
 
     def _wait(self, series: Series, job: BatchJob) -> BatchJob:

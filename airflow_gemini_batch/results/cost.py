@@ -100,4 +100,4 @@ def ensure_usage_view(table: TableName, bigquery: Client) -> None:
             bigquery.create_table(view, exists_ok=True)
     except GoogleAPICallError as error:
         reason = explain_error(error)
-        log.warning("Could not create view %s; usage_view=False turns it off: %s", name, reason)
+        log.warning("Could not create view (usage_view=False turns it off): %s: %s", name, reason)

@@ -134,23 +134,22 @@ def land(request: LandingRequest, *, bigquery: bq.Client, storage: gcs.Client) -
     )
     if given is None:
         log.warning(
-            "The input of %s no longer exists, or has changed since the job was created; requests and keys "
-            "are those that the output repeats. %s",
-            request.job.name,
-            result.unknown_input,
+            "The input is gone or has changed since the job was created. Keys and requests are those of the "
+            "output."
         )
+        log.warning("%s", result.unknown_input)
     if counts["input_rows"] and not counts["named_rows"]:
-        _advise(request.job, advice_on_keys(key_field, given or output, storage))
+        _advise(advice_on_keys(key_field, given or output, storage))
     if request.response_schema and result.counts[RowStatus.INVALID] * 2 > result.rows:
-        _advise(request.job, advice_on_schema(given or output, storage))
+        _advise(advice_on_schema(given or output, storage))
     if request.usage_view:
         ensure_usage_view(request.destination, bigquery)
     return result
 
 
-def _advise(job: BatchJob, advice: str | None) -> None:
+def _advise(advice: str | None) -> None:
     if advice:
-        log.warning("%s: %s", job.name, advice)
+        log.warning("%s", advice)
 
 
 def _sources(

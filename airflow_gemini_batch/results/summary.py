@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.cost.ranges import CostSpan
 from airflow_gemini_batch.exceptions import RowCountError
-from airflow_gemini_batch.formats import dollars
+from airflow_gemini_batch.formats import counted, dollars
 from airflow_gemini_batch.jobs.identity import estimate_label
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.outputs import asked_rows
@@ -139,10 +139,10 @@ class Manifest:
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items() if count)
         cost = "cost unknown" if self.cost_usd is None else f"about {dollars(self.cost_usd)}"
-        searches = f"{self.search_queries:,} search queries, " if self.search_queries else ""
+        searches = f"{self.search_queries:,} searches, " if self.search_queries else ""
         return (
-            f"Landed {self.rows:,} rows in {self.destination_table}: {counts or 'none'}; "
-            f"{self.tokens.total:,} tokens, {searches}{cost}"
+            f"Landed {counted(self.rows, 'row')}: {counts or 'none'}; "
+            f"{cost}, {searches}{self.tokens.total:,} tokens"
         )
 
 

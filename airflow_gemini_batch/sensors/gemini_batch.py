@@ -110,7 +110,7 @@ class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
         # The trigger logs the states.
         self._watch, _, job = look(partial(connect, self), name, watch, log_state=False)
         if not (job and job.state.is_terminal):
-            self.log.info("Batch job %s has not ended. Waiting in the triggerer.", name)
+            self.log.info("Batch job %s has not ended. Waiting in the triggerer.", name.job_id)
             wait_in_triggerer(self, options, name)
         with self._failures():
             return self._finish(job)
@@ -133,7 +133,7 @@ class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
             state = self._watch.state if self._watch else None
             if not (state and state.is_terminal):
                 consequence = cancel_late(partial(connect, self), options, name)
-                self.log.warning("Batch job %s has not ended. %s", name, consequence)
+                self.log.warning("Batch job %s has not ended. %s", name.job_id, consequence)
             raise
 
     def poke(self, context: Context) -> PokeReturnValue:

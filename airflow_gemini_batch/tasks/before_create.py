@@ -86,7 +86,7 @@ def check_destination(landing: Landing, hook: GeminiBatchHook, spec: JobSpec) ->
         check_before_job(tables, columns, spec.output_uri, spec.location, bigquery, storage)
     except Forbidden:
         name = landing.destination
-        log.info("Not checked whether results can be landed in %s: no permission to read metadata", name)
+        log.info("No permission to read metadata, so it is not checked whether results fit into %s", name)
 
 
 def _check_output(hook: GeminiBatchHook, spec: JobSpec) -> None:
@@ -110,7 +110,7 @@ def _check_output(hook: GeminiBatchHook, spec: JobSpec) -> None:
         raise InvalidParameterError("output_uri", spec.output_uri, fix) from None
     except Forbidden:
         # To write there takes other permissions than to look.
-        log.info("Not checked whether %s %s exists: no permission to read its metadata", what, name)
+        log.info("No permission to read metadata, so it is not checked whether it exists: %s %s", what, name)
         return
     if spec.has_output_table:
         _name_existing(TableName.parse(spec.output_uri), hook.bigquery_client(spec.project))
@@ -129,10 +129,12 @@ def _name_existing(output: TableName, bigquery: bq.Client) -> None:
         return
     if table:
         log.warning(
-            "The output table %s exists already, with %s. If another job has written there, the rows of both "
-            "cannot be told apart. Give each job a table of its own, or only the dataset.",
-            output,
+            "The output table exists already, with %s: %s",
             counted(table.num_rows or 0, "row"),
+            output,
+        )
+        log.warning(
+            "Rows of another job there cannot be told apart. Give each job a table of its own, or a dataset."
         )
 
 

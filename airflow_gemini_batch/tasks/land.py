@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.results.gates import Gates
     from airflow_gemini_batch.results.landing import LandingRequest
+    from airflow_gemini_batch.results.report.facts import ErrorKind
     from airflow_gemini_batch.results.report.location import ReportPlace
     from airflow_gemini_batch.results.retried import RetryManifest
     from airflow_gemini_batch.results.summary import Manifest
@@ -180,19 +181,25 @@ def passed(landed: Manifest | RetryManifest, gates: Gates, context: Context) -> 
 
 
 def _log(manifest: Manifest, landing: Landing, job: BatchJob, bigquery: bq.Client) -> None:
-    """Log what was landed; as a warning, with the most frequent reason, if rows did not succeed."""
-    from airflow_gemini_batch.results.report.facts import most_frequent_error
+    """Log what was landed, and warn of rows that did not succeed."""
+    from airflow_gemini_batch.results.failures import NOTHING_SUCCEEDED, warnings
+    from airflow_gemini_batch.results.report.facts import frequent_errors
     from airflow_gemini_batch.results.row_status import RowStatus
 
-    if manifest.rows == manifest.counts[RowStatus.SUCCEEDED]:
-        log.info("%s", manifest)
+    succeeded = manifest.counts[RowStatus.SUCCEEDED]
+    if not succeeded:
+        log.warning(NOTHING_SUCCEEDED)
+    log.info("%s", manifest)
+    log.info("Results: %s", manifest.destination_table)
+    if manifest.rows == succeeded:
         return
+    errors: tuple[ErrorKind, ...] = ()
     try:
-        error = most_frequent_error(job.name, landing.destination, landing.error_table, bigquery)
-        most = f"; the most frequent one: {error}" if error else ""
+        errors = frequent_errors(job.name, landing.destination, landing.error_table, bigquery)
     except ReportError as failure:
-        most = f". {failure}"
-    log.warning("%s. The reasons are in %s%s", manifest, landing.error_table, most)
+        log.warning("%s", failure)
+    for line in warnings(manifest.counts, errors, manifest.error_table):
+        log.warning("%s", line)
 
 
 def _report(

@@ -138,11 +138,11 @@ class _Target:
             problems.append(str(error))
         names = ", ".join(dict.fromkeys(map(str, self._cancelled)))
         if names:
-            return f"Requested cancellation of batch job {names}: {self._reason}. Completed rows are charged."
+            return f"Requested cancellation: {self._reason}. Completed rows are charged. Batch job: {names}"
         if problems:
             return f"{_UNCONFIRMED} {self}. {' '.join(problems)}"
         if self.name:
-            return f"Batch job {self.name} has ended, so nothing was cancelled. Completed rows are charged."
+            return f"The batch job has ended, so it is not cancelled. Completed rows are charged. {self.name}"
         return "There was no batch job to cancel."
 
     @property

@@ -147,5 +147,10 @@ def store_requests(
         remember(manifest, folder, storage)
     if not manifest.rows:
         raise AirflowSkipException("The function returned no prompts: there is nothing to submit")
-    log.info("Wrote %s requests, %s bytes, to %s", f"{manifest.rows:,}", f"{manifest.bytes:,}", manifest.uris)
+    log.info(
+        "Wrote %s, %s bytes, to %s",
+        counted(manifest.rows, "request"),
+        f"{manifest.bytes:,}",
+        ", ".join(manifest.uris),
+    )
     return manifest

@@ -100,20 +100,21 @@ class GeminiBatchJobTrigger(BaseTrigger):
         if not self.cancel_on_kill:
             reason = "cancel_on_kill is False"
         elif not is_over(state := await sync_to_async(task_state)(self.task_instance)):
-            reason = f"its task is {state or 'cleared'} and runs again. The new try attaches to this job"
+            reason = f"its task ({state or 'cleared'}) runs again"
         else:
             is_cancelled = await self._hook().cancel_job(JobName.parse(self.job_name))
             self.log.warning(
-                "Requested cancellation of the batch job %s: its task was marked as %s and cancel_on_kill is "
-                "set. Completed rows are charged."
+                "Requested cancellation: the task was marked as %s and cancel_on_kill is set. Completed rows "
+                "are charged. Batch job: %s"
                 if is_cancelled
-                else "The batch job %s had ended when its task was marked as %s, so nothing was cancelled. "
-                "Completed rows are charged; clear the task to use them.",
-                self.job_name,
+                else "The batch job had ended when its task was marked as %s, so it was not cancelled. "
+                "Completed rows are charged; clear the task to use them. Batch job: %s",
                 state,
+                self.job_name,
             )
             return
-        self.log.info("The batch job %s keeps running and costs money: %s", self.job_name, reason)
+        job_id = JobName.parse(self.job_name).job_id
+        self.log.info("Batch job %s keeps running and costs money: %s", job_id, reason)
 
     async def _poll(
         self, hook: GeminiBatchAsyncHook, name: JobName, polled: PollState

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -9,12 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_gemini_batch.cli.main import main
+from airflow_gemini_batch.emulator.credentials import exports
+from airflow_gemini_batch.local_stack.service import isolated_environment
 from tests.results.lines import answered, asked, failed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_gemini_batch.emulator.server import Emulator
+    from tests.conftest import RunningStack
     from tests.results.conftest import Lander
 
 
@@ -109,3 +114,26 @@ def test_wrong_usage(place: int, wrong: str, message: str, capsys: pytest.Captur
     arguments[place] = wrong
     assert main(arguments) == 2
     assert f"gemini-batch report: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--gcp-conn-id", "google_cloud_default")])
+def test_in_a_shell_with_the_variables_of_the_local_stack(
+    landed: list[str], lander: Lander, stack: RunningStack, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """As ``source LOGS/environment.sh`` sets them; nothing of Google is asked."""
+    script = tmp_path / "environment.sh"
+    script.write_text(exports(stack.addresses.environment()))
+    page = f"gs://{lander.bucket}/report.html"
+    arguments = [sys.executable, "-m", "airflow_gemini_batch.cli", *landed, *more, "--output", page]
+    environment = {
+        **isolated_environment(),
+        "AIRFLOW_HOME": os.environ["AIRFLOW_HOME"],
+        # A call that leaves this machine fails, and is logged.
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+    command = ["bash", "-c", f"source {shlex.quote(str(script))} && exec {shlex.join(arguments)}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 3 rows succeeded" in done.stdout
+    assert "serviceAccounts" not in done.stderr
+    assert f"Written to {page}" in done.stdout

@@ -5,13 +5,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_gemini_batch.batch_job import BatchJob, JobError, JobName, JobState
+from airflow_gemini_batch.cli import report, up
 from airflow_gemini_batch.cli.escaping import escaped_output
 from airflow_gemini_batch.cli.main import _run, main
 from airflow_gemini_batch.cli.terminal import Steps, Terminal
+from airflow_gemini_batch.exceptions import ReportError
+from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.local_stack.progress import Step
+from airflow_gemini_batch.local_stack.service import StackError
+from airflow_gemini_batch.local_stack.standalone import Running
+from airflow_gemini_batch.results.cost import Tokens
+from airflow_gemini_batch.results.report.facts import ErrorKind, ReportFacts
+from airflow_gemini_batch.results.row_status import RowStatus
+from tests.cli.test_validate import GOOD
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Screen(io.StringIO):
@@ -104,7 +120,7 @@ def test_styles_still_reach_a_terminal(screen: Screen) -> None:
         ["validate", f"no-such-file-{HOSTILE}"],
         ["validate", "no-such-file", "--format", HOSTILE],
         ["validate", f"bq://{HOSTILE}"],
-        ["estimate", __file__, "--model", HOSTILE],
+        ["estimate", str(GOOD), "--model", HOSTILE],
         ["estimate", "no-such-file", "--model", "x", "--prices", HOSTILE],
         ["report", HOSTILE, "--table", "d.t"],
         ["emulator", "--pace", HOSTILE],
@@ -131,3 +147,84 @@ def test_a_traceback_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().err
     assert r"RuntimeError: \u001b]0;title" in printed
     assert "Traceback" in printed
+
+
+BREAKS = f"{HOSTILE}\nNo problems found.\t"
+
+
+def check_escaped(printed: str) -> None:
+    assert r"\u001b]0;title" in printed
+    assert not set(printed) & set("\x1b\x07\x9b\u202e\u2066\b\r\udcff\u2028")
+
+
+def test_names_of_files_members_and_keys_are_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line break in a name does not begin a line that seems to be ours."""
+    path = tmp_path / BREAKS.replace("/", "")
+    name = BREAKS.replace("\udcff", "")  # The import refuses it before anything else.
+    request = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}], name: 1}
+    path.write_text((json.dumps({"key": name, "request": request}) + "\n") * 2)
+    assert main(["validate", str(path)]) == 1
+    printed = capsys.readouterr().out
+    check_escaped(printed)
+    assert printed.count("key \\u001b]0;title") >= 1
+    assert "No problems found." not in [line.strip() for line in printed.splitlines()]
+    assert main(["estimate", str(path), "--model", BREAKS]) == 0
+    check_escaped(capsys.readouterr().out)
+    assert main(["validate", str(tmp_path / f"no{BREAKS}")]) == 2
+    error = capsys.readouterr().err
+    check_escaped(error)
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", [StackError, ReportError, OSError, RuntimeError])
+def test_messages_of_services_and_logs_are_escaped(
+    kind: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For example the last line of a log, or what BigQuery answers."""
+
+    def fail(_: object) -> int:
+        raise kind(HOSTILE)
+
+    with escaped_output():
+        assert _run(argparse.Namespace(run=fail)) == 1
+    check_escaped(capsys.readouterr().err)
+
+
+def test_what_a_job_and_its_tables_say_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """Error messages, keys, names of errors, labels and display names in a report."""
+    error = ErrorKind("failed", 400, HOSTILE, BREAKS, 1, 0, (BREAKS,))
+    name = JobName("p", "global", "1")
+    job = BatchJob(
+        name, JobState.FAILED, display_name=HOSTILE, error=JobError(13, HOSTILE), labels={"a": HOSTILE}
+    )
+    facts = ReportFacts(
+        job_name=name,
+        results=TableName.parse("p.d.t"),
+        error_table=TableName.parse("p.d.t_errors"),
+        job=job,
+        manifest=None,
+        counts={RowStatus.FAILED: 1, RowStatus.SUCCEEDED: 0},
+        finish_reasons={HOSTILE: 1},
+        tokens=Tokens(),
+        token_counts={"prompt": {}, "response": {}},
+        errors=(error,),
+        error_kinds=1,
+        model=HOSTILE,
+        task=HOSTILE,
+        run=HOSTILE,
+        landed_at=datetime(2026, 11, 1, tzinfo=UTC),
+    )
+    report._print(facts)
+    printed = capsys.readouterr().out
+    check_escaped(printed)
+    assert "No problems found." not in [line.strip() for line in printed.splitlines()]
+
+
+def test_places_of_the_local_stack_are_escaped(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    running = Running(1, "http://127.0.0.1:1", None, BREAKS, "seconds:3")
+    up._print_addresses(Terminal(), running, tmp_path / BREAKS)
+    printed = capsys.readouterr().out
+    check_escaped(printed)
+    assert r"\u000aNo problems found.\u0009" in printed

@@ -301,7 +301,11 @@ class TestLimit:
                 {},
                 r"1 request may cost \$0\.0000010 to \$1\.26, which is more",
             ),
-            ({}, {}, r"1 request may cost more than max_cost_usd=0\.5: .* without .*; set it, or set"),
+            (
+                {},
+                {},
+                r"1 request may cost more than max_cost_usd=0\.5: .* without .*\. Set maxOutputTokens or ",
+            ),
             (
                 {"maxOutputTokens": 10},
                 {"prices": None},

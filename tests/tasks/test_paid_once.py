@@ -374,7 +374,7 @@ class TestThingsThatChange:
         submit_args["output_uri"] = f"bq://{regional}.output"
         GeminiBatchSubmitOperator(**submit_args).execute({"ti": ti})
         log = capsys.readouterr().out + caplog.text
-        assert f"{regional}.output exists already, with 1 row" in log
+        assert f"The output table exists already, with 1 row: {regional}.output" in log
 
 
 class TestTwoTriesAtOnce:

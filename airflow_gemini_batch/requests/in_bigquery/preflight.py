@@ -118,7 +118,7 @@ def _check_counts(table: str, counts: Mapping[str, Any], conditions: RowConditio
     if failing := conditions.findings(counts):
         found.append(failing)
     if found:
-        log.warning("Of the %s rows of %s: %s.", f"{rows:,}", table, "; ".join(found))
+        log.warning("Of the %s rows of the input: %s. Table: %s", f"{rows:,}", "; ".join(found), table)
 
 
 def _refused(table: str, fix: str) -> InvalidParameterError:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.cost.ranges import CostSpan
 from airflow_gemini_batch.exceptions import ReportError
-from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import get_table
@@ -50,10 +49,6 @@ class ErrorKind:
     rows: int
     retryable: int
     keys: tuple[str, ...]
-
-    def __str__(self) -> str:
-        kind = " ".join(filter(None, (str(self.code or ""), self.name))) or self.status
-        return f"{kind}: {self.message} ({counted(self.rows, 'row')})"
 
 
 @dataclass(frozen=True)
@@ -152,15 +147,14 @@ def report_facts(
     )
 
 
-def most_frequent_error(
+def frequent_errors(
     name: JobName, results: TableName, error_table: TableName, bigquery: Client
-) -> ErrorKind | None:
-    """Return the most frequent error of a landed job, if any row has failed.
+) -> tuple[ErrorKind, ...]:
+    """Return the most frequent errors of a landed job, most frequent first.
 
     :raises ReportError: the error table cannot be read
     """
-    errors = _errors(name, results, error_table, bigquery)
-    return _error_kind(errors[0]) if errors else None
+    return tuple(map(_error_kind, _errors(name, results, error_table, bigquery)))
 
 
 def report_script(query: str, **values: TableName | bool) -> str:
