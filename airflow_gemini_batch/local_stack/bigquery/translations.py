@@ -1,4 +1,4 @@
-"""Remember how the BigQuery emulator translates statements that read no table of a dataset.
+"""Translate ``JSON_SET``, and remember translations of statements that read no table of a dataset.
 
 Each landing runs the same two dozen statements on temporary tables, and translating them took longer than
 executing them. All other statements are translated each time, since a translation depends on the schemas of
@@ -31,7 +31,9 @@ def adapt() -> None:
     """Replace the parser and the translator in this process."""
     from local_bigquery.jobs import query
     from local_bigquery.sql import script
+    from local_bigquery.sql.translate import NODE_RULES
 
+    NODE_RULES.append(_one_value_a_call)
     script.parse_script = functools.lru_cache(_MAX_REMEMBERED)(script.parse_script)
     memory = _Memory(script.parse, query.translate)
     script.parse, query.translate = memory.parse, memory.translate
@@ -83,6 +85,18 @@ class _Memory:
         names = {name: table for table, name in tables.items()}
         sql = _PLACE.sub(lambda match: names[match[1]], found.sql)
         return sql, {name: context.values[name] for name in found.parameters}
+
+
+def _one_value_a_call(node: Any, _context: Any) -> Any:
+    """Translate ``JSON_SET`` with several values into several calls: the emulator knows it with one."""
+    from sqlglot import exp
+
+    if not isinstance(node, exp.Anonymous) or node.name.lower() != "bq.main.json_set":
+        return node
+    made, *pairs = node.expressions
+    for path, value in zip(pairs[::2], pairs[1::2], strict=False):
+        made = exp.Anonymous(this=node.this, expressions=[made, path, value])
+    return made
 
 
 def _reads_no_dataset(tree: Any) -> bool:

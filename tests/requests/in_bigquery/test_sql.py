@@ -198,3 +198,27 @@ def test_values_are_query_parameters() -> None:
         assert "it's" not in build_statement(build, MARK)
         assert "it's" not in inspect_statement(build)
     assert "it's {{not}} a placeholder" in stage_statement(QUERY, STAGING, MARK)
+
+
+def depth(sql: str) -> int:
+    """Return how deeply parentheses are nested."""
+    levels = list(itertools.accumulate({"(": 1, ")": -1}.get(letter, 0) for letter in sql))
+    return max(levels)
+
+
+@pytest.mark.parametrize("source", ["request", "prompt"])
+def test_a_statement_grows_with_its_columns_and_defaults_only_in_proportion(source: str) -> None:
+    """BigQuery takes a statement of 1 MB."""
+
+    def statement(defaults: int, passed: int) -> str:
+        columns = [TableColumn("key", "STRING"), TableColumn(source, "STRING")]
+        columns += [TableColumn(f"a_column_with_a_long_name_{n}", "STRING") for n in range(passed)]
+        config = {f"aSetting{n}": n for n in range(defaults)}
+        members = Defaults(generation_config=config).members()
+        build = TableBuild(STAGING, REQUESTS, RequestColumns.of(columns), members, model=STRICT)
+        return build_statement(build, MARK)
+
+    small, large, larger = statement(1, 1), statement(30, 300), statement(60, 600)
+    assert len(large) < 50_000
+    assert len(larger) - len(large) < 1.1 * (len(large) - len(small))
+    assert depth(larger) == depth(small)
