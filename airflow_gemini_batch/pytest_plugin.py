@@ -85,10 +85,14 @@ def gemini_batch_stack(
     before = dict(os.environ)
     os.environ.update(addresses.environment())
     stack = GeminiBatchStack(addresses, gemini_batch_emulator)
-    yield stack
-    stack.clear()
-    os.environ.clear()
-    os.environ.update(before)
+    try:
+        yield stack
+    finally:
+        try:
+            stack.clear()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 @pytest.hookimpl(wrapper=True)

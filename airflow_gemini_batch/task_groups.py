@@ -141,6 +141,18 @@ def gemini_batch(
         {**LandingOptions.given(shared), **(land or {})}, with_retries=bool(max_retry_rounds)
     )
     check_callable(python_callable)
+    if not isinstance(staging_uri, str):
+        raise InvalidParameterError("staging_uri", staging_uri, "give gs://bucket/prefix")
+    for name, each in (
+        ("requests", requests),
+        ("submit", submit),
+        ("wait", wait),
+        ("land", land),
+        ("retry", retry),
+    ):
+        if each is not None and not isinstance(each, dict):
+            fix = f"give a dict of further parameters of the task {name}"
+            raise InvalidParameterError(name, each, fix)
     if not results_table:
         check_not_landed({**shared, **(land or {})})
     if max_retry_rounds and not results_table:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.formats import counted
-from airflow_gemini_batch.results.row_status import RowStatus
+from airflow_gemini_batch.results.row_status import FINISH_REASONS, RowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +46,8 @@ def _by_kind(counts: Mapping[RowStatus, int], errors: Iterable[ErrorKind]) -> Co
 
 
 def _kind(error: ErrorKind) -> str:
+    if error.name in FINISH_REASONS[RowStatus.SUCCEEDED]:
+        return "empty answer"
     # The name is from the output of the job, so it is shown only if it can be nothing but a name.
     name = error.name if error.name and _CONSTANT.fullmatch(error.name) else ""
     return f"{error.code or error.status} {name}".rstrip()

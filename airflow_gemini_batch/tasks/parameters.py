@@ -43,8 +43,9 @@ class Options:
     def of(cls, operator: object) -> Self:
         """Read the values that an operator holds in its attributes.
 
-        :raises InvalidParameterError: a value cannot work
+        :raises InvalidParameterError: a value cannot work, or the template of any parameter has no value
         """
+        check_rendered(operator)
         return cls(**{field.name: getattr(operator, field.name) for field in fields(cls)})
 
     @classmethod
@@ -85,6 +86,20 @@ def check_known(values: Mapping[str, Any], *kinds: type[Options]) -> None:
         with_default = {field.name for field in fields(kind) if field.default is not MISSING}
         given = kind.pick(values)
         kind(**{name: each for name, each in given.items() if name not in unknown & with_default})
+
+
+def check_rendered(operator: object) -> None:
+    """Check that no templated parameter is text that says nothing, which would silently be its default.
+
+    :raises InvalidParameterError: one is
+    """
+    for name in getattr(operator, "template_fields", ()):
+        # Here a template may say no, and this text is of the user.
+        if name in ("force_new", "op_args", "op_kwargs"):
+            continue
+        value = getattr(operator, name, None)
+        if value in ("", "None"):
+            raise InvalidParameterError(name, value, "give a value, or leave the parameter out")
 
 
 def is_known(value: object) -> bool:

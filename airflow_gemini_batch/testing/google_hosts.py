@@ -27,7 +27,8 @@ def message(host: str) -> str:
     return (
         f"This test would have reached {host}. Use the fixture gemini_batch_stack, which has emulators of "
         "Cloud Storage, BigQuery and Vertex AI. If the test uses it, a task has a connection of its own: "
-        "define that with gemini_batch_stack.define_connection(conn_id)."
+        "define that with gemini_batch_stack.define_connection(conn_id); or it calls Google without an "
+        "Airflow connection."
     )
 
 
@@ -44,20 +45,30 @@ def refuse_google() -> None:
     # Otherwise a proxy would look the names up.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), *_SUFFIXES, _METADATA_SERVER])
-    look_up, connect = socket.getaddrinfo, socket.socket.connect
+    # gRPC looks names up by itself: its calls go to a port where nobody listens.
+    os.environ.update({"grpc_proxy": "http://127.0.0.1:9", "no_grpc_proxy": "127.0.0.1,localhost"})
+    for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
+        setattr(socket, name, _guarded(getattr(socket, name)))
+    for name in ("connect", "connect_ex"):
+        setattr(socket.socket, name, _guarded_method(getattr(socket.socket, name)))
 
-    def guarded_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+
+def _guarded(look_up: Any) -> Any:
+    def guarded(host: Any, *args: Any, **kwargs: Any) -> Any:
         _check(host)
         return look_up(host, *args, **kwargs)
 
-    def guarded_connect(self: socket.socket, address: Any, /) -> None:
+    guarded.refuses_google = True  # type: ignore[attr-defined]
+    return guarded
+
+
+def _guarded_method(connect: Any) -> Any:
+    def guarded(self: socket.socket, address: Any, /) -> Any:
         if isinstance(address, tuple):
             _check(address[0])
-        connect(self, address)
+        return connect(self, address)
 
-    guarded_look_up.refuses_google = True  # type: ignore[attr-defined]
-    socket.getaddrinfo = guarded_look_up
-    socket.socket.connect = guarded_connect  # type: ignore[method-assign,assignment]
+    return guarded
 
 
 def _check(host: object) -> None:

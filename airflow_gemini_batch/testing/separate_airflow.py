@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from airflow_gemini_batch.local_stack.bigquery_python import VARIABLE as PYTHON_VARIABLE
 from airflow_gemini_batch.local_stack.service import isolated_environment
 from airflow_gemini_batch.testing.google_hosts import refuse_google
 
@@ -27,7 +28,7 @@ def separate_airflow(dags: Path | str | None = None) -> Path:
     """Let the Airflow of this process use a new home with a database of its own, and never reach Google.
 
     Call it at the top of ``conftest.py``, before Airflow or a DAG is imported. Variables of the environment
-    that are for another Airflow, or for Google Cloud, are removed, but for ``AIRFLOW_VAR_…``.
+    that are for another Airflow, for Google Cloud or for this package are removed, but for ``AIRFLOW_VAR_…``.
 
     :param dags: the DAG folder
     :return: the home, a temporary folder that is deleted when the process ends
@@ -45,7 +46,12 @@ def separate_airflow(dags: Path | str | None = None) -> Path:
     folder = Path(dags).resolve() if dags else home / "dags"
     folder.mkdir(exist_ok=True)
     variables = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
-    kept = {**isolated_environment(), **variables}
+    others = {
+        name: value
+        for name, value in isolated_environment().items()
+        if not name.startswith("GEMINI_BATCH_") or name == PYTHON_VARIABLE
+    }
+    kept = {**others, **variables}
     for name in set(os.environ) - set(kept):
         del os.environ[name]
     os.environ |= {
@@ -71,6 +77,14 @@ def load_dags(path: Path | str) -> dict[str, Any]:
     :return: the DAGs by ID; ``dag.test()`` runs one
     :raises AssertionError: there is no DAG, or a file has errors; the message has them all
     """
+    __tracebackhide__ = True
+    if not Path(path).exists():
+        message = f"{path} does not exist, seen from {Path.cwd()}."
+        raise AssertionError(message)
+    # Airflow has its DAG folder there, so that DAGs can import from packages in it.
+    folder = str(Path(path).resolve() if Path(path).is_dir() else Path(path).resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
     dagbag: Any
     try:
         dagbag = import_module("airflow.dag_processing.dagbag")

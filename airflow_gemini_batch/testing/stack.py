@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.emulator.credentials import connection_json
+from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.local_stack.stack import REGION
 
 if TYPE_CHECKING:
@@ -70,8 +72,12 @@ class GeminiBatchStack:
         """Write an object, and create its bucket if necessary.
 
         :param uri: ``gs://bucket/name``
+        :raises InvalidParameterError: it is something else
         """
-        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        found = re.fullmatch(r"gs://([^/]+)/(.+)", uri)
+        if not found:
+            raise InvalidParameterError("uri", uri, "give gs://bucket/name")
+        bucket, name = found.groups()
         self.create_bucket(bucket)
         self.storage.bucket(bucket).blob(name).upload_from_string(content)
 
