@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Enum)
 
+# The attribute of an operator with the names of the parameters that were given as templates.
+_TEMPLATES = "_given_templates"
 _PARAMETER = re.compile(r"^:param (\w+):.*(?:\n(?!:).*)*", re.MULTILINE)
 
 
@@ -71,6 +73,10 @@ def store(operator: object, values: Mapping[str, Any], *kinds: type[Options]) ->
     for kind in kinds:
         for name, value in kind.pick(values).items():
             setattr(operator, name, value)
+    templates = {
+        name for kind in kinds for name in kind.templated if values[name] and not is_known(values[name])
+    }
+    setattr(operator, _TEMPLATES, templates)
     with refused_when_parsed():
         check_known(values, *kinds)
 
@@ -98,7 +104,8 @@ def check_rendered(operator: object) -> None:
         if name in ("force_new", "op_args", "op_kwargs"):
             continue
         value = getattr(operator, name, None)
-        if value in ("", "None"):
+        # With native rendering, a template without a value is None, as if it had not been given.
+        if value in ("", "None") or (value is None and name in getattr(operator, _TEMPLATES, ())):
             raise InvalidParameterError(name, value, "give a value, or leave the parameter out")
 
 

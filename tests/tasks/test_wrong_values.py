@@ -360,3 +360,46 @@ def test_the_task_group_looks_for_its_dataset_before_the_job(
 def test_there_are_as_many_as_were_found() -> None:
     tables: tuple[Any, ...] = (SUBMIT, LINES, WAIT, LAND, QUERY, FUNCTIONS)
     assert sum(map(len, tables)) >= 83
+
+
+@pytest.mark.parametrize("nothing", ["", "None"])
+@pytest.mark.parametrize(
+    "name", sorted({*GeminiBatchSubmitOperator.template_fields} - {"force_new", "op_args", "op_kwargs"})
+)
+def test_a_template_that_renders_to_nothing_is_refused(
+    build: Any, submit_args: Given, context: Any, vertex: Emulator, name: str, nothing: str
+) -> None:
+    task = build(GeminiBatchSubmitOperator, submit_args)
+    setattr(task, name, nothing)
+    with pytest.raises(AirflowFailException, match=f"{name}=.*a template without a value renders to this"):
+        task.execute(context)
+    assert vertex.jobs == ()
+
+
+def test_a_template_that_renders_natively_to_nothing_is_refused(
+    build: Any, submit_args: Given, context: Any, vertex: Emulator
+) -> None:
+    task = build(GeminiBatchSubmitOperator, submit_args | {"max_cost_usd": "{{{{ none }}}}"})
+    task.max_cost_usd = None
+    with pytest.raises(AirflowFailException, match="max_cost_usd=None: give a value"):
+        task.execute(context)
+    assert vertex.jobs == ()
+
+
+@pytest.mark.parametrize("name", ["error_table", "media_uri_prefix", "report_uri", "project_id", "job_name"])
+def test_landing_refuses_a_template_that_renders_to_nothing(build: Any, context: Any, name: str) -> None:
+    settings = {"task_id": "land", "job_name": NAME, "destination_table": "my_dataset.answers"}
+    task = build(GeminiBatchResultsToBigQueryOperator, settings)
+    setattr(task, name, "")
+    with pytest.raises(AirflowFailException, match=f"{name}=''"):
+        task.execute(context)
+
+
+def test_the_decorator_refuses_a_results_table_that_renders_to_nothing(
+    context: Any, vertex: Emulator, bucket: str
+) -> None:
+    task = decorated(lambda: ["Hello"], bucket, results_table="{{ params.table }}")
+    task.results_table = ""
+    with pytest.raises(AirflowFailException, match="results_table=''"):
+        task.execute(context)
+    assert vertex.jobs == ()
