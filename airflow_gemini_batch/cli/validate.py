@@ -55,7 +55,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="member next to `request` that holds the key, such as custom_id or metadata.request_id; "
         "labels.NAME for a label of the request (default: key)",
     )
-    parser.add_argument("--strict", action="store_true", help="exit with 1 for advice as well")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 1 for advice as well, also about the model"
+    )
     parser.set_defaults(run=run)
 
 
@@ -77,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             document["repairs"] = repairs.to_dict()["findings"]
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        _print(terminal, arguments.source, report, repairs)
+        _print(terminal, arguments.source, report, repairs, where=" in the rows" if notices else "")
         for notice in notices:
             terminal.paragraph(notice)
         if repairs:
@@ -86,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
             terminal.line(
                 f"Written to {in_one_line(arguments.repair)}. The problems listed above remain in it."
             )
-    return 0 if report.is_fine(strict=arguments.strict) else 1
+    is_fine = report.is_fine(strict=arguments.strict) and not (arguments.strict and notices)
+    return 0 if is_fine else 1
 
 
 def _check(arguments: argparse.Namespace) -> tuple[Report, Report | None]:
@@ -122,7 +125,7 @@ def _written(lines: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def _print(terminal: Terminal, source: str, report: Report, repairs: Report | None) -> None:
+def _print(terminal: Terminal, source: str, report: Report, repairs: Report | None, *, where: str) -> None:
     terminal.line(f"{name_of(source)}: {report.rows:,} rows, {report.size:,} bytes")
     for groups in (repairs.groups if repairs else (), report.groups):
         level = None
@@ -135,7 +138,7 @@ def _print(terminal: Terminal, source: str, report: Report, repairs: Report | No
         terminal.line(f"\n{report.unlisted:,} more findings of other kinds are not listed.")
     if not report.groups:
         terminal.line()
-        terminal.line(("No problems found.", "green"))
+        terminal.line((f"No problems found{where}.", "green"))
 
 
 def _print_group(terminal: Terminal, group: FindingGroup) -> None:

@@ -212,3 +212,15 @@ def test_colours_on_a_terminal_and_a_bar_for_a_large_file(tmp_path: Path) -> Non
     assert code == 1
     assert "\033[1;31mempty-object\033[0m" in written
     assert "%" not in written
+
+
+def test_a_misspelled_model_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"key": "a", "request": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}}\n')
+    arguments = ["validate", str(path), "--model", "gemini-3.5-falsh"]
+    assert main(arguments) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "No problems found in the rows." in out
+    assert "gemini-3.5-falsh is not in the list of models" in out
+    assert "Did you mean gemini-3.5-flash?" in out
+    assert main([*arguments, "--strict"]) == 1
