@@ -198,9 +198,9 @@ def _why_none(matches: Sequence[tuple[BatchJob, Match]], request: Request) -> st
     for job, match in matches:
         if match is Match.CHANGED and not job.is_active:
             charged = "; its completed rows are charged" if job.is_charged else ""
-            return f"the earlier job {job.name.job_id} was for another request{charged}"
+            return f"{job.name.job_id} ({job.state.name}) was for another request{charged}"
         if match is Match.UNCLEAR:
-            return f"the earlier job {job.name.job_id} ended {job.state.name}, with nothing charged"
+            return f"{job.name.job_id} of this task run ended as {job.state.name}, with nothing charged"
     if request.run.token:
         return "force_new is new to this task run, so all rows are run and paid for, even if they were before"
     return "no earlier job was found"

@@ -199,7 +199,7 @@ def test_a_folder_with_a_slash_at_the_end_is_the_same_output() -> None:
 def test_the_reason_for_a_new_job_names_one_for_another_request_and_what_it_costs(state: JobState) -> None:
     found = [job(state, OTHER_MODEL, stats=NINE_DONE)]
     reason = decide(found, MINE, CLEARED).reason
-    assert str(found[0].name) in reason
+    assert found[0].name.job_id in reason
     assert state.name in reason
     assert "charged" in reason
     assert "no earlier job" not in reason
