@@ -131,7 +131,7 @@ def test_a_job_in_eu_with_searches_by_hand(lander: Lander) -> None:
     queries = {key: row["search_queries"] for key, row in lander.rows().items()}
     assert queries == {"a": 3, "b": 3, "c": 0, "d": 0, "e": 5, "f": None}
     assert manifest.to_dict()["search_queries"] == 11
-    assert ", 11 search queries, about $0.2534" in str(manifest)
+    assert "about $0.2534, 11 searches" in str(manifest)
     (usage,) = lander.query(f"SELECT search_queries, cost_usd FROM `{lander.dataset}.results_usage`")
     assert usage == {"search_queries": 11, "cost_usd": manifest.cost_usd}
 
