@@ -120,11 +120,8 @@ def pytest_runtest_makereport(
     """Name the fixture when a test fails because it does not use it."""
     report = yield
     error = call.excinfo
-    if error is None:
-        return report
-    from airflow_gemini_batch.testing.separate_airflow import home
-
-    if home() is not None and _WITHOUT_STACK.search(f"{error.typename}: {error.value}"):
+    is_separate = "airflow_gemini_batch.testing.separate_airflow" in sys.modules
+    if error and is_separate and _WITHOUT_STACK.search(f"{error.typename}: {error.value}"):
         hint = "Use the fixture gemini_batch_stack: it has a database, the connection and the emulators."
         if "gemini_batch_stack" in getattr(item, "fixturenames", ()):
             hint = "Define the connection with gemini_batch_stack.define_connection(conn_id)."

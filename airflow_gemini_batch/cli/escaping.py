@@ -21,12 +21,16 @@ _CONTROL = re.compile(
 
 def escaped(text: str) -> str:
     r"""Return the text with control characters as ``\u001b``, which is also how JSON writes them."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return _CONTROL.sub(_escape, text)
 
 
 def in_one_line(text: str) -> str:
     r"""Return the text escaped, line breaks and tabs too, so that none of it looks like a line of ours."""
-    return escaped(re.sub("[\t\n]", lambda found: f"\\u{ord(found.group()):04x}", text))
+    return escaped(re.sub("[\t\n]", _escape, text))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found.group()):04x}"
 
 
 class _EscapedStream:

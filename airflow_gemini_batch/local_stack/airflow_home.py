@@ -27,12 +27,17 @@ def create(home: Path, dags: Path) -> dict[str, str]:
     (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
     (home / "plugins").mkdir(exist_ok=True)
     (home / "plugins" / "loopback.py").write_text(_PLUGIN)
+    return settings(home, dags, installation="local")
+
+
+def settings(home: Path, dags: Path, *, installation: str) -> dict[str, str]:
+    """Return the environment variables of an Airflow with its own home and database."""
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "AIRFLOW__GEMINI_BATCH__INSTALLATION": "local",
+        "AIRFLOW__GEMINI_BATCH__INSTALLATION": installation,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 

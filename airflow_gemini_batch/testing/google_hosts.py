@@ -39,9 +39,7 @@ def attempts() -> list[str]:
 
 
 def refuse_google() -> None:
-    """Refuse connections of this process to Google's hosts, from now on."""
-    if getattr(socket.getaddrinfo, "refuses_google", False):
-        return
+    """Refuse connections of this process to Google's hosts, from now on; call it once."""
     # Otherwise a proxy would look the names up.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), *_SUFFIXES, _METADATA_SERVER])
@@ -58,7 +56,6 @@ def _guarded(look_up: Any) -> Any:
         _check(host)
         return look_up(host, *args, **kwargs)
 
-    guarded.refuses_google = True  # type: ignore[attr-defined]
     return guarded
 
 

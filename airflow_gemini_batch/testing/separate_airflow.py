@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from airflow_gemini_batch.local_stack import airflow_home
 from airflow_gemini_batch.local_stack.bigquery_python import VARIABLE as PYTHON_VARIABLE
 from airflow_gemini_batch.local_stack.service import isolated_environment
 from airflow_gemini_batch.testing.google_hosts import refuse_google
@@ -56,15 +57,10 @@ def separate_airflow(dags: Path | str | None = None) -> Path:
         del os.environ[name]
     os.environ |= {
         **kept,
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        **airflow_home.settings(home, folder, installation="tests"),
         "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "AIRFLOW__GEMINI_BATCH__INSTALLATION": "tests",
-        # Both silence warnings of Airflow 2.11 about its own defaults.
+        # Silences a warning of Airflow 2.11 about its own default.
         "AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY": "True",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
     refuse_google()
     _homes.append(home)
