@@ -7,7 +7,7 @@ BIN = .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint types unit crash airflow2 lowest browser variants reliability bench bigquery lock clean crash-test stop-test load-test wheel-test security
+.PHONY: help demo up down test lint types unit crash airflow2 lowest browser variants reliability bench scaling billing bigquery lock clean crash-test stop-test load-test wheel-test security docs
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,15 +39,19 @@ unit:  ## the tests on Airflow 3, without crash and browser
 	$(SETUP) airflow3 bigquery
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not crash and not browser and not variant"
 
-crash:  ## kill Airflow processes at six points; crash-test uses all of them
+docs:  ## build the documentation as a site, without network, into site/
+	$(SETUP) airflow3
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+crash:  ## kill Airflow processes at seven points; crash-test uses all of them
 	$(SETUP) airflow3 bigquery
 	$(BIN)/python -m pytest tests/crash -m crash
 
 # These tests use no Airflow, or inject faults into code that the tests of operators cover on 2.11. Tests with
 # the mark any_airflow are left out as well: which rows a retry asks for, and where they land, is the same on every
 # Airflow.
-WITHOUT_AIRFLOW = tests/cli tests/cost tests/crash tests/docs tests/emulator tests/gcp tests/jobs tests/reliability tests/reports \
-	tests/requests tests/results
+WITHOUT_AIRFLOW = tests/cli tests/cost tests/crash tests/docs tests/doctor tests/emulator tests/gcp tests/jobs tests/reliability tests/reports \
+	tests/requests tests/results tests/scaling tests/billing tests/bench
 
 airflow2:  ## the tests that use Airflow, on Airflow 2.11
 	$(SETUP) airflow2 bigquery
@@ -68,10 +72,10 @@ lowest:  ## the tests that meet Airflow, on the lowest versions that pyproject.t
 	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(UNCLOSED) \
 		-m "not system and not analyzer and not crash and not browser and not variant and not any_airflow" $(MEETS_AIRFLOW)
 
-browser:  ## render the report in a headless Chromium; skipped if there is none
+browser:  ## render the report, the page of jobs and the site in a headless Chromium; skipped if there is none
 	$(SETUP) airflow3 bigquery
 	@$(PYTHON3) .ci/browser.py || [ $$? = 3 ]
-	@if [ -x .tools/browser/run ]; then $(BIN)/python -m pytest tests/results/report -m browser; fi
+	@if [ -x .tools/browser/run ]; then $(BIN)/python -m pytest tests/results/report tests/job_page tests/docs/test_site.py -m browser; fi
 
 variants:  ## the cases of tests that `make test` leaves out
 	$(SETUP) airflow3 bigquery
@@ -87,9 +91,17 @@ stop-test:  ## stop tasks that wait, in every way, in real Airflow 3 and 2.11; w
 	$(BIN)/python -m tests.stopping --write docs/stopping.md
 	.venv-airflow2/bin/python -m tests.stopping --write docs/stopping.md
 
-bench:  ## measure speed and memory of landing, requests, the emulator and imports
-	$(SETUP) airflow3 bigquery
-	@failed=0; for script in tests/bench/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
+bench:  ## measure speed and memory beside peers; write docs/benchmarks.md
+	$(SETUP) airflow3 bench bigquery
+	.venv-bench/bin/python -m tests.bench --write
+
+scaling:  ## compute the tables of docs/scaling.md
+	$(SETUP) airflow3
+	$(BIN)/python -m tests.scaling --write docs/scaling.md
+
+billing:  ## compute the tables about BigQuery in docs/cost.md from the statements
+	$(SETUP) airflow3
+	$(BIN)/python -m tests.billing --write docs/cost.md
 
 # Not the lowest versions: they are there to be old.
 LOCKED = .ci/locks/airflow3.txt .ci/locks/airflow2.txt airflow_gemini_batch/local_stack/bigquery/requirements.txt
@@ -105,8 +117,9 @@ crash-test:  ## kill processes at every point; write the matrix to docs/reliabil
 	EVERY_CALL=1 $(BIN)/python -m pytest -n $(WORKERS) tests/crash/test_every_call.py
 	$(BIN)/python -m tests.crash --write docs/reliability.md
 
-load-test:  ## run 300 jobs at the same time while calls fail and jobs end badly
+load-test:  ## submit 500 jobs within the quotas; run 300 jobs at the same time while calls fail and jobs end badly
 	$(SETUP) load bigquery
+	.venv-load/bin/python -m tests.crash.quotas
 	.venv-load/bin/python -m tests.crash.load
 
 wheel-test:  ## build the wheel, install it alone, run the demo and a test with LocalStack
@@ -124,7 +137,9 @@ lock:  ## upgrade all dependencies and write the lock files
 		--constraints .ci/locks/airflow3-constraints.txt --output-file .ci/locks/airflow3.txt
 	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group load \
 		--constraints .ci/locks/airflow3.txt --output-file .ci/locks/load.txt
-	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group test \
+	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group bench \
+		--constraints .ci/locks/airflow3.txt --output-file .ci/locks/bench.txt
+	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group test --group lineage \
 		--constraints .ci/locks/airflow2-constraints.txt --output-file .ci/locks/airflow2.txt
 	$(COMPILE) --python-version 3.11 pyproject.toml --extra local --group test --resolution lowest-direct \
 		--constraints .ci/locks/lowest-constraints.txt --output-file .ci/locks/lowest.txt

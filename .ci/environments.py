@@ -36,6 +36,9 @@ ENVIRONMENTS = {
         ".venv-lowest", ("3.11", "3.12"), LOCKS / "lowest.txt", True, "the lowest versions that are supported"
     ),
     "load": Environment(".venv-load", ("3.13", "3.12", "3.11"), LOCKS / "load.txt", True, "the load test"),
+    "bench": Environment(
+        ".venv-bench", ("3.13", "3.12", "3.11"), LOCKS / "bench.txt", True, "the packages to measure beside"
+    ),
     "bigquery": Environment(
         ".venv-bigquery",
         ("3.13",),

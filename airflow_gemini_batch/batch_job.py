@@ -84,12 +84,13 @@ IMPORT_FAILED = 3
 LOCATION_FORM = "give 'global', 'us', 'eu' or a region such as 'europe-west4'"
 """What a location looks like, for messages."""
 
+# Compiled when first used, since each DAG file that is parsed imports this module.
 # The location becomes part of the host that the access token is sent to, so it can be nothing but a label.
-_LOCATION = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_LOCATION = r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # An ID or a number; the ID of an old project may begin with a domain, as in example.com:project.
-_PROJECT = re.compile(r"(?:[a-z0-9-]+(?:\.[a-z0-9-]+)+:)?[a-z0-9-]+")
-_JOB_ID = re.compile(r"[A-Za-z0-9_-]+")
-_JOB_NAME = re.compile(r"projects/([^/]+)/locations/([^/]+)/batchPredictionJobs/([^/]+)")
+_PROJECT = r"(?:[a-z0-9-]+(?:\.[a-z0-9-]+)+:)?[a-z0-9-]+"
+_JOB_ID = r"[A-Za-z0-9_-]+"
+_JOB_NAME = r"projects/([^/]+)/locations/([^/]+)/batchPredictionJobs/([^/]+)"
 
 
 def check_place(project: object, location: object) -> None:
@@ -97,9 +98,9 @@ def check_place(project: object, location: object) -> None:
 
     :raises InvalidParameterError: ``project`` is no project ID or number, or ``location`` no region
     """
-    if not (isinstance(project, str) and _PROJECT.fullmatch(project)):
+    if not (isinstance(project, str) and re.fullmatch(_PROJECT, project)):
         raise InvalidParameterError("project_id", project, "give the ID or the number of a project")
-    if not (isinstance(location, str) and _LOCATION.fullmatch(location)):
+    if not (isinstance(location, str) and re.fullmatch(_LOCATION, location)):
         raise InvalidParameterError("location", location, LOCATION_FORM)
 
 
@@ -117,16 +118,16 @@ class JobName:
 
         :raises InvalidParameterError: ``name`` is not a full resource name
         """
-        match = _JOB_NAME.fullmatch(name) if isinstance(name, str) else None
+        match = re.fullmatch(_JOB_NAME, name) if isinstance(name, str) else None
         parts = match.groups() if match else ("", "", "")
         patterns = (_PROJECT, _LOCATION, _JOB_ID)
-        if not all(pattern.fullmatch(part) for pattern, part in zip(patterns, parts, strict=True)):
+        if not all(re.fullmatch(pattern, part) for pattern, part in zip(patterns, parts, strict=True)):
             fix = (
                 "give the full resource name that GeminiBatchSubmitOperator returns, "
                 "projects/PROJECT/locations/LOCATION/batchPredictionJobs/ID"
             )
             given: object = name
-            if isinstance(given, Sequence) and not isinstance(given, str):
+            if isinstance(given, Sequence) and not isinstance(given, (str, bytes)) and "[" not in parameter:
                 fix = f"a task takes one job; use .expand({parameter}=…) for the jobs of a mapped task"
             raise InvalidParameterError(parameter, name, fix)
         return cls(*parts)
@@ -293,3 +294,11 @@ def _error(error: object) -> JobError | None:
     status = as_mapping(error)
     message = without_quoted_text(as_text(status.get("message")))
     return JobError(as_count(status.get("code")) or 0, message) if status else None
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """A page of a list of jobs; there are more pages if ``next_token`` is not empty."""
+
+    jobs: tuple[BatchJob, ...]
+    next_token: str

@@ -5,6 +5,7 @@
     GeminiBatchError
     ├── InvalidParameterError      a parameter has an invalid value; nothing was created
     │   └── ResponseSchemaError    a response schema that has no equivalent table columns
+    ├── AirflowVersionError        this needs a later Airflow
     ├── ApiError                   Vertex AI returned an error
     │   ├── ModelNotFoundError
     │   ├── JobNotFoundError
@@ -14,7 +15,11 @@
     ├── CredentialsUnavailableError  the Airflow connection or its credentials could not be read
     ├── PollingError               the job could not be read, several times in a row
     ├── SubmissionOutcomeUnknownError  it is unknown whether a job was created
+    ├── SubmitTimeoutError         the quota had no room for the job until submit_timeout; nothing was created
+    ├── SubmitStoppedError         the task was stopped before its job was created
     ├── JobConflictError           this task run already has a job with a different request
+    ├── OtherInstallationError     the job is not known to be one of this Airflow; it was left alone
+    ├── DeletionRefusedError       the job has not ended, or ended too recently; it was not deleted
     ├── CostLimitError             the job may cost more than allowed; nothing was created
     ├── BigQueryError              BigQuery refused a request
     ├── RequestsError              the requests could not be built or stored; nothing was submitted
@@ -34,44 +39,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.messages import without_quoted_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
+    from typing import Any, Protocol
 
+    class Job(Protocol):
+        """What an error offers of a job: a :class:`~airflow_gemini_batch.batch_job.BatchJob`."""
 
-class Job(Protocol):
-    """What an error offers of a job: a :class:`~airflow_gemini_batch.batch_job.BatchJob`."""
+        @property
+        def name(self) -> object:
+            """``str(job.name)`` is the full resource name."""
 
-    @property
-    def name(self) -> object:
-        """``str(job.name)`` is the full resource name."""
+        @property
+        def state(self) -> str:
+            """The job state, such as ``JOB_STATE_FAILED``."""
 
-    @property
-    def state(self) -> str:
-        """The job state, such as ``JOB_STATE_FAILED``."""
+        @property
+        def output_location(self) -> str | None:
+            """``gs://…`` or ``bq://…``; ``None`` if no output was written."""
 
-    @property
-    def output_location(self) -> str | None:
-        """``gs://…`` or ``bq://…``; ``None`` if no output was written."""
+    class Estimate(Protocol):
+        """What an error offers of an estimate: an :class:`~airflow_gemini_batch.cost.estimate.Estimate`."""
 
+        @property
+        def rows(self) -> int:
+            """Requests in the input."""
 
-class Estimate(Protocol):
-    """What an error offers of an estimate: an :class:`~airflow_gemini_batch.cost.estimate.Estimate`."""
+        @property
+        def reasons(self) -> Sequence[str]:
+            """How reliable the estimate is and why, one sentence each."""
 
-    @property
-    def rows(self) -> int:
-        """Requests in the input."""
-
-    @property
-    def reasons(self) -> Sequence[str]:
-        """How reliable the estimate is and why, one sentence each."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Tokens and cost as JSON types."""
+        def to_dict(self) -> dict[str, Any]:
+            """Tokens and cost as JSON types."""
 
 
 class GeminiBatchError(Exception):
@@ -108,6 +112,18 @@ class ResponseSchemaError(InvalidParameterError):
         super().__init__(f"response_schema at {path}", value, fix)
 
 
+class AirflowVersionError(GeminiBatchError):
+    """What a DAG uses needs a later Airflow.
+
+    :param needed: the lowest version of Airflow that has it
+    """
+
+    def __init__(self, what: str, needed: str, instead: str) -> None:
+        self.what = what
+        self.needed = needed
+        super().__init__(f"{what} needs Airflow {needed} or later; {instead}")
+
+
 class ApiError(GeminiBatchError):
     """Vertex AI returned an error.
 
@@ -126,9 +142,14 @@ class ApiError(GeminiBatchError):
         super().__init__(f"{text} {advice}" if advice else text)
 
     @property
+    def is_over_quota(self) -> bool:
+        """Whether a quota had no room for the request: 429."""
+        return self.code == 429
+
+    @property
     def is_transient(self) -> bool:
         """Whether the request may succeed later: 408, 429, 499, every 5xx, and ABORTED, which is a 409."""
-        return self.code in (408, 429, 499) or self.status == "ABORTED" or self.code >= 500
+        return self.is_over_quota or self.code in (408, 499) or self.status == "ABORTED" or self.code >= 500
 
 
 class ModelNotFoundError(ApiError):
@@ -149,10 +170,10 @@ class ServiceUnreachableError(GeminiBatchError):
     :param never_sent: whether it is certain that the request did not reach the service
     """
 
-    def __init__(self, reason: str, *, never_sent: bool = False) -> None:
+    def __init__(self, reason: str, *, never_sent: bool = False, service: str = "Vertex AI") -> None:
         self.reason = reason
         self.never_sent = never_sent
-        super().__init__(f"No response from Vertex AI: {reason}")
+        super().__init__(f"No response from {service}: {reason}")
 
     @property
     def is_transient(self) -> bool:
@@ -223,11 +244,18 @@ class BigQueryError(GeminiBatchError):
     """BigQuery refused a request, or the job that it started failed.
 
     :param reason: code, reason and what is safe to show of BigQuery's message
+    :param is_transient: whether the same request may succeed later
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, is_transient: bool = False) -> None:
         self.reason = reason
+        self._is_transient = is_transient
         super().__init__(f"BigQuery returned {reason}")
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later; known only of looks at jobs."""
+        return self._is_transient
 
 
 class SubmissionOutcomeUnknownError(GeminiBatchError):
@@ -247,12 +275,61 @@ class SubmissionOutcomeUnknownError(GeminiBatchError):
         )
 
 
+class SubmitTimeoutError(GeminiBatchError):
+    """The quota of create requests had no room until ``submit_timeout`` had passed. Nothing was created.
+
+    :param error: the last refusal
+    """
+
+    def __init__(self, waited: str, refusals: int, error: ApiError) -> None:
+        self.error = error
+        times = "once" if refusals == 1 else f"{refusals} times"
+        super().__init__(
+            f"No batch job was created: Vertex AI refused the request {times} in {waited} (submit_timeout). "
+            f"A retry of this task tries again. Set a longer submit_timeout, or let fewer "
+            f"tasks submit at the same time. {error}"
+        )
+
+    @property
+    def is_transient(self) -> bool:
+        """Always true."""
+        return True
+
+
+class SubmitStoppedError(GeminiBatchError):
+    """The task was stopped before it sent the request to create its job. Nothing was created."""
+
+    def __init__(self) -> None:
+        super().__init__("This task was stopped before its batch job was created. Nothing was created.")
+
+
 class JobConflictError(GeminiBatchError):
     """This task run already has a job, created with a different input, output or model."""
 
     def __init__(self, job: Job, reason: str) -> None:
         self.job = job
         super().__init__(reason)
+
+
+class OtherInstallationError(GeminiBatchError):
+    """The job is not known to be one of this Airflow installation, so it is neither cancelled nor deleted."""
+
+    def __init__(self, job: Job, reason: str) -> None:
+        self.job = job
+        self.reason = reason
+        super().__init__(
+            f"The batch job {job.name} {reason}, so it is left alone. If you mean it, set "
+            "any_installation=True."
+        )
+
+
+class DeletionRefusedError(GeminiBatchError):
+    """The job has not ended, or ended so recently that a task may still need it. It is not deleted."""
+
+    def __init__(self, job: Job, reason: str) -> None:
+        self.job = job
+        self.reason = reason
+        super().__init__(f"The batch job {job.name} ({job.state}) is not deleted: {reason}")
 
 
 class CostLimitError(GeminiBatchError):

@@ -1,12 +1,11 @@
 """Models: their names, and what is known of each: where it is offered, until when, what it refuses and costs.
 
-What is known is in ``models.json``, or in the newer file that the environment variable
-``GEMINI_BATCH_MODELS`` names. A model that it does not contain is never refused.
+What is known is in ``models.json``, or in the newer file that ``[gemini_batch] models_file`` or the
+environment variable ``GEMINI_BATCH_MODELS`` names. A model that it does not contain is never refused.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field, replace
 from datetime import date  # noqa: TC003 - msgspec reads the types
@@ -18,9 +17,7 @@ from typing import cast
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.service import MAX_ROWS
-
-MODELS_FILE = "GEMINI_BATCH_MODELS"
-"""Environment variable with the path of a newer file like ``models.json``."""
+from airflow_gemini_batch.settings import MODELS_FILE
 
 GLOBAL = "global"
 
@@ -71,6 +68,12 @@ class ModelName:
                 parts = match.groupdict()
                 return cls(**{**parts, "version": parts.get("version") or ""})
         return None
+
+    @classmethod
+    def id_of(cls, name: str) -> str:
+        """Return the ID in any form of a model's name; what has none of the forms as it is."""
+        known = cls.parse(name)
+        return known.id if known else name
 
     @property
     def is_tuned(self) -> bool:
@@ -213,7 +216,7 @@ def models() -> Models:
 
     :raises InvalidParameterError: the file that ``GEMINI_BATCH_MODELS`` names cannot be used
     """
-    return _completed(os.environ.get(MODELS_FILE) or None)
+    return _completed(MODELS_FILE.value())
 
 
 @lru_cache(maxsize=4)
@@ -294,4 +297,4 @@ def _read(given: str | None) -> Models:
         return msgspec.json.decode(path.read_bytes(), type=Models)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         fix = f"give the path of a file like the package's models.json: {error}"
-        raise InvalidParameterError(MODELS_FILE, str(path), fix) from None
+        raise InvalidParameterError(MODELS_FILE.variable, str(path), fix) from None

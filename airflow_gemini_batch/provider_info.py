@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_gemini_batch.service import DOCUMENTATION, PRODUCT
+from airflow_gemini_batch.service import DOCUMENTATION, PRODUCT, REPOSITORY
+from airflow_gemini_batch.settings import SECTION, SETTINGS
 
 _INTEGRATION = "Gemini batch inference on Agent Platform (Vertex AI)"
+_GUIDES = ("start", "submit", "sensor", "results", "retry", "requests")
+
+_LINKS = ("BatchJobLink", "OutputLink", "ResultsTableLink", "ErrorTableLink", "ReportLink")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -19,13 +23,14 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "external-doc-url": DOCUMENTATION,
+                "how-to-guide": [f"{REPOSITORY}/blob/main/docs/{page}.md" for page in _GUIDES],
                 "tags": ["gcp"],
             }
         ],
-        "operators": [_modules("operators", "requests", "retry")],
+        "operators": [_modules("operators", "combine", "jobs", "requests", "retry")],
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
-        "triggers": [_modules("triggers")],
+        "triggers": [_modules("triggers", "job_events")],
         "task-decorators": [
             {
                 "name": "gemini_batch",
@@ -33,23 +38,27 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "config": {
-            "gemini_batch": {
-                "description": "Batch jobs of airflow-provider-gemini-batch.",
+            SECTION: {
+                "description": "Batch jobs of airflow-provider-gemini-batch. A value in a DAG comes first.",
                 "options": {
-                    "installation": {
-                        "description": "Any name that differs between your Airflow installations. Batch jobs "
-                        "are marked with it, so that an installation leaves the jobs of others alone. By "
-                        "default a random value that is stored as the Airflow variable "
-                        "gemini_batch_installation.",
-                        "version_added": "0.1.0",
+                    setting.option: {
+                        "description": setting.description,
+                        "version_added": setting.version_added,
                         "type": "string",
-                        "example": "production",
+                        "example": setting.example,
                         "default": "",
                     }
+                    for setting in SETTINGS
                 },
             }
         },
-        "extra-links": ["airflow_gemini_batch.tasks.links.BatchJobLink"],
+        "plugins": [
+            {
+                "name": "gemini_batch",
+                "plugin-class": "airflow_gemini_batch.job_page.plugin.GeminiBatchPlugin",
+            }
+        ],
+        "extra-links": [f"airflow_gemini_batch.tasks.links.{name}" for name in _LINKS],
     }
 
 

@@ -9,6 +9,8 @@ from airflow.providers.common.compat.sdk import TaskGroup, task_group
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
+from airflow_gemini_batch.jobs.quota import DEFAULT_SUBMIT_TIMEOUT
+from airflow_gemini_batch.operators.combine import GeminiBatchCombineInputsOperator
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
@@ -17,9 +19,11 @@ from airflow_gemini_batch.operators.requests import GeminiBatchRequestsOperator
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
+from airflow_gemini_batch.settings import STAGING_URI
 from airflow_gemini_batch.tasks.landing_options import LandingOptions, check_not_landed
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
+    DeferOptions,
     EndOptions,
     KeyOptions,
     RequestOptions,
@@ -44,10 +48,11 @@ _FOR_RETRY = tuple(field.name for field in fields(LandingOptions) if field.name 
     RequestOptions, KeyOptions, SubmitOptions, WaitOptions, EndOptions, LandingOptions, ConnectionOptions
 )
 def gemini_batch(
-    python_callable: Callable[..., Any],
+    python_callable: Callable[..., Any] | None = None,
     *,
     model: str,
-    staging_uri: str,
+    staging_uri: str | None = None,
+    input_uri: str | Sequence[str] | None = None,
     group_id: str = "gemini_batch",
     op_args: Collection[Any] | None = None,
     op_kwargs: Mapping[str, Any] | None = None,
@@ -68,6 +73,7 @@ def gemini_batch(
     max_cost_usd: float | str | None = None,
     prices: Mapping[str, Any] | NegotiatedPrices | None = None,
     estimated_output_tokens: int | None = None,
+    submit_timeout: timedelta | float = DEFAULT_SUBMIT_TIMEOUT,
     cancel_on_kill: bool = False,
     cancel_on_timeout: bool = False,
     deferrable: bool = True,
@@ -84,6 +90,7 @@ def gemini_batch(
     max_invalid_ratio: float = 1.0,
     report_uri: str | None = None,
     usage_view: bool = True,
+    emit_asset: bool = True,
     gcp_conn_id: str = "google_cloud_default",
     impersonation_chain: str | Sequence[str] | None = None,
     requests: Mapping[str, Any] | None = None,
@@ -95,22 +102,26 @@ def gemini_batch(
 ) -> TaskGroup:
     """Create the task ``requests``, and for each job ``job.submit`` → ``job.wait`` → ``job.land``.
 
-    There is one job for every 200,000 requests (1,000,000 for an embedding model) or gigabyte of input. The
-    group ``job`` is mapped over them: if a task of one job fails, the tasks of the others run to their end,
-    and the DAG run then fails.
+    The requests come from a function, or from files, which are combined into few jobs. There is one job for
+    every 200,000 requests (1,000,000 for an embedding model) or gigabyte of input. The group ``job`` is
+    mapped over them: if a task of one job fails, the tasks of the others run to their end, and the DAG run
+    then fails.
 
-    :param python_callable: function that returns or yields prompts
+    :param python_callable: function that returns or yields prompts; leave it out if you give ``input_uri``
     :param model: model ID such as ``gemini-3.5-flash``, ``publishers/google/models/ID``, or the resource
         name of a tuned model
-    :param staging_uri: ``gs://bucket/prefix`` for requests and output
+    :param staging_uri: ``gs://bucket/prefix`` for requests and output; default: the option
+        ``[gemini_batch] staging_uri``
+    :param input_uri: in place of a function: JSONL in Cloud Storage, one or more ``gs://…`` URIs, which may
+        have wildcards. The parameters of all requests are then not taken, except ``response_schema``
     :param group_id: ID of the task group
     :param op_args: positional arguments for the function
     :param op_kwargs: keyword arguments for the function
     :param output_uri: where the service writes its output; default: ``results`` under ``staging_uri``
     :param location: ``global``, ``us``, ``eu`` or a region, where the model is offered; default
-        ``GOOGLE_CLOUD_LOCATION``
+        ``[gemini_batch] location``
     :param project_id: project of the batch jobs and of the BigQuery jobs; default: the connection's project,
-        then ``GOOGLE_CLOUD_PROJECT``
+        then ``[gemini_batch] project_id``
     :param template: text with ``{field}`` placeholders, filled from each row that the function returns
     :param response_schema: pydantic model or JSON Schema of a response, requested from the model and used
         for typed columns; ``False`` disables both, and a schema that a prompt sets itself makes no columns
@@ -118,7 +129,8 @@ def gemini_batch(
     :param cancel_on_kill: cancel a job when a user marks ``wait`` as failed or succeeded; while it is
         deferred, this requires Airflow 3.3 or later. Off by default: the job is that of ``submit``
     :param results_table: BigQuery table for the results; if not set, there is no task ``job.land``
-    :param requests: further parameters of :class:`GeminiBatchRequestsOperator`
+    :param requests: further parameters of :class:`GeminiBatchRequestsOperator`, or with ``input_uri`` of
+        :class:`GeminiBatchCombineInputsOperator`
     :param submit: further parameters of :class:`GeminiBatchSubmitOperator`
     :param wait: further parameters of :class:`GeminiBatchJobSensor`
     :param land: further parameters of :class:`GeminiBatchResultsToBigQueryOperator`
@@ -140,9 +152,11 @@ def gemini_batch(
     own, for_retry = _split_landing(
         {**LandingOptions.given(shared), **(land or {})}, with_retries=bool(max_retry_rounds)
     )
-    check_callable(python_callable)
+    _check_source(shared)
+    staging_uri = STAGING_URI.value() if staging_uri is None else staging_uri
     if not isinstance(staging_uri, str):
-        raise InvalidParameterError("staging_uri", staging_uri, "give gs://bucket/prefix")
+        fix = "give gs://bucket/prefix, or set [gemini_batch] staging_uri"
+        raise InvalidParameterError("staging_uri", staging_uri, fix)
     for name, each in (
         ("requests", requests),
         ("submit", submit),
@@ -159,7 +173,7 @@ def gemini_batch(
         fix = "give results_table, which the failed requests are read from"
         raise InvalidParameterError("max_retry_rounds", max_retry_rounds, fix)
     waiting_again = {name: value for name, value in waiting.items() if name != "cancel_on_kill"}
-    building = {"template": template, **RequestOptions.given(shared), **(requests or {})}
+    building = {**RequestOptions.given(shared), **(requests or {})} if input_uri is None else {}
     for given in (own, for_retry, retry or {}):
         _check_schema(given.get("response_schema"), building.get("response_schema"))
     tasks = _JobTasks(
@@ -173,7 +187,9 @@ def gemini_batch(
             **(submit or {}),
         },
         wait={**connection, **_of_sensor(waiting), **EndOptions.given(shared), **(wait or {})},
-        land={"destination_table": results_table, **common, **keys, **own} if results_table else None,
+        land={"destination_table": results_table, **DeferOptions.given(shared), **common, **keys, **own}
+        if results_table
+        else None,
         retry={
             "results_table": results_table,
             "max_rounds": max_retry_rounds,
@@ -188,15 +204,20 @@ def gemini_batch(
         else None,
     )
     with TaskGroup(group_id) as group:
-        built = GeminiBatchRequestsOperator(
-            task_id="requests",
-            python_callable=python_callable,
-            op_args=op_args,
-            op_kwargs=op_kwargs,
-            staging_uri=staging_uri,
-            model=model,
-            **{**common, **keys, **building},
-        )
+        built: Any
+        if input_uri is not None:
+            combining: dict[str, Any] = {"model": model, **common, **(requests or {})}
+            built = GeminiBatchCombineInputsOperator(task_id="requests", input_uri=input_uri, **combining)
+        else:
+            built = GeminiBatchRequestsOperator(
+                task_id="requests",
+                python_callable=python_callable,  # type: ignore[arg-type]
+                op_args=op_args,
+                op_kwargs=op_kwargs,
+                staging_uri=staging_uri,
+                model=model,
+                **{"template": template, **common, **keys, **building},
+            )
         task_group(group_id="job")(tasks.of_one_job).expand(input_uri=built.output)
     return group
 
@@ -224,6 +245,19 @@ class _JobTasks:
                 following: Any = operator(task_id=task_id, job_name=job_name, **given)
                 last >> following
                 last = following
+
+
+def _check_source(given: Mapping[str, Any]) -> None:
+    """Check that the requests come from a function or from files, and not from both."""
+    if given["input_uri"] is None:
+        check_callable(given["python_callable"])
+        return
+    of_function = {name: given[name] for name in ("python_callable", "op_args", "op_kwargs", "template")}
+    given_as_well = {**of_function, **RequestOptions.given(given), "response_schema": None}
+    for name, value in given_as_well.items():
+        if value is not None:
+            fix = "leave it out, or leave out input_uri: the requests in the files are submitted as they are"
+            raise InvalidParameterError(name, getattr(value, "__name__", type(value).__name__), fix)
 
 
 def _check_schema(schema: Any, asked_for: Any) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.emulator.server import Emulator
     from airflow_gemini_batch.local_stack.stack import StackAddresses
+    from tests.results.google_sql import GoogleSql
 
 
 # Airflow reads its environment when it is imported, which a test module may do at its top.
@@ -109,6 +110,15 @@ def bigquery_client(servers: StackAddresses) -> Iterator[bigquery.Client]:
     client = bigquery.Client(servers.project, AnonymousCredentials())
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def analyzer() -> GoogleSql:
+    """The GoogleSQL analyzer, which tests with the mark ``analyzer`` share."""
+    pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
+    from tests.results.google_sql import GoogleSql
+
+    return GoogleSql()
 
 
 @pytest.fixture

@@ -7,8 +7,11 @@ import threading
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,19 @@ class Recorder:
     """Stands before a server: ``with Recorder(url) as recorder``, then talk to ``recorder.url``.
 
     :param forbidden: what paths begin with that get a 403, as where a role is missing
+    :param change: returns what the client gets instead of the content of a good answer; takes method, path
+        and content
     """
 
-    def __init__(self, target: str, forbidden: str | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        forbidden: str | None = None,
+        change: Callable[[str, str, bytes], bytes] = lambda _method, _path, content: content,
+    ) -> None:
         self.seen: list[Seen] = []
-        (_, netloc, base, *_), seen = urlsplit(target), self.seen
+        self.forbidden = forbidden
+        (_, netloc, base, *_), seen, recorder = urlsplit(target), self.seen, self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -48,7 +59,7 @@ class Recorder:
                 headers = {
                     k: v for k, v in self.headers.items() if k.lower() not in ("host", "accept-encoding")
                 }
-                if forbidden and self.path.removeprefix(base).startswith(forbidden):
+                if recorder.forbidden and self.path.removeprefix(base).startswith(recorder.forbidden):
                     self.send_error(403, "no storage.objects.create")
                     return
                 connection = HTTPConnection(netloc)
@@ -61,6 +72,8 @@ class Recorder:
                 parsed = json.loads(body) if is_json else None
                 query = parse_qs(parts.query)
                 seen.append(Seen(self.command, parts.path, query, parsed, answer.status, len(content)))
+                if answer.status == 200:
+                    content = change(self.command, self.path, content)
                 if "json" in (answer.headers.get("Content-Type") or ""):
                     # Links lead through here, too.
                     content = content.replace(netloc.encode(), self.headers["Host"].encode())

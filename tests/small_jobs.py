@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.models import MODELS_FILE
+from airflow_gemini_batch.settings import MODELS_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,4 +19,4 @@ def make_jobs_small(monkeypatch: pytest.MonkeyPatch, folder: Path, rows: int) ->
     """Let a job of :data:`MODEL` take this many requests."""
     file = folder / "small_jobs.json"
     file.write_text(json.dumps({"as_of": "2027-01-01", "models": {MODEL: {"max_rows": rows}}}))
-    monkeypatch.setenv(MODELS_FILE, str(file))
+    monkeypatch.setenv(MODELS_FILE.variable, str(file))

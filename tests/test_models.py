@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.models import MODELS_FILE, Model, ModelName, find_model, models
+from airflow_gemini_batch.models import Model, ModelName, find_model, models
+from airflow_gemini_batch.settings import MODELS_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +97,7 @@ def test_a_newer_file_replaces_what_is_known(monkeypatch: pytest.MonkeyPatch, tm
         ' "retired": {"gemini-3.5-flash": ["2026-12-24", "gemini-9-flash"]}}'
     )
     before = models()
-    monkeypatch.setenv(MODELS_FILE, str(file))
+    monkeypatch.setenv(MODELS_FILE.variable, str(file))
     assert models().as_of == date(2027, 1, 1)
     assert models().search == before.search
     newer, retired = find_model("gemini-9-flash"), find_model("gemini-3.5-flash")
@@ -119,12 +120,12 @@ def test_a_file_that_cannot_be_used_is_named(
 ) -> None:
     file = tmp_path / "models.json"
     file.write_text(content)
-    monkeypatch.setenv(MODELS_FILE, str(file))
+    monkeypatch.setenv(MODELS_FILE.variable, str(file))
     with pytest.raises(InvalidParameterError, match=r"GEMINI_BATCH_MODELS=.*models\.json'"):
         models()
 
 
 def test_a_file_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(MODELS_FILE, str(tmp_path / "none.json"))
+    monkeypatch.setenv(MODELS_FILE.variable, str(tmp_path / "none.json"))
     with pytest.raises(InvalidParameterError, match=r"none\.json"):
         models()

@@ -21,9 +21,17 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 DAG_MODULES = [
     "airflow_gemini_batch.operators.gemini_batch",
+    "airflow_gemini_batch.operators.jobs",
     "airflow_gemini_batch.sensors.gemini_batch",
+    "airflow_gemini_batch.triggers.bigquery_jobs",
     "airflow_gemini_batch.triggers.gemini_batch",
+    "airflow_gemini_batch.triggers.job_events",
 ]
+# They take milliseconds, which each DAG file would pay whenever it is parsed.
+ONLY_FOR_TASKS = {
+    f"airflow_gemini_batch.{name}"
+    for name in ("gcp.bigquery_message", "jobs.spec", "jobs.decision", "models")
+}
 HEAVY = ["google.genai", "google.cloud.bigquery", "google.cloud.storage", "googleapiclient", "pandas"]
 
 
@@ -42,13 +50,23 @@ def test_every_path_that_the_provider_names_can_be_imported() -> None:
     info = get_provider_info()
     kinds = ("operators", "sensors", "hooks", "triggers")
     modules = [module for kind in kinds for entry in info[kind] for module in entry["python-modules"]]
-    assert len(modules) == 6
+    assert len(modules) == 9
     for module in modules:
         importlib.import_module(module)
     decorators = [each["class-name"] for each in info["task-decorators"]]
-    for path in (*info["extra-links"], *decorators):
+    plugins = [each["plugin-class"] for each in info["plugins"]]
+    for path in (*info["extra-links"], *decorators, *plugins):
         module, _, name = path.rpartition(".")
         assert hasattr(importlib.import_module(module), name)
+
+
+def test_airflow_finds_the_plugin_that_the_provider_names() -> None:
+    """Airflow looks into the metadata of the provider only if it does not discover providers lazily."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (plugin,) = get_provider_info()["plugins"]
+    module, _, name = plugin["plugin-class"].rpartition(".")
+    assert document["project"]["entry-points"]["airflow.plugins"] == {plugin["name"]: f"{module}:{name}"}
+    assert not modules_after(f"import {module}") & {"fastapi", *HEAVY}
 
 
 def test_provider_info_has_the_shape_that_airflow_checks() -> None:
@@ -86,6 +104,14 @@ def test_a_dag_file_is_parsed_without_googles_sdks() -> None:
     loaded = modules_after(f"import {', '.join(DAG_MODULES)}")
     assert set(DAG_MODULES) <= loaded
     assert not loaded & set(HEAVY)
+    parsed = [name for name in DAG_MODULES if ".triggers." not in name]
+    assert not modules_after(f"import {', '.join(parsed)}") & ONLY_FOR_TASKS
+
+
+def test_a_task_whose_table_is_an_asset_is_parsed_without_googles_sdks() -> None:
+    made = "from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator as Retry\n"
+    made += "assert Retry(task_id='retry', results_table='project.dataset.table').outlets"
+    assert not modules_after(made) & set(HEAVY)
 
 
 def test_importing_the_package_costs_nothing() -> None:
@@ -116,7 +142,7 @@ def test_the_docs_import_only_what_exists() -> None:
     for module, name in imports:
         assert hasattr(importlib.import_module(module), name), (module, name)
     table = re.findall(r"^\| \[`(\w+).*?`\].*? \| `(airflow_gemini_batch\S+)` \|", pages, re.MULTILINE)
-    assert len(table) == 8
+    assert len(table) == 12
     for name, module in table:
         assert hasattr(importlib.import_module(module), name), (module, name)
 

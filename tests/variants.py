@@ -1,4 +1,4 @@
-"""Mark further cases of a test: ``make test`` leaves them out, and ``make variants`` runs all cases."""
+"""Mark what `make test` leaves out and `make variants` runs: further cases of a test, and long scenarios."""
 
 from __future__ import annotations
 

@@ -8,10 +8,13 @@ if TYPE_CHECKING:
 
 def shorten_lookups(patch: pytest.MonkeyPatch) -> None:
     """Look for a job as often as usual, but without waiting a minute for one that may not be listed yet."""
-    from airflow_gemini_batch.jobs import submission
+    from airflow_gemini_batch.jobs import quota, submission
 
     for waits in ("LOOKUP_WAITS", "RETRY_WAITS", "_REJECTED_WAITS"):
         patch.setattr(submission, waits, (0.001,) * len(getattr(submission, waits)))
+    patch.setattr(quota, "WAIT", 0.001)
+    # A second try looks for a shorter time before it creates a job, so a look-up of the first holds as short.
+    patch.setattr(submission, "_FRESH", 0.0)
 
 
 def shorten_waits(patch: pytest.MonkeyPatch) -> None:
@@ -20,3 +23,10 @@ def shorten_waits(patch: pytest.MonkeyPatch) -> None:
 
     shorten_lookups(patch)
     patch.setattr(gemini_batch, "_READ_WAIT", 0.001)
+
+
+def stay_on_worker(patch: pytest.MonkeyPatch) -> None:
+    """Do not defer a landing, however long it takes: tests that call ``execute`` expect its result."""
+    from airflow_gemini_batch.tasks import landing_wait
+
+    patch.setattr(landing_wait, "ON_WORKER", 600.0)

@@ -43,12 +43,40 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--faults", type=Path, help="JSON file with the faults to inject, see docs/emulator.md"
     )
+    add_quotas(parser)
     parser.add_argument(
         "--project",
         default="local-project",
         help="project ID in the generated credentials (default: local-project)",
     )
     parser.set_defaults(run=run)
+
+
+def add_quotas(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--quotas``, whose value is the number of seconds that a minute lasts."""
+    parser.add_argument(
+        "--quotas",
+        type=_seconds,
+        nargs="?",
+        const=60.0,
+        metavar="SECONDS",
+        help="enforce Google's quotas for each project and location: 60 jobs created or deleted, 600 calls "
+        "to get, list or cancel jobs, and 3,000 calls of countTokens a minute; SECONDS is how long a minute "
+        "lasts for them, 60 if not given (default: no quotas)",
+    )
+
+
+def _seconds(text: str) -> float:
+    from argparse import ArgumentTypeError
+    from math import isfinite
+
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not (seconds > 0 and isfinite(seconds)):
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds greater than 0")
+    return seconds
 
 
 def _day(text: str) -> date:
@@ -70,9 +98,11 @@ def _port(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; return the exit code."""
+    from airflow_gemini_batch.emulator.access.cloud import with_all_roles
     from airflow_gemini_batch.emulator.credentials import connection_json, exports
     from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS
     from airflow_gemini_batch.emulator.faults.plan_json import plan_from_json
+    from airflow_gemini_batch.emulator.quotas import Quotas
     from airflow_gemini_batch.emulator.running.job_clock import Pace
     from airflow_gemini_batch.emulator.server import Emulator
     from airflow_gemini_batch.exceptions import InvalidParameterError
@@ -92,6 +122,8 @@ def run(arguments: argparse.Namespace) -> int:
             today=arguments.today,
             seed=arguments.seed,
             faults=faults,
+            quotas=Quotas(window=arguments.quotas) if arguments.quotas else None,
+            cloud=with_all_roles(arguments.project),
         )
         emulator.start()
     except InvalidParameterError as error:
@@ -112,6 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
         environment = {
             "GOOGLE_VERTEX_BASE_URL": url,
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection_json(url, arguments.project),
+            "GEMINI_BATCH_APIS_URL": emulator.apis_url,
         }
         script.write(exports(environment).encode())
         script.flush()

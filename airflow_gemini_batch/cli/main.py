@@ -18,16 +18,27 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    from airflow_gemini_batch.cli import demo, emulator, estimate, models, report, up, validate
+    from airflow_gemini_batch.cli import (
+        cancel,
+        demo,
+        doctor,
+        emulator,
+        estimate,
+        jobs,
+        models,
+        report,
+        up,
+        validate,
+    )
 
     top = argparse.ArgumentParser(
         "gemini-batch",
-        description="Check, estimate and report Gemini batch jobs, and run Airflow DAGs with them on an "
-        "emulated Google Cloud on this machine.",
+        description="Check, estimate, list and report Gemini batch jobs, and run Airflow DAGs with them on "
+        "an emulated Google Cloud on this machine.",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (validate, estimate, models, report, demo, up, emulator):
+    for module in (doctor, validate, estimate, models, jobs, cancel, report, demo, up, emulator):
         module.add_parser(commands)
     return top
 

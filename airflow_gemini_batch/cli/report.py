@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName
+from airflow_gemini_batch.cli.arguments import add_connection
+from airflow_gemini_batch.cli.connection import checked_hook_of
 from airflow_gemini_batch.cli.input import wrong_usage
-from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError, ReportError
+from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError
 
 if TYPE_CHECKING:
     import argparse
 
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.results.report.facts import ReportFacts
-
-_OWN_CONNECTION = "gemini_batch_report"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,11 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--output", metavar="FILE|gs://URI|-", help="write an HTML page; - for standard output"
     )
-    parser.add_argument(
-        "--gcp-conn-id",
-        metavar="ID",
-        help="Airflow connection to Google Cloud (default: Application Default Credentials of this machine)",
-    )
+    add_connection(parser)
     parser.set_defaults(run=run)
 
 
@@ -80,51 +75,8 @@ def _read(arguments: argparse.Namespace) -> tuple[ReportFacts, GeminiBatchHook]:
     name = JobName.parse(arguments.job, "JOB")
     table = TableName.parse(arguments.table, name.project, "--table")
     errors = TableName.parse(arguments.error_table or f"{table}_errors", name.project, "--error-table")
-    hook = _hook(arguments.gcp_conn_id, name.project)
+    hook = checked_hook_of(arguments.gcp_conn_id, name.project, "to read the tables", uses_bigquery=True)
     return report_facts(name, table, errors, hook.bigquery_client(table.project), job=_job(hook, name)), hook
-
-
-def _hook(gcp_conn_id: str | None, project: str) -> GeminiBatchHook:
-    """Return a hook that has credentials.
-
-    :raises InvalidParameterError: there is no such connection, or it has no credentials
-    :raises ReportError: no connection is named, and this machine has no credentials
-    """
-    # Colours of Airflow's log would be escaped.
-    os.environ["AIRFLOW__LOGGING__COLORED_CONSOLE_LOG"] = "False"
-    from airflow.providers.common.compat.sdk import AirflowException
-    from google.auth.exceptions import DefaultCredentialsError
-
-    from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
-    from airflow_gemini_batch.local_stack.stack import stay_on_loopback
-
-    if os.environ.get("BIGQUERY_EMULATOR_HOST") and os.environ.get("GOOGLE_VERTEX_BASE_URL"):
-        stay_on_loopback()
-    if gcp_conn_id is None:
-        os.environ[f"AIRFLOW_CONN_{_OWN_CONNECTION.upper()}"] = _connection(project)
-    try:
-        hook = GeminiBatchHook(gcp_conn_id=gcp_conn_id or _OWN_CONNECTION)
-        hook.get_credentials()
-    except (AirflowException, DefaultCredentialsError) as error:
-        if gcp_conn_id is None:
-            raise ReportError(f"Found no credentials to read the tables: {error}") from None
-        raise InvalidParameterError(
-            "--gcp-conn-id", gcp_conn_id, f"found no credentials to read the tables: {error}"
-        ) from None
-    return hook
-
-
-def _connection(project: str) -> str:
-    """Return a connection to the emulators if BigQuery is one, else to Google Cloud, as JSON."""
-    from airflow_gemini_batch.emulator.credentials import connection_json
-
-    if not os.environ.get("BIGQUERY_EMULATOR_HOST"):
-        # A connection without a key stands for Application Default Credentials.
-        return '{"conn_type": "google_cloud_platform"}'
-    if vertex_url := os.environ.get("GOOGLE_VERTEX_BASE_URL"):
-        return connection_json(vertex_url, project)
-    # The emulators of BigQuery and Cloud Storage accept it; Vertex AI, which is not emulated, is not called.
-    return '{"conn_type": "google_cloud_platform", "extra": {"is_anonymous": true}}'
 
 
 def _job(hook: GeminiBatchHook, name: JobName) -> BatchJob | None:

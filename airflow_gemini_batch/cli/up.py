@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.cli.emulator import add_quotas
+
 if TYPE_CHECKING:
     import argparse
 
@@ -31,6 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--pace",
         help=f"how fast batch jobs advance, see `gemini-batch emulator --help` (default: {_PACE})",
     )
+    add_quotas(up)
     up.set_defaults(run=run_up)
     down = subparsers.add_parser("down", help=_DOWN, description=_DOWN)
     down.set_defaults(run=run_down)
@@ -69,12 +72,18 @@ def run_up(arguments: argparse.Namespace) -> int:
 
     terminal = Terminal()
     directory = _directory(arguments)
-    running = standalone.find(directory, arguments.dags, arguments.pace)
+    running = standalone.find(directory, arguments.dags, arguments.pace, arguments.quotas)
     if running:
         terminal.line("The local stack is already running.")
     else:
         with Steps(terminal, [standalone.STEP]) as steps:
-            running = standalone.start(directory, arguments.dags, arguments.pace or _PACE, steps.update)
+            running = standalone.start(
+                directory,
+                arguments.dags,
+                arguments.pace or _PACE,
+                steps.update,
+                quotas=arguments.quotas,
+            )
     _print_addresses(terminal, running, directory)
     return 0
 

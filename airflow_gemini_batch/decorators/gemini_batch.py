@@ -12,15 +12,19 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
+from airflow_gemini_batch.jobs.quota import DEFAULT_SUBMIT_TIMEOUT
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
+from airflow_gemini_batch.tasks.assets import declare_table
 from airflow_gemini_batch.tasks.land import check_landing, land_results
 from airflow_gemini_batch.tasks.landing_options import (
     LandingOptions,
     check_not_landed,
     check_tables_when_parsed,
 )
+from airflow_gemini_batch.tasks.landing_wait import is_of_landing
+from airflow_gemini_batch.tasks.links import LANDING_LINKS
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
     EndOptions,
@@ -61,14 +65,14 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
     :param op_kwargs: keyword arguments for the function (templated)
     :param model: model ID such as ``gemini-3.5-flash``, ``publishers/google/models/ID``, or the resource
         name of a tuned model (templated)
-    :param staging_uri: ``gs://bucket/prefix`` for requests and output; default: environment variable
-        ``GEMINI_BATCH_STAGING_URI`` (templated)
+    :param staging_uri: ``gs://bucket/prefix`` for requests and output; default: the option
+        ``[gemini_batch] staging_uri`` (templated)
     :param output_uri: where the service writes its output; default: ``results`` under ``staging_uri``
         (templated)
     :param location: ``global``, ``us``, ``eu`` or a region, where the model is offered; default
-        ``GOOGLE_CLOUD_LOCATION`` (templated)
+        ``[gemini_batch] location`` (templated)
     :param project_id: project of the batch job and of the BigQuery jobs; default: the connection's project,
-        then ``GOOGLE_CLOUD_PROJECT`` (templated)
+        then ``[gemini_batch] project_id`` (templated)
     :param display_name: name shown in the console; default ``dag_id.task_id`` (templated)
     :param on_changed_input: what to do when the job of this task run is still running but its input has
         changed: ``cancel_and_replace`` or ``fail``
@@ -95,6 +99,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         )
     )
     custom_operator_name = "@task.gemini_batch"
+    operator_extra_links = LANDING_LINKS
     # Input and output are made when the task runs, unless a user names the output.
     _checked_when_parsed = ("model", "location", "display_name")
 
@@ -126,6 +131,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         max_cost_usd: float | str | None = None,
         prices: Mapping[str, Any] | NegotiatedPrices | None = None,
         estimated_output_tokens: int | None = None,
+        submit_timeout: timedelta | float = DEFAULT_SUBMIT_TIMEOUT,
         wait_for_completion: bool = True,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
@@ -143,6 +149,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         max_invalid_ratio: float = 1.0,
         report_uri: str | None = None,
         usage_view: bool = True,
+        emit_asset: bool = True,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
@@ -175,6 +182,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         self._has_begun = False
         if results_table:
             check_tables_when_parsed(results_table, error_table, "results_table")
+            declare_table(self, results_table, project_id)
         with refused_when_parsed():
             if not results_table:
                 check_not_landed(shared)
@@ -236,7 +244,9 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         return job
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
-        """Land when the job has ended."""
+        """Land when the job has ended, or go on with it when BigQuery is done."""
+        if event and is_of_landing(event):
+            return self._land(event["resume"]["job_name"], context, event)
         return self._land(super().execute_complete(context, event), context)
 
     def _landing(self, hook: GeminiBatchHook) -> Landing | None:
@@ -245,7 +255,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         options, key_field = LandingOptions.of(self), KeyOptions.of(self).key_field
         return check_landing(options, hook, self.results_table, self.project_id, key_field)
 
-    def _land(self, job_name: str, context: Context) -> Any:
+    def _land(self, job_name: str, context: Context, event: dict[str, Any] | None = None) -> Any:
         if not self.results_table:
             return job_name
         return land_results(
@@ -254,6 +264,7 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
             job_name=job_name,
             destination_table=self.results_table,
             project_id=self.project_id,
+            event=event,
         )
 
 

@@ -98,6 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             query=dict(parse_qsl(url.query, keep_blank_values=True)),
             headers=headers,
             content=self.rfile.read(int(headers.get("content-length") or 0)),
+            query_text=url.query,
         )
         reply = self.server.handle(call)
         if reply.resets:

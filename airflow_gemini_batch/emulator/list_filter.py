@@ -41,6 +41,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_]*")
+_LABEL_KEY_WITH_HYPHENS = re.compile(r"[a-z][a-z0-9_-]*")
 _TIME = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)$", re.IGNORECASE)
 
 
@@ -48,12 +49,13 @@ class FilterError(ValueError):
     """The filter is invalid; the message says why."""
 
 
-def compile_filter(text: str) -> Predicate:
+def compile_filter(text: str, *, hyphens: bool = False) -> Predicate:
     """Compile a filter into a predicate on job resources.
 
+    :param hyphens: whether the key of a label may have hyphens
     :raises FilterError: on a syntax error, or a field or comparison that is not supported
     """
-    parser = _Parser(_tokens(text))
+    parser = _Parser(_tokens(text), _LABEL_KEY_WITH_HYPHENS if hyphens else _LABEL_KEY)
     return parser.parse() if text.strip() else lambda _: True
 
 
@@ -87,8 +89,9 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 
 
 class _Parser:
-    def __init__(self, tokens: list[tuple[str, str]]) -> None:
+    def __init__(self, tokens: list[tuple[str, str]], label_key: re.Pattern[str]) -> None:
         self._tokens = tokens
+        self._label_key = label_key
         self._at = 0
 
     def parse(self) -> Predicate:
@@ -136,12 +139,13 @@ class _Parser:
             return inner
         field = self._take("word")
         compare = self._take("operator")
-        return _restriction(field, compare, self._take("string", "word"))
+        value = self._take("string", "word")
+        if field.startswith("labels."):
+            return _label(field.removeprefix("labels."), compare, value, self._label_key)
+        return _restriction(field, compare, value)
 
 
 def _restriction(field: str, compare: str, value: str) -> Predicate:
-    if field.startswith("labels."):
-        return _label(field.removeprefix("labels."), compare, value)
     if field in ("create_time", "createTime"):
         return _create_time(field, compare, value)
     if field in ("display_name", "displayName"):
@@ -182,8 +186,8 @@ def _create_time(field: str, compare: str, value: str) -> Predicate:
     return lambda job: _COMPARE[compare](parse_time(job["createTime"]), time)
 
 
-def _label(key: str, compare: str, value: str) -> Predicate:
-    if not _LABEL_KEY.fullmatch(key):
+def _label(key: str, compare: str, value: str, allowed: re.Pattern[str]) -> Predicate:
+    if not allowed.fullmatch(key):
         raise FilterError(f"labels.{key} is not a documented form: give a key of letters, digits and '_'")
     if compare == ":":
         if value != "*":

@@ -11,13 +11,13 @@ from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.protocol.errors import Violation
 from airflow_gemini_batch.emulator.protocol.schema import Discovery
 from airflow_gemini_batch.gcp.discovery import snake_case
+from airflow_gemini_batch.service import PAGE_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 # The service's own page sizes are not published; small ones make tests use several pages.
 DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 100
 
 
 def page_size(text: str) -> int:
@@ -29,7 +29,7 @@ def page_size(text: str) -> int:
     if size < 0:
         problem = f"Invalid value at 'page_size' (TYPE_INT32), \"{text}\""
         raise errors.bad_body([Violation("page_size", problem)])
-    return min(size, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
+    return min(size, PAGE_ROWS) or DEFAULT_PAGE_SIZE
 
 
 def page_token(number: int, parent: str, text: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from dataclasses import dataclass, replace
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from airflow_gemini_batch.emulator.answers.prompt import prompt_tokens
+from airflow_gemini_batch.emulator.behaviour import AS_ASSUMED
 from airflow_gemini_batch.emulator.checks import (
     CURRENT_MODELS,
     ROOT,
@@ -27,13 +26,16 @@ from airflow_gemini_batch.emulator.listing import page_size, page_token, read_ma
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.protocol.errors import Violation
 from airflow_gemini_batch.emulator.protocol.schema import Discovery
+from airflow_gemini_batch.emulator.quotas import Meter
 from airflow_gemini_batch.emulator.running.job_clock import IMMEDIATE
 from airflow_gemini_batch.gcp.discovery import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from airflow_gemini_batch.emulator.behaviour import Behaviour
     from airflow_gemini_batch.emulator.faults.plan import CallFault
+    from airflow_gemini_batch.emulator.quotas import Quotas
     from airflow_gemini_batch.emulator.running.job_clock import Pace
     from airflow_gemini_batch.emulator.running.job_store import Job, JobStore
 
@@ -56,6 +58,7 @@ class Call:
 
     :param headers: by lowercase name
     :param faults: the faults that hit this call
+    :param query_text: the query as it stands in the URL, where a parameter may occur several times
     """
 
     method: str
@@ -64,6 +67,7 @@ class Call:
     headers: Mapping[str, str]
     content: bytes
     faults: tuple[CallFault, ...] = ()
+    query_text: str = ""
 
     @property
     def route(self) -> Route | None:
@@ -85,7 +89,7 @@ class Settings:
     pace: Pace = IMMEDIATE
     offer: Offer = CURRENT_MODELS
     projects: Collection[str] | None = None
-    creates_per_minute: int | None = None
+    behaviour: Behaviour = AS_ASSUMED
 
 
 class Routes:
@@ -93,6 +97,8 @@ class Routes:
 
     :param start: starts to run a new job
     :param next_job: returns the faults of the next job
+    :param quotas: none to count calls only
+    :param allows: whether the caller has a permission in a project
     """
 
     def __init__(
@@ -101,12 +107,15 @@ class Routes:
         jobs: JobStore,
         start: Callable[[Job], None],
         next_job: Callable[[], JobPlan] = JobPlan,
+        quotas: Quotas | None = None,
+        allows: Callable[[str, str], bool] = lambda _permission, _project: True,
     ) -> None:
+        self._allows = allows
         self.settings = settings
         self._jobs = jobs
         self._start = start
         self._next_job = next_job
-        self._creates: dict[str, deque[float]] = {}
+        self.meter = Meter(quotas)
 
     def answer(self, call: Call) -> dict[str, Any]:
         """Return the body of the response to any call.
@@ -167,7 +176,8 @@ class Routes:
         check_job(request, parent, self.settings.offer)
         pace = pace_of(request, self.settings.pace)
         ends = end_of(request)
-        self._count_create(parent)
+        if not self.settings.behaviour.keeps_labels:
+            request.pop("labels", None)
         job = self._jobs.create(parent, request, pace, replace(self._next_job(), own=ends))
         self._start(job)
         return job.as_created()
@@ -188,8 +198,11 @@ class Routes:
         self._authorize("list", parent)
         query = _query(call, _LIST_QUERY)
         text = query.get("filter", "")
+        behaviour = self.settings.behaviour
+        if form := behaviour.refuses(text):
+            raise errors.invalid_argument(f'Invalid filter "{text}": {form} is not supported.')
         try:
-            matches = compile_filter(text)
+            matches = compile_filter(text, hyphens=behaviour.filters_hyphens)
         except FilterError as error:
             raise errors.invalid_argument(f'Invalid filter "{text}": {error}.') from None
         size = page_size(query.get("pageSize", "0"))
@@ -214,21 +227,13 @@ class Routes:
         return answer
 
     def _authorize(self, verb: str, parent: str) -> None:
-        projects = self.settings.projects
-        if projects is not None and parent.split("/")[1] not in projects:
-            kind = "endpoints" if verb == "predict" else "batchPredictionJobs"
-            raise errors.permission_denied(f"aiplatform.{kind}.{verb}", parent)
-
-    def _count_create(self, parent: str) -> None:
-        limit = self.settings.creates_per_minute
-        if limit is None:
-            return
-        recent, now = self._creates.setdefault(parent, deque()), monotonic()
-        while recent and recent[0] < now - 60:
-            recent.popleft()
-        if len(recent) >= limit:
-            raise errors.quota_exceeded("aiplatform.googleapis.com/batch_prediction_requests")
-        recent.append(now)
+        """Check that the caller may call now: the project first, then the quota."""
+        projects, project = self.settings.projects, parent.split("/")[1]
+        kind = "endpoints" if verb == "predict" else "batchPredictionJobs"
+        permission = f"aiplatform.{kind}.{verb}"
+        if (projects is not None and project not in projects) or not self._allows(permission, project):
+            raise errors.permission_denied(permission, parent)
+        self.meter.spend(verb, parent)
 
 
 def _query(call: Call, allowed: Collection[str] = ()) -> dict[str, str]:

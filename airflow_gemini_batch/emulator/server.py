@@ -17,6 +17,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_gemini_batch.emulator.access import routes as access_routes
+from airflow_gemini_batch.emulator.access.cloud import Cloud, cloud_from_json, cloud_to_json
+from airflow_gemini_batch.emulator.behaviour import AS_ASSUMED
 from airflow_gemini_batch.emulator.checks import Offer
 from airflow_gemini_batch.emulator.faults.calls import FaultBook, Reply, disturbed
 from airflow_gemini_batch.emulator.faults.plan import NO_FAULTS
@@ -35,13 +38,17 @@ if TYPE_CHECKING:
     from datetime import date
     from types import TracebackType
 
+    from airflow_gemini_batch.emulator.behaviour import Behaviour
     from airflow_gemini_batch.emulator.faults.plan import FaultPlan
+    from airflow_gemini_batch.emulator.quotas import Quotas, Usage
     from airflow_gemini_batch.emulator.routes import Call
     from airflow_gemini_batch.emulator.running.job_clock import Pace
 
 log = logging.getLogger(__name__)
 
 FAULTS_PATH = "/_emulator/faults"
+USAGE_PATH = "/_emulator/usage"
+CLOUD_PATH = "/_emulator/cloud"
 _KEPT_REQUESTS = 100_000
 
 
@@ -78,8 +85,10 @@ class Emulator:
     :param seed: changes the answers and the order of the output
     :param habits: how output rows differ from input rows
     :param projects: the only projects that callers may use, any other is a 403; None allows all
-    :param creates_per_minute: limit per project and location, above it a 429; None means no limit
+    :param quotas: how many calls a minute, above it a 429; None means no limit
     :param faults: what goes wrong, and when
+    :param cloud: what the access APIs say; by default nothing is granted
+    :param behaviour: what it does where nobody has published what the service does
     """
 
     def __init__(
@@ -92,19 +101,25 @@ class Emulator:
         seed: int = 0,
         habits: Habits = Habits(),  # noqa: B008
         projects: Collection[str] | None = None,
-        creates_per_minute: int | None = None,
+        quotas: Quotas | None = None,
         faults: FaultPlan = NO_FAULTS,
+        cloud: Cloud = Cloud(),  # noqa: B008
+        behaviour: Behaviour = AS_ASSUMED,
     ) -> None:
+        self.cloud = cloud
         self._port = port
         self._jobs = JobStore()
         self._recorded: deque[RecordedRequest] = deque(maxlen=_KEPT_REQUESTS)
-        self._runner = Runner(habits, seed)
+        self._runner = Runner(habits, seed, behaviour)
         offer = Offer(None if models is None else frozenset(models), today)
-        settings = Settings(pace, offer, projects, creates_per_minute)
+        settings = Settings(pace, offer, projects, behaviour)
         self._first_plan = faults
+        self._first_quotas = quotas
         self._book = FaultBook(faults)
         self._cleared = threading.Event()
-        self._routes = Routes(settings, self._jobs, self._runner.start, self._book.next_job)
+        self._routes = Routes(
+            settings, self._jobs, self._runner.start, self._book.next_job, quotas, self._allows
+        )
         self._server: LoopbackServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -117,6 +132,11 @@ class Emulator:
         if not self._server:
             raise RuntimeError("The emulator is not running: call start(), or use it in a with statement.")
         return str(self._server.url)
+
+    @property
+    def apis_url(self) -> str:
+        """The value of ``GEMINI_BATCH_APIS_URL``: what the URLs of the access APIs begin with."""
+        return f"{self.url}{access_routes.PREFIX}".rstrip("/")
 
     @property
     def jobs(self) -> tuple[dict[str, Any], ...]:
@@ -132,6 +152,20 @@ class Emulator:
     def requests(self) -> tuple[RecordedRequest, ...]:
         """The handled requests, oldest first."""
         return tuple(self._recorded)
+
+    @property
+    def quotas(self) -> Quotas | None:
+        """How many calls a minute; setting it restarts the counting."""
+        return self._routes.meter.quotas
+
+    @quotas.setter
+    def quotas(self, quotas: Quotas | None) -> None:
+        self._routes.meter.start(quotas)
+
+    @property
+    def usage(self) -> Usage:
+        """How many calls of each kind were made, and how many were above the quota."""
+        return self._routes.meter.usage
 
     @property
     def faults(self) -> FaultPlan:
@@ -155,12 +189,13 @@ class Emulator:
     def clear(self) -> None:
         """Delete all jobs and recorded requests; end running jobs and stalled calls.
 
-        Also restores the fault plan that was passed to the constructor.
+        Also restores the fault plan and the quotas that were passed to the constructor.
         """
         self._end_stalls()
         self._jobs.clear()
         self._runner.join()
         self._recorded.clear()
+        self._routes.meter.start(self._first_quotas)
         self._book.plan = self._first_plan
 
     def _end_stalls(self) -> None:
@@ -206,8 +241,14 @@ class Emulator:
         """Answer a call, apply the faults that the plan has for it, and record it."""
         if call.path == FAULTS_PATH:
             return self._answered(partial(self._plan_of, call))
+        if call.path == USAGE_PATH and call.method == "GET":
+            return self._answered(self.usage.to_json)
+        if call.path == CLOUD_PATH:
+            return self._answered(partial(self._cloud_of, call))
         call = replace(call, faults=self._book.next_call(call.route))
-        answer = partial(self._answered, partial(self._routes.answer, call))
+        of_access = partial(access_routes.answer, call, self.cloud, self._routes.settings.behaviour)
+        is_access = call.path.startswith(access_routes.PREFIX)
+        answer = partial(self._answered, of_access if is_access else partial(self._routes.answer, call))
         try:
             reply = disturbed(call.faults, call.route, answer, partial(_pause, self._cleared))
         except Abandoned:
@@ -231,6 +272,9 @@ class Emulator:
             log.exception("The emulator failed to handle the request")
             return Reply(500, CallError(500, "INTERNAL", "Internal error encountered.").body())
 
+    def _allows(self, permission: str, project: str) -> bool:
+        return self.cloud.allows_job_call(permission, project)
+
     def _plan_of(self, call: Call) -> dict[str, Any]:
         """Get, set or delete the fault plan."""
         if call.method == "PUT":
@@ -243,6 +287,17 @@ class Emulator:
         elif call.method != "GET":
             raise unknown_url(call.path)
         return plan_to_json(self.faults)
+
+    def _cloud_of(self, call: Call) -> dict[str, Any]:
+        """Get or set what the access APIs say."""
+        if call.method == "PUT":
+            try:
+                self.cloud = cloud_from_json(call.content)
+            except InvalidParameterError as error:
+                raise invalid_argument(str(error)) from None
+        elif call.method != "GET":
+            raise unknown_url(call.path)
+        return cloud_to_json(self.cloud)
 
 
 def _pause(cleared: threading.Event, seconds: float) -> None:

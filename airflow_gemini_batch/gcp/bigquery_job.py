@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from dataclasses import dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_gemini_batch.exceptions import LandingError
 from airflow_gemini_batch.gcp.bigquery_message import explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from google.cloud.bigquery import Client
 
@@ -47,12 +49,15 @@ class Step(Generic[Job]):
     :param stem: job ID without the attempt number
     :param start: starts the job under a given ID
     :param is_usable: whether the result of a job that succeeded earlier still exists unchanged
+    :param is_same: whether a job that the caller has started before it waited elsewhere did this work, and
+        what became of its result since is nothing to undo
     :param loss: consequence of a failure, for the error message
     """
 
     stem: str
     start: Callable[[str], Job]
     is_usable: Callable[[Job], bool]
+    is_same: Callable[[Job], bool] = lambda _: False
     loss: str = "nothing was landed"
 
 
@@ -61,17 +66,93 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
-class _StillRunningError(Exception):
-    pass
+class StillRunningError(Exception):
+    """Jobs run for longer than :class:`Patience` allows. Later, the same call finds them by their IDs.
+
+    It is no error of this package's tree: nothing has failed, and nothing but a task that waits elsewhere may
+    catch it.
+
+    :param jobs: those that are not done, or may not be
+    """
+
+    def __init__(self, jobs: Sequence[Any]) -> None:
+        self.jobs = tuple(jobs)
+        super().__init__(", ".join(str(job.job_id) for job in jobs))
+
+
+@dataclass
+class Patience:
+    """How long :func:`run` waits for jobs in this process, and which of them are the caller's own.
+
+    :param seconds: that it waits, all calls together; ``None``: as long as the jobs run
+    :param started: IDs of the jobs that the caller has started, here or in an earlier process. The failure of
+        one of them is the caller's; that of any other job is not, and the next attempt takes its place
+    """
+
+    seconds: float | None = None
+    started: set[str] = field(default_factory=set)
+    _waited: float = 0.0
+
+    @property
+    def left(self) -> float | None:
+        """The seconds that are left; ``None`` if there is no limit."""
+        return None if self.seconds is None else max(self.seconds - self._waited, 0.0)
+
+    @contextmanager
+    def applies(self) -> Iterator[None]:
+        """Let it apply to all calls of :func:`run` within, which then may raise :class:`StillRunningError`.
+
+        What runs within must be safe to begin again from the start.
+        """
+        token = _patience.set(self)
+        try:
+            yield
+        finally:
+            _patience.reset(token)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the time within."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waited += time.monotonic() - began
+
+
+_patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
+
+
+@dataclass(frozen=True)
+class _Begun(Generic[Job]):
+    """A job under the ID of an attempt.
+
+    :param is_new: this call has started it
+    :param is_ours: this call has, or the caller in an earlier process, see :class:`Patience`
+    """
+
+    job: Job
+    attempt: int
+    is_new: bool
+    is_ours: bool
 
 
 def run(bigquery: Client, location: str | None, steps: Sequence[Step[Job]]) -> list[Job]:
     """Run the jobs in parallel and wait for all of them.
 
     :raises LandingError: one of them failed
+    :raises StillRunningError: they run for longer than the :class:`Patience` that applies; never without one
     """
-    running = [_begin(bigquery, location, step, 1) for step in steps]
-    return [_finish(bigquery, location, step, *begun) for step, begun in zip(steps, running, strict=True)]
+    patience = _patience.get() or Patience()
+    begun = [_begin(bigquery, location, step, 1, patience) for step in steps]
+    done: list[Job] = []
+    for step, each in zip(steps, begun, strict=True):
+        try:
+            done.append(_finish(bigquery, location, step, each, patience))
+        except StillRunningError as error:
+            others = [other.job for other in begun[len(done) + 1 :]]
+            raise StillRunningError([*error.jobs, *others]) from None
+    return done
 
 
 def find(bigquery: Client, location: str | None, step: Step[Job]) -> Job | None:
@@ -89,19 +170,38 @@ def find(bigquery: Client, location: str | None, step: Step[Job]) -> Job | None:
     return None
 
 
-def _begin(bigquery: Client, location: str | None, step: Step[Job], attempt: int) -> tuple[Job, int, bool]:
-    """Return the job, its attempt number, and whether this call started it."""
+def _begin(
+    bigquery: Client,
+    location: str | None,
+    step: Step[Job],
+    attempt: int,
+    patience: Patience,
+    pause: float = 0.0,
+) -> _Begun[Job]:
+    """Find the job of an attempt, or start it.
+
+    :param pause: seconds to wait before it is started
+    """
     from google.api_core.exceptions import Conflict, NotFound
 
     job_id = f"{step.stem}-{attempt}"
+
+    def found() -> _Begun[Job]:
+        job = _get(bigquery, job_id, location)
+        return _Begun(job, attempt, is_new=False, is_ours=job_id in patience.started)
+
     try:
-        return _get(bigquery, job_id, location), attempt, False
+        return found()
     except NotFound:
         pass
+    if pause:
+        time.sleep(pause)
     try:
-        return step.start(job_id), attempt, True
+        job = step.start(job_id)
     except Conflict:
-        return _get(bigquery, job_id, location), attempt, False
+        return found()
+    patience.started.add(job_id)
+    return _Begun(job, attempt, is_new=True, is_ours=True)
 
 
 def _get(bigquery: Client, job_id: str, location: str | None) -> Any:
@@ -109,52 +209,63 @@ def _get(bigquery: Client, job_id: str, location: str | None) -> Any:
 
 
 def _finish(
-    bigquery: Client,
-    location: str | None,
-    step: Step[Job],
-    job: Job,
-    attempt: int,
-    is_ours: bool,
+    bigquery: Client, location: str | None, step: Step[Job], begun: _Begun[Job], patience: Patience
 ) -> Job:
     from google.api_core.retry import exponential_sleep_generator
 
     pauses = exponential_sleep_generator(_RETRY_SECONDS, _MAX_RETRY_SECONDS)
     failures = conflicts = 0
     while True:
-        _wait(job)
-        error = job.error_result
-        if not error and (is_ours or step.is_usable(job)):
+        job = begun.job
+        _wait(job, patience)
+        error, pause = job.error_result, 0.0
+        if not error and (begun.is_new or (begun.is_ours and step.is_same(job)) or step.is_usable(job)):
             return job
-        if error and is_ours:
+        if error and begun.is_ours:
             is_conflict = bool(_CONFLICT.search(error.get("message") or ""))
             conflicts, failures = conflicts + is_conflict, failures + (not is_conflict)
             is_final = not is_conflict and error.get("reason") not in _TRANSIENT
             if is_final or failures > _RETRIES or conflicts > _CONFLICT_RETRIES:
                 raise LandingError(_failure(job.job_id, error, step.loss))
-            time.sleep(next(pauses))
-        if attempt >= MAX_ATTEMPTS:
+            pause = next(pauses)
+        if begun.attempt >= MAX_ATTEMPTS:
             raise LandingError(
-                f"All {attempt} attempts of BigQuery job {step.stem} failed, or their results are gone; see "
-                f"the error of job {step.stem}-{attempt}."
+                f"All {begun.attempt} attempts of BigQuery job {step.stem} failed, or their results are "
+                f"gone; see the error of job {step.stem}-{begun.attempt}."
             )
-        job, attempt, is_ours = _begin(bigquery, location, step, attempt + 1)
+        begun = _begin(bigquery, location, step, begun.attempt + 1, patience, pause)
 
 
-def _wait(job: Job) -> None:
-    """Poll until the job is done. Intervals grow slowly, so that a short job is not held up by long ones."""
+class _NotDoneError(Exception):
+    pass
+
+
+def _wait(job: Job, patience: Patience) -> None:
+    """Poll until the job is done. Intervals grow slowly, so that a short job is not held up by long ones.
+
+    :raises StillRunningError: it is not, and there is no patience left
+    """
+    from google.api_core.exceptions import RetryError
     from google.api_core.retry import Retry, if_exception_type
 
     def poll() -> None:
         if not job.done():
-            raise _StillRunningError
+            raise _NotDoneError
 
-    Retry(
-        if_exception_type(_StillRunningError),
+    retry = Retry(
+        if_exception_type(_NotDoneError),
         initial=_POLL_SECONDS,
         maximum=_MAX_POLL_SECONDS,
         multiplier=1.05,
-        timeout=None,
-    )(poll)()
+        timeout=patience.left,
+    )
+    with patience.counted():
+        try:
+            retry(poll)()
+        except RetryError as error:
+            if not isinstance(error.cause, _NotDoneError):
+                raise
+            raise StillRunningError([job]) from None
 
 
 def _failure(job_id: str, error: dict[str, str], loss: str) -> str:

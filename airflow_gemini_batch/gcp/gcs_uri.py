@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
-    from google.cloud.storage import Client
+    from google.cloud.storage import Blob, Client
 
 BUCKET_PATTERN = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
 _FOLDER = re.compile(rf"{BUCKET_PATTERN}(/[^*\r\n]*)?")
@@ -33,6 +33,11 @@ def check_folder(parameter: str, uri: str) -> str:
     if not is_folder(uri):
         raise InvalidParameterError(parameter, uri, "give gs://bucket/prefix")
     return uri.rstrip("/")
+
+
+def uri_of(blob: Blob) -> str:
+    """Return ``gs://bucket/name`` of an object."""
+    return f"gs://{blob.bucket.name}/{blob.name}"
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -105,7 +105,9 @@ def get_table(bigquery: Client, table: TableName | str) -> bq.Table | None:
 
 
 def dataset_location(table: TableName, bigquery: Client, job_location: str) -> str:
-    """Return the location of a table's dataset in upper case, such as ``US`` or ``EUROPE-WEST4``.
+    """Return the location of a table's dataset as BigQuery spells it, such as ``US`` or ``europe-west4``.
+
+    Jobs take it unchanged: whether they take another spelling is not documented.
 
     :param job_location: suggested in the error as the location for a new dataset
     :raises DatasetNotFoundError: the dataset does not exist
@@ -115,9 +117,14 @@ def dataset_location(table: TableName, bigquery: Client, job_location: str) -> s
     try:
         dataset = bigquery.get_dataset(table.dataset_id)
     except NotFound:
-        suggestion = "US" if job_location == GLOBAL else _A_REGION_INSIDE.get(job_location, job_location)
+        suggestion = "US" if job_location == GLOBAL else region_inside(job_location)
         raise DatasetNotFoundError(table.dataset_id, suggestion) from None
-    return (dataset.location or "US").upper()
+    return dataset.location or "US"
+
+
+def is_same_location(one: str, other: str) -> bool:
+    """Whether two locations are the same; BigQuery and Cloud Storage spell them with other cases."""
+    return one.lower() == other.lower()
 
 
 def check_region(table: str, dataset_location: str | None, job_location: str) -> None:
@@ -132,6 +139,9 @@ def check_region(table: str, dataset_location: str | None, job_location: str) ->
     """
     if not dataset_location:
         return
+    if doubt := region_doubt(dataset_location, job_location):
+        log.warning("%s Table: %s", doubt, table)
+        return
     region = dataset_location.lower()
     if region in _REGIONS_INSIDE:
         is_region = job_location != GLOBAL and job_location not in _REGIONS_INSIDE
@@ -142,21 +152,31 @@ def check_region(table: str, dataset_location: str | None, job_location: str) ->
             f"its dataset is in the multi-region {dataset_location!r}, which batch jobs cannot read; "
             f"copy the table to a dataset in a single region such as {example!r}",
         )
-    if _is_inside(region, job_location):
-        log.warning(
-            "The dataset of the input is in %s. Google does not say whether a batch job in %r can read it. "
-            "If the job fails, use location='global'. Table: %s",
-            region,
-            job_location,
-            table,
-        )
-    elif job_location not in (GLOBAL, region):
+    if job_location not in (GLOBAL, region):
         raise InvalidParameterError(
             "location",
             job_location,
             f"the dataset of {table} is in {region!r}, and a job reads only tables in its own region; use "
             "that location, or 'global'",
         )
+
+
+def region_doubt(dataset_location: str, job_location: str) -> str:
+    """Return why nobody knows whether a job can read a table; empty if it is known."""
+    region = dataset_location.lower()
+    if not _is_inside(region, job_location):
+        return ""
+    return (
+        f"The dataset of the input is in {region}. Google does not say whether a batch job in "
+        f"{job_location!r} can read it. If the job fails, use location='global'."
+    )
+
+
+def region_inside(job_location: str) -> str:
+    """Return a region whose tables a job can read: its own, or one inside its multi-region."""
+    return _A_REGION_INSIDE.get(
+        job_location, _A_REGION_INSIDE["us"] if job_location == GLOBAL else job_location
+    )
 
 
 def _is_inside(region: str, multi_region: str) -> bool:

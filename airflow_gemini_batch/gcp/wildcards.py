@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.formats import counted
-from airflow_gemini_batch.gcp.gcs_uri import split_uri
+from airflow_gemini_batch.gcp.gcs_uri import split_uri, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -101,6 +101,41 @@ def disputed_error(uri: str, names: tuple[str, ...], parameter: str = "input_uri
         f"it can be read in two ways, and how the service reads it is not published: {readings}. In only one "
         f"of these ways, it matches {counted(len(names), 'object')}: {shown}{more}. {fix}",
     )
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """An object that several URIs match, or one URI that is given twice: its rows would be paid twice."""
+
+    object_uri: str
+    uris: tuple[str, str]
+
+    def error(self, parameter: str = "input_uri") -> InvalidParameterError:
+        """Return the error that names the object and what it is given by."""
+        first, second = self.uris
+        by = "" if first == second == self.object_uri else f", by {first} and by {second}"
+        if first == second != self.object_uri:
+            by = f", since {first} is"
+        return InvalidParameterError(
+            parameter,
+            self.object_uri,
+            f"it is given twice{by}. All its rows would run and be paid twice; leave one of the two out",
+        )
+
+
+def repeated(found: Iterable[Matches]) -> Repeated | None:
+    """Return the first object that occurs twice, if any does.
+
+    :param found: the objects of each URI; they need the field ``bucket``
+    """
+    seen: dict[str, str] = {}
+    for matches in found:
+        for blob in matches.objects:
+            object_uri = uri_of(blob)
+            if object_uri in seen:
+                return Repeated(object_uri, (seen[object_uri], matches.uri))
+            seen[object_uri] = matches.uri
+    return None
 
 
 def find(uri: str, storage: Client, fields: str) -> Matches:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.providers.google.common.hooks.base_google import GoogleBaseAsyncHook, GoogleBaseHook
-from asgiref.sync import sync_to_async
 
-from airflow_gemini_batch.batch_job import BatchJob, JobName, check_place
+from airflow_gemini_batch.batch_job import BatchJob, JobName, JobPage, check_place
 from airflow_gemini_batch.exceptions import (
     ApiError,
     GeminiBatchError,
@@ -24,14 +22,18 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.gcp.discovery import snake_case
 from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.hooks.errors import from_sdk, reading_credentials
+from airflow_gemini_batch.hooks.lineage import report_job
 from airflow_gemini_batch.hooks.sdk import (
     batch_job_source,
     count_tokens,
     get_resource,
     without_request_logging,
 )
+from airflow_gemini_batch.hooks.threads import connection_key, in_thread
 from airflow_gemini_batch.jobs.input_facts import checksum, inspect_input
 from airflow_gemini_batch.requests.request_fields import is_embedding
+from airflow_gemini_batch.service import PAGE_ROWS
+from airflow_gemini_batch.settings import PROJECT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,9 +48,13 @@ _TIMEOUT_MS = 60_000
 _READ_TRIES = 4
 # Seconds before the second try of a read; doubled before each further one, and randomized.
 _READ_WAIT = 1.0
+# The quota of reads has room again within a minute, and many tasks wait for it: ten times as long, so about
+# two minutes in all.
+_READ_TRIES_OVER_QUOTA = 7
+_LONGER_OVER_QUOTA = 10
 _CANCEL_TRIES = 4
 _CANCEL_WAIT = 0.25
-_PAGE_SIZE = 100
+_THREADS = 16
 # The fields of a request that countTokens accepts.
 _COUNTED_FIELDS = frozenset({"contents", "system_instruction", "tools", "generation_config"})
 
@@ -67,6 +73,8 @@ class GeminiBatchHook(GoogleBaseHook):
     :param impersonation_chain: service account to impersonate, or the chain of accounts that leads to it
     """
 
+    reports_lineage = True
+    """Whether jobs that it creates are reported to Airflow's hook lineage."""
     _has_built_a_client = False
 
     def create_job(self, spec: JobSpec) -> BatchJob:
@@ -93,12 +101,14 @@ class GeminiBatchHook(GoogleBaseHook):
             )
 
         job = self._call(spec.project, spec.location, create, model=spec.model)
+        if self.reports_lineage:
+            report_job(self, spec)
         return BatchJob.from_resource({"name": job.name, "state": job.state, "displayName": job.display_name})
 
     def get_job(self, name: JobName, *, retry: bool = True) -> BatchJob:
         """Read a job.
 
-        :param retry: retry transient errors for a few seconds
+        :param retry: retry transient errors for a few seconds, or for two minutes if the quota is used up
         :raises ApiError: :class:`JobNotFoundError` if the job does not exist
         :raises ServiceUnreachableError: no response
         """
@@ -106,18 +116,35 @@ class GeminiBatchHook(GoogleBaseHook):
         return BatchJob.from_resource(self._read(name.project, name.location, str(name), {}, tries))
 
     def list_jobs(self, project: str, location: str, filter_: str) -> list[BatchJob]:
-        """List the jobs that match a filter, newest first; reads all pages."""
+        """List the jobs that match a filter, newest first; reads all pages.
+
+        Transient errors are retried for a few seconds, or for two minutes if the quota is used up.
+        """
         jobs: list[BatchJob] = []
-        query: dict[str, Any] = {"filter": filter_, "pageSize": _PAGE_SIZE}
+        query: dict[str, Any] = {"filter": filter_, "pageSize": PAGE_ROWS}
         while True:
-            page = self._read(project, location, "batchPredictionJobs", query)
-            found = page.get("batchPredictionJobs") or []
-            if not isinstance(found, list):
-                raise UnreadableResponseError(f"a list of jobs that is {type(found).__name__}")
-            jobs += map(BatchJob.from_resource, found)
-            if not page.get("nextPageToken"):
+            page = self.list_page(project, location, query)
+            jobs += page.jobs
+            if not page.next_token:
                 return jobs
-            query["pageToken"] = page["nextPageToken"]
+            query["pageToken"] = page.next_token
+
+    def list_page(
+        self, project: str, location: str, query: Mapping[str, Any], *, retry: bool = True
+    ) -> JobPage:
+        """List one page of jobs.
+
+        :param query: query parameters, such as ``filter``, ``pageSize``, ``pageToken`` and ``readMask``
+        :param retry: retry transient errors for a few seconds
+        :raises ApiError: the service returned an error
+        :raises ServiceUnreachableError: no response, or one that cannot be read
+        """
+        page = self._read(project, location, "batchPredictionJobs", query, _READ_TRIES if retry else 1)
+        found, token = page.get("batchPredictionJobs") or [], page.get("nextPageToken") or ""
+        if not isinstance(found, list) or not isinstance(token, str):
+            kind = type(token if isinstance(found, list) else found).__name__
+            raise UnreadableResponseError(f"a list of jobs that is {kind}")
+        return JobPage(tuple(map(BatchJob.from_resource, found)), token)
 
     def cancel_job(self, name: JobName) -> bool:
         """Request cancellation of a job. Completed rows are kept, and charged.
@@ -141,8 +168,18 @@ class GeminiBatchHook(GoogleBaseHook):
         return True
 
     def delete_job(self, name: JobName) -> None:
-        """Delete a job that has ended. Its output is kept."""
-        self._call(name.project, name.location, lambda client: client.batches.delete(name=str(name)))
+        """Delete a job that has ended. Its output is kept.
+
+        Transient errors are retried for a minute, since creating and deleting jobs share a small quota.
+
+        :raises ApiError: :class:`JobNotFoundError` if the job does not exist, as after a lost response
+        :raises ServiceUnreachableError: no response
+        """
+
+        def delete(client: genai.Client) -> None:
+            client.batches.delete(name=str(name))
+
+        self._retrying(_READ_TRIES_OVER_QUOTA, _READ_WAIT)(name.project, name.location, delete)
 
     def count_tokens(self, spec: JobSpec, request: Mapping[str, Any]) -> int:
         """Count the tokens of a prompt with the service's ``countTokens``, which is free.
@@ -158,20 +195,29 @@ class GeminiBatchHook(GoogleBaseHook):
         return self._call(spec.project, spec.location, count, model=spec.model)
 
     def resolve_project(self, project_id: str | None) -> str:
-        """Return ``project_id`` if given, else the connection's project, else ``GOOGLE_CLOUD_PROJECT``.
+        """Return ``project_id`` if given, else the project to use by default.
+
+        That is the first that is set: the project of the connection, ``[gemini_batch] project_id``, the
+        project of the credentials, ``GOOGLE_CLOUD_PROJECT``.
 
         :raises InvalidParameterError: none of them is set
         """
         with reading_credentials(self.gcp_conn_id):
-            project = project_id or self.project_id or os.environ.get("GOOGLE_CLOUD_PROJECT")
+            project = project_id or self._default_project()
         if not project:
             raise InvalidParameterError(
                 "project_id",
                 project_id,
                 f"no project is configured; pass project_id, set a project in the connection "
-                f"{self.gcp_conn_id!r}, or set the environment variable GOOGLE_CLOUD_PROJECT",
+                f"{self.gcp_conn_id!r}, or set [gemini_batch] project_id or GOOGLE_CLOUD_PROJECT",
             )
         return project
+
+    def _default_project(self) -> str | None:
+        # Of the credentials, unless the connection names one.
+        project = self.project_id
+        configured = None if self._get_field("project") else PROJECT_ID.configured()
+        return configured or project or PROJECT_ID.value()
 
     def bigquery_client(self, project: str) -> bigquery.Client:
         """A BigQuery client that runs its jobs in ``project``; the hook closes it."""
@@ -229,20 +275,24 @@ class GeminiBatchHook(GoogleBaseHook):
         The SDK's own retries do not cover a connection that breaks while the response is read.
         """
         read = partial(get_resource, path=path, query=query)
-        resource: dict[str, Any] = self._retrying(tries, _READ_WAIT)(project, location, read)
+        patient = self._retrying(tries, _READ_WAIT, over_quota=False)
+        if tries > 1:
+            wait = _READ_WAIT * _LONGER_OVER_QUOTA
+            patient = _retried(patient, _READ_TRIES_OVER_QUOTA, wait, _is_over_quota)
+        resource: dict[str, Any] = patient(project, location, read)
         return resource
 
-    def _retrying(self, tries: int, first_wait: float) -> Callable[..., Any]:
-        """``_call``, with retries of transient errors."""
-        from google.api_core.retry import Retry
+    def _retrying(self, tries: int, first_wait: float, *, over_quota: bool = True) -> Callable[..., Any]:
+        """``_call``, with retries of transient errors.
 
-        failures = count(1)
+        :param over_quota: also after a 429
+        """
 
-        def is_retryable(error: Exception) -> bool:
-            return isinstance(error, GeminiBatchError) and error.is_transient and next(failures) < tries
+        def is_passing(error: Exception) -> bool:
+            is_transient = isinstance(error, GeminiBatchError) and error.is_transient
+            return is_transient and (over_quota or not _is_over_quota(error))
 
-        retry: Callable[..., Any] = Retry(is_retryable, initial=first_wait, timeout=None)
-        return retry(self._call)  # type: ignore[no-any-return]
+        return _retried(self._call, tries, first_wait, is_passing)
 
     def _call(
         self, project: str, location: str, call: Callable[[genai.Client], _T], *, model: str | None = None
@@ -282,12 +332,11 @@ class GeminiBatchHook(GoogleBaseHook):
             raise translated.error from (None if isinstance(translated.error, ApiError) else error)
 
     def _client_key(self, project: str, location: str) -> tuple[Any, ...]:
-        chain = self.impersonation_chain
-        chain = chain if chain is None or isinstance(chain, str) else tuple(chain)
         endpoint = os.environ.get("GOOGLE_VERTEX_BASE_URL")
         # Google providers before 22 have no quota project.
         quota_project = getattr(self, "quota_project_id", None)
-        return (self.gcp_conn_id, chain, quota_project, project, location, endpoint)
+        connection = connection_key(self.gcp_conn_id, self.impersonation_chain)
+        return (*connection, quota_project, project, location, endpoint)
 
     def _build_client(self, project: str, location: str) -> genai.Client:
         from google import genai
@@ -306,6 +355,25 @@ class GeminiBatchHook(GoogleBaseHook):
                 credentials=credentials,
                 http_options=genai.types.HttpOptions(timeout=_TIMEOUT_MS),
             )
+
+
+def _retried(
+    call: Callable[..., Any], tries: int, first_wait: float, is_passing: Callable[[Exception], bool]
+) -> Callable[..., Any]:
+    """Repeat a call after errors that may pass, with random waits that double."""
+    from google.api_core.retry import Retry
+
+    failures = count(1)
+
+    def is_retryable(error: Exception) -> bool:
+        return is_passing(error) and next(failures) < tries
+
+    retry: Callable[..., Any] = Retry(is_retryable, initial=first_wait, timeout=None)
+    return retry(call)  # type: ignore[no-any-return]
+
+
+def _is_over_quota(error: Exception) -> bool:
+    return isinstance(error, ApiError) and error.is_over_quota
 
 
 @contextmanager
@@ -334,6 +402,14 @@ class GeminiBatchAsyncHook(GoogleBaseAsyncHook):
         """Read a job without retries; the trigger handles failures."""
         return await self._in_thread(lambda hook: hook.get_job(name, retry=False))
 
+    async def list_page(self, project: str, location: str, query: Mapping[str, Any]) -> JobPage:
+        """List one page of jobs without retries."""
+        return await self._in_thread(lambda hook: hook.list_page(project, location, query, retry=False))
+
+    async def resolve_project(self, project_id: str | None) -> str:
+        """Return the project, as :meth:`GeminiBatchHook.resolve_project` does."""
+        return await self._in_thread(lambda hook: hook.resolve_project(project_id))
+
     async def cancel_job(self, name: JobName) -> bool:
         """Request cancellation of a job; ``False`` if it had already ended."""
         return await self._in_thread(lambda hook: hook.cancel_job(name))
@@ -345,17 +421,8 @@ class GeminiBatchAsyncHook(GoogleBaseAsyncHook):
                 self._hook = self._hook or GeminiBatchHook(**self._hook_kwargs)
             return call(self._hook)
 
-        # Airflow answers a connection look-up from a thread that asgiref started; not from any other.
-        return await sync_to_async(run, thread_sensitive=False, executor=self._threads)()
+        return await in_thread(self._connection, run, threads=_THREADS)
 
     @property
-    def _threads(self) -> ThreadPoolExecutor:
-        """Threads of this connection: a stalled server must not take those of other triggers."""
-        chain = self._hook_kwargs.get("impersonation_chain")
-        key = (self._hook_kwargs["gcp_conn_id"], chain if isinstance(chain, str) else tuple(chain or ()))
-        return _threads.get(key) or _threads.setdefault(
-            key, ThreadPoolExecutor(max_workers=16, thread_name_prefix="gemini-batch")
-        )
-
-
-_threads: dict[tuple[str, Any], ThreadPoolExecutor] = {}
+    def _connection(self) -> tuple[Any, ...]:
+        return connection_key(self._hook_kwargs["gcp_conn_id"], self._hook_kwargs.get("impersonation_chain"))

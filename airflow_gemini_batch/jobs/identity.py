@@ -30,9 +30,16 @@ MAPPED_LABEL = f"{_PREFIX}mapped"
 OUTPUT_LABEL = f"{_PREFIX}output"
 TRIES_LABEL = f"{_PREFIX}max_tries"
 """Label with the ``max_tries`` of the task run when it created the job; clearing the task raises them."""
+INSTALLATION_LABEL = f"{_PREFIX}installation"
+DAG_LABEL = f"{_PREFIX}dag"
+TASK_LABEL = f"{_PREFIX}task"
+"""These three say whose job it is. Their values are made by :func:`label_value`."""
 ESTIMATE_LABEL = f"{_PREFIX}estimate"
 """Label with the estimated cost in millionths of a US dollar: ``LOW-HIGH``."""
 
+_LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
+_WITH_HASH = re.compile(r"-[0-9a-f]{12}$")
+_READABLE = 50
 _UNKNOWN = "0" * 12
 _MARK = re.compile(r"\[([0-9a-f]{24})\.([0-9a-f]{12})([0-9a-f]{12})\]$")
 _LEGACY_MARK = re.compile(r"\[([0-9a-f]{24})\.([0-9a-f]{16})\]$")
@@ -151,6 +158,10 @@ def marked(spec: JobSpec, run: RunIdentity) -> JobSpec:
             sorted(spec.labels),
             f"at most {MAX_OWN_LABELS} labels are allowed: the others identify the task run",
         )
+    if len(labels) + 3 <= MAX_LABELS:
+        # They are for people, so they give way to labels of the user.
+        labels[INSTALLATION_LABEL] = label_value(run.installation)
+        labels[DAG_LABEL], labels[TASK_LABEL] = label_value(run.dag_id), label_value(run.task_id)
     name = f"{title(spec)} {mark.text}".strip()
     return replace(spec, display_name=name, labels=labels)
 
@@ -169,6 +180,11 @@ def title(spec: JobSpec) -> str:
     return spec.display_name[: MAX_DISPLAY_NAME - _MARK_LENGTH].rstrip()
 
 
+def title_of(job: BatchJob) -> str:
+    """The part of a job's display name before the mark."""
+    return _LEGACY_MARK.sub("", _MARK.sub("", job.display_name)).rstrip()
+
+
 def output_key(spec: JobSpec) -> str:
     """Hash of the output table, 24 hex digits."""
     return _hash([spec.output_uri], 24)
@@ -177,6 +193,17 @@ def output_key(spec: JobSpec) -> str:
 def content_key(content: Collection[str]) -> str:
     """Hash of what identifies the content of an input, 12 hex digits."""
     return _hash(sorted(content), 12)
+
+
+def label_value(text: str) -> str:
+    """Return text as the value of a label, at most 63 characters.
+
+    Text that a label cannot hold becomes a readable beginning and a hash, so two texts never share a value.
+    """
+    if _LABEL_VALUE.fullmatch(text) and not _WITH_HASH.search(text):
+        return text
+    readable = re.sub("[^a-z0-9_-]+", "-", text.lower())[:_READABLE].strip("-")
+    return f"{readable}-{_hash([text], 12)}"
 
 
 def estimate_label(labels: Mapping[str, str]) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import TableName
-from airflow_gemini_batch.gcp.wildcards import find
+from airflow_gemini_batch.gcp.wildcards import find, repeated
 from airflow_gemini_batch.jobs.spec import Disputed, InputFacts
 
 if TYPE_CHECKING:
@@ -72,14 +72,17 @@ def content_of(blobs: Iterable[Blob]) -> tuple[str, ...]:
 def _objects(spec: JobSpec, storage: gcs.Client) -> InputFacts:
     content: list[str] = []
     disputed = None
+    found = []
     for uri in spec.input_uris:
         matches = find(uri, storage, f"bucket,{OBJECT_FIELDS}")
         if not matches.objects:
             return InputFacts(missing=uri)
+        found.append(matches)
         content += content_of(matches.objects)
         if matches.disputed:
             disputed = disputed or Disputed(uri, matches.disputed)
-    return InputFacts(content=tuple(content), metadata=tuple(content), disputed=disputed)
+    facts = tuple(content)
+    return InputFacts(content=facts, metadata=facts, disputed=disputed, repeated=repeated(found))
 
 
 def _table(spec: JobSpec, bigquery: bq.Client) -> InputFacts:

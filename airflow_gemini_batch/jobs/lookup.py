@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_gemini_batch.exceptions import ApiError
+from airflow_gemini_batch.jobs.creation import created
 from airflow_gemini_batch.jobs.identity import (
     MAPPED_LABEL,
     OUTPUT_LABEL,
@@ -74,7 +75,7 @@ class Lookup:
 
         Reads all recent jobs whose display names begin like the one of ``spec``.
         """
-        since = f'createTime>="{_searched_since()}"'
+        since = _recent()
         name = title(spec)
         if not name or any(character in name for character in '"\\*'):
             return self._list(since, self._is_mine)
@@ -145,9 +146,9 @@ def _find(
         if error.code != _BAD_REQUEST:
             raise
         log.warning("Reading all recent jobs, since the service refused the filter %s", filter_)
-        found = jobs.list_jobs(project, location, f'createTime>="{_searched_since()}"')
+        found = jobs.list_jobs(project, location, _recent())
     return [job for job in found if is_wanted(job)]
 
 
-def _searched_since() -> str:
-    return (datetime.now(UTC) - _SEARCHED).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _recent() -> str:
+    return created(">=", datetime.now(UTC) - _SEARCHED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from airflow_gemini_batch.exceptions import (
     ApiError,
     CredentialsUnavailableError,
     GeminiBatchError,
+    InvalidParameterError,
     JobNotFoundError,
 )
 from airflow_gemini_batch.formats import duration
@@ -25,6 +27,7 @@ DEFAULT_POLL_INTERVAL = 60.0
 DEFAULT_TIMEOUT = MAX_QUEUED + MAX_RUNNING
 
 _FIRST_WAIT = 2.0
+# Each wait is so much longer than the one before: 2, 3, 4.5 … seconds.
 _GROWTH = 1.5
 _JITTER = 0.1
 _ERROR_WAIT = 5.0
@@ -33,6 +36,16 @@ _LASTING_WAIT = 30.0
 LASTING_TRIES = 3
 # A connection that is not defined for this process, and an outage of what stores it, look the same.
 _CREDENTIALS_PATIENCE = timedelta(hours=1)
+
+
+def check_poll_interval(value: object) -> None:
+    """Check the longest time between two polls.
+
+    :raises InvalidParameterError: it is no number of seconds greater than 0
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not value > 0:  # type: ignore[operator]
+        raise InvalidParameterError("poll_interval", value, "give a number of seconds greater than 0")
 
 
 class WaitOutcome(StrEnum):
@@ -69,6 +82,7 @@ class PollState:
     :param polls: successful polls so far
     :param errors: failed polls since the last successful one
     :param lasting_errors: those of them that a repetition is not expected to mend
+    :param since: time of the first successful poll
     """
 
     poll_interval: float
@@ -79,21 +93,39 @@ class PollState:
     lasting_errors: int = 0
     errors_since: datetime | None = None
     state: JobState | None = None
+    since: datetime | None = None
 
     def after_read(self, job: BatchJob, now: datetime) -> tuple[PollState, PollStep]:
         """Process a successful poll."""
+        polled, message = self._reached("Vertex AI", now)
+        polled = replace(polled, state=job.state)
+        if job.state is not self.state:
+            message += _state_line(job, now)
+        if job.state.is_terminal:
+            return polled, PollStep(outcome=WaitOutcome.ENDED, message=message)
+        return polled, polled._wait(now, polled._interval(now), message)
+
+    def after_look(self, now: datetime, *, is_done: bool) -> tuple[PollState, PollStep]:
+        """Process a successful poll of jobs of BigQuery."""
+        polled, message = self._reached("BigQuery", now)
+        if is_done:
+            return polled, PollStep(outcome=WaitOutcome.ENDED, message=message)
+        return polled, polled._wait(now, polled._interval(now), message)
+
+    def _reached(self, service: str, now: datetime) -> tuple[PollState, str]:
         message = ""
         if self.errors and self.errors_since:
             outage = duration(now - self.errors_since, units=3)
-            message = f"Vertex AI is reachable again after {self.errors} failed polls in {outage}. "
-        if job.state is not self.state:
-            message += _state_line(job, now)
-        polled = replace(
-            self, polls=self.polls + 1, errors=0, lasting_errors=0, errors_since=None, state=job.state
+            message = f"{service} is reachable again after {self.errors} failed polls in {outage}. "
+        reached = replace(
+            self,
+            polls=self.polls + 1,
+            errors=0,
+            lasting_errors=0,
+            errors_since=None,
+            since=self.since or now,
         )
-        if job.state.is_terminal:
-            return polled, PollStep(outcome=WaitOutcome.ENDED, message=message)
-        return polled, polled._wait(now, polled._interval(), message)
+        return reached, message
 
     def after_error(self, error: Exception, now: datetime) -> tuple[PollState, PollStep]:
         """Process a failed poll. Consecutive failures are logged once, not each time.
@@ -131,9 +163,11 @@ class PollState:
         has_been_long = now - (self.errors_since or now) >= _CREDENTIALS_PATIENCE
         return has_been_long and isinstance(error, CredentialsUnavailableError)
 
-    def _interval(self) -> float:
-        # Short at first, because a job with invalid input fails at once; then up to the user's interval.
-        return float(min(_FIRST_WAIT * _GROWTH ** min(self.polls - 1, 50), self.poll_interval))
+    def _interval(self, now: datetime) -> float:
+        # Short at first, because a job with invalid input fails at once; then up to the user's interval. It
+        # grows with time, not with polls, since those for other jobs may show this one too.
+        passed = (now - (self.since or now)).total_seconds()
+        return min(_FIRST_WAIT + (_GROWTH - 1) * passed, self.poll_interval)
 
     def _wait(self, now: datetime, seconds: float, message: str) -> PollStep:
         if self.deadline and now >= self.deadline:

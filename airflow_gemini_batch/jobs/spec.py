@@ -11,7 +11,7 @@ from airflow_gemini_batch.batch_job import LOCATION_FORM
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_object
 from airflow_gemini_batch.gcp.table_name import TableName, is_dataset_uri
-from airflow_gemini_batch.gcp.wildcards import may_match
+from airflow_gemini_batch.gcp.wildcards import Repeated, may_match
 from airflow_gemini_batch.models import (
     GLOBAL,
     ModelName,
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 MAX_DISPLAY_NAME = 128
 MAX_LABELS = 64
 MAX_LABEL = 64
-MAX_OWN_LABELS = MAX_LABELS - 4
-"""Four labels are reserved for the identity of the task run, its request and its output."""
+MAX_OWN_LABELS = MAX_LABELS - 7
+"""Seven labels are reserved for the identity of the task run, its request and its output."""
 
 # The service also writes shards, such as `predictions.jsonl-00000-of-00002`.
 _OUTPUT_NAMES = ("predictions.jsonl", "incremental_predictions.jsonl", "predictions.jsonl-00000-of-00002")
@@ -60,6 +60,7 @@ class InputFacts:
     :param missing: the object or table that does not exist. It may have been deleted since the job was
         created, so it is an error only if a job is to be created
     :param disputed: of the URIs, one whose wildcards can be read in two ways; an error in the same case
+    :param repeated: an object that two of the URIs match; an error in the same case
     """
 
     content: tuple[str, ...] | None = None
@@ -68,6 +69,7 @@ class InputFacts:
     location: str | None = None
     missing: str | None = None
     disputed: Disputed | None = None
+    repeated: Repeated | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def job_spec(
     :raises InvalidParameterError: names the parameter, its value and the fix
     """
     place = check_location(location)
-    inputs, output = _input_uris(input_uri), _output_uri(output_uri)
+    inputs, output = check_input_uris(input_uri), _output_uri(output_uri)
     _check_apart(inputs, output)
     name = _model(model, place)
     _check_table(name, inputs)
@@ -143,7 +145,7 @@ def check_known_values(values: Mapping[str, Any]) -> None:
     """
     checks: dict[str, Callable[[Any], object]] = {
         "model": _model_name,
-        "input_uri": _input_uris,
+        "input_uri": check_input_uris,
         "output_uri": _output_uri,
         "location": _form_of_location,
         "display_name": _display_name,
@@ -169,7 +171,7 @@ def _form_of_location(location: str | None) -> str:
         raise InvalidParameterError(
             "location",
             location,
-            f"no location is set; {LOCATION_FORM}, or set the environment variable GOOGLE_CLOUD_LOCATION",
+            f"no location is set; {LOCATION_FORM}, or set [gemini_batch] location or GOOGLE_CLOUD_LOCATION",
         )
     if not (isinstance(location, str) and _LOCATION.fullmatch(location)):
         raise InvalidParameterError("location", location, LOCATION_FORM)
@@ -206,7 +208,11 @@ def _model(model: str, location: str) -> str:
     return model
 
 
-def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
+def check_input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the URIs of an input as a tuple, if it is files in Cloud Storage or one table.
+
+    :raises InvalidParameterError: names the URI and the fix
+    """
     uris = tuple(input_uri) if isinstance(input_uri, Iterable) and not isinstance(input_uri, str) else ()
     if isinstance(input_uri, str) and input_uri:
         uris = (input_uri,)
@@ -233,6 +239,8 @@ def _input_uris(input_uri: str | Sequence[str]) -> tuple[str, ...]:
                 uri,
                 "give an object or a pattern, gs://bucket/file.jsonl or gs://bucket/in/*.jsonl",
             )
+    if twice := next((uri for uri in uris if uris.count(uri) > 1), None):
+        raise Repeated(twice, (twice, twice)).error()
     return uris
 
 

@@ -6,8 +6,10 @@ The API has no idempotency key for creating jobs, so a create whose response is 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import JobState
@@ -19,12 +21,17 @@ from airflow_gemini_batch.exceptions import (
     JobEndedError,
     ServiceUnreachableError,
     SubmissionOutcomeUnknownError,
+    SubmitStoppedError,
+    SubmitTimeoutError,
 )
+from airflow_gemini_batch.formats import duration
 from airflow_gemini_batch.gcp.wildcards import disputed_error
 from airflow_gemini_batch.jobs.decision import Action, Match, Policy, Request, decide
 from airflow_gemini_batch.jobs.identity import TRIES_LABEL, marked
 from airflow_gemini_batch.jobs.lookup import Lookup
 from airflow_gemini_batch.jobs.outcome import explain_end
+from airflow_gemini_batch.jobs.polling import utc_now
+from airflow_gemini_batch.jobs.quota import DEFAULT_SUBMIT_TIMEOUT, QuotaStreak
 from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 
 if TYPE_CHECKING:
@@ -42,11 +49,18 @@ log = logging.getLogger(__name__)
 LOOKUP_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 # The create of an earlier try may still be under way: it times out after a minute.
 RETRY_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-# A create rejected with these codes should have created nothing, but no documentation says so: look.
-_REJECTED = (409, 429)
+# A create rejected with this code should have created nothing, but no documentation says so: look.
+_CONFLICT = 409
 _REJECTED_WAITS = RETRY_WAITS[:4]
 # Seconds after which another try of this run may have started: a worker that stalls is declared dead.
 _STALLED = 5.0
+# Seconds for which a look-up of the first try holds. Another try that starts meanwhile looks for a minute
+# before it creates a job, so it finds one that is created this soon.
+_FRESH = 20.0
+# Seconds for which the checks before a create hold: the claim of a retry round lasts an hour.
+_CHECKED = 1200.0
+# Seconds between two looks at whether the task was stopped.
+_SLICE = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,8 @@ def submit(
     remembered: JobName | None = None,
     checksum: Callable[[], tuple[str, ...] | None] = lambda: None,
     before_create: Callable[[], Mapping[str, str] | None] | None = None,
+    submit_timeout: timedelta = DEFAULT_SUBMIT_TIMEOUT,
+    is_stopped: Callable[[], bool] = lambda: False,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Submission:
@@ -78,7 +94,9 @@ def submit(
         is verified first
     :param checksum: queries the content of the input table; called only if needed
     :param before_create: called if there is no job to attach to; may return more labels for the job, or raise
-        to prevent its creation
+        to prevent its creation. It is called again if creating the job has to wait for long
+    :param submit_timeout: how long to try again while the quota of create requests is used up
+    :param is_stopped: whether the task was stopped; no job is created from then on
     :param sleep: waits the given number of seconds
     :param clock: returns seconds that never go back
     :raises ApiError: the service rejected the job; nothing was created
@@ -88,9 +106,21 @@ def submit(
         whether the job answers the present input
     :raises JobEndedError: the job of an earlier try ended, nothing is charged, and a retry would end the same
     :raises SubmissionOutcomeUnknownError: it is unknown whether a job was created
+    :raises SubmitStoppedError: the task was stopped; nothing was created
+    :raises SubmitTimeoutError: the quota had no room; nothing was created
     """
-    submitter = _Submitter(jobs, Request(run, spec), policy or Policy(), sleep, clock)
-    return submitter.submit(remembered, checksum, before_create)
+    submitter = _Submitter(
+        jobs, Request(run, spec), policy or Policy(), submit_timeout, is_stopped, sleep, clock
+    )
+    return submitter.submit(remembered, checksum, before_create or (lambda: None))
+
+
+class _OverQuotaError(Exception):
+    """The create request was refused with 429; reads that are refused raise :class:`ApiError`."""
+
+    def __init__(self, error: ApiError) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 @dataclass
@@ -99,14 +129,18 @@ class _Submitter:
 
     :param request: gets the content of the input table as soon as it is needed
     :param recalled: the job that an earlier try recorded
+    :param looked: when the last look-up was sent
     """
 
     jobs: JobService
     request: Request
     policy: Policy
+    submit_timeout: timedelta
+    is_stopped: Callable[[], bool]
     sleep: Callable[[float], None]
     clock: Callable[[], float]
     recalled: BatchJob | None = None
+    looked: float = 0.0
 
     @property
     def lookup(self) -> Lookup:
@@ -117,7 +151,7 @@ class _Submitter:
         self,
         remembered: JobName | None,
         checksum: Callable[[], tuple[str, ...] | None],
-        before_create: Callable[[], Mapping[str, str] | None] | None,
+        before_create: Callable[[], Mapping[str, str] | None],
     ) -> Submission:
         self.recalled = self._recall(remembered) if remembered else None
         if self.recalled and self._is_usable(self.recalled):
@@ -134,18 +168,81 @@ class _Submitter:
             raise InvalidParameterError("input_uri", missing, fix)
         if disputed := self.request.spec.input.disputed:
             raise disputed_error(disputed.uri, disputed.names)
+        if twice := self.request.spec.input.repeated:
+            raise twice.error()
         self._check_output()
-        labels = (before_create() if before_create else None) or {}
-        # Another try of this run may have created a job in the meantime; and a job that ends before it is
-        # cancelled may be charged, which changes what is allowed.
-        for _ in range(2):
+        return self._create_within_quota(found, before_create)
+
+    def _create_within_quota(
+        self, found: Sequence[BatchJob], before_create: Callable[[], Mapping[str, str] | None]
+    ) -> Submission:
+        """Create the job, unless another try has done so meanwhile; wait while the quota is used up."""
+        streak: QuotaStreak | None = None
+        labels, checked = before_create() or {}, self.clock()
+        while True:
+            if self.clock() - checked > _CHECKED:
+                labels, checked = before_create() or {}, self.clock()
+            found, decision = self._decided_again(found)
+            if not decision.creates:
+                submission = self._existing(decision)
+                break
+            try:
+                submission = self._create(labels, decision, known={job.name for job in found})
+                break
+            except _OverQuotaError as refused:
+                streak = self._wait_for_quota(streak, refused.error)
+        if streak and submission.created:
+            log.info("%s", streak.ends(self.clock()))
+        return submission
+
+    def _decided_again(self, found: Sequence[BatchJob]) -> tuple[Sequence[BatchJob], Decision]:
+        """Decide right before a create, and cancel the jobs that are to be replaced.
+
+        Another try of this run may have created a job since the last look-up; and a job that ends before it
+        is cancelled may be charged, which changes what is allowed.
+        """
+        if not self.policy.is_first_try or self.clock() - self.looked > _FRESH:
+            found = self._find()
+        decision = decide(found, self.request, self.policy)
+        if decision.creates and not self._cancelled(decision):
             found = self._find()
             decision = decide(found, self.request, self.policy)
-            if not decision.creates:
-                return self._existing(decision)
-            if self._cancelled(decision):
-                break
-        return self._create(labels, decision, known={job.name for job in found})
+            if decision.creates:
+                self._cancelled(decision)
+        return found, decision
+
+    def _wait_for_quota(self, streak: QuotaStreak | None, error: ApiError) -> QuotaStreak:
+        """Wait after a create that was refused.
+
+        The look-up before the next create also finds the job if the service has made it nevertheless.
+
+        :raises SubmitTimeoutError: it has been refused for too long
+        """
+        if streak is None:
+            streak = QuotaStreak(self.clock(), self.submit_timeout)
+            log.warning("%s", streak.begins(error, utc_now()))
+        streak = streak.refused()
+        now = self.clock()
+        if streak.is_over(now):
+            self._pause(_REJECTED_WAITS[0])
+            if decide(self._find(), self.request, self.policy).creates:
+                waited = duration(timedelta(seconds=now - streak.began))
+                raise SubmitTimeoutError(waited, streak.refusals, error) from error
+        else:
+            self._pause(streak.wait(now))
+        self.looked = -math.inf
+        return streak
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the task is stopped."""
+        ends = self.clock() + seconds
+        while (left := ends - self.clock()) > 0:
+            self._check_not_stopped()
+            self.sleep(min(left, _SLICE))
+
+    def _check_not_stopped(self) -> None:
+        if self.is_stopped():
+            raise SubmitStoppedError
 
     def _cancelled(self, decision: Decision) -> bool:
         """Cancel the jobs that are to be replaced; return whether all were still running."""
@@ -189,6 +286,7 @@ class _Submitter:
     def _find(self, *, by_name: bool = False) -> list[BatchJob]:
         """Find the jobs of this run, and those of other map indexes for the same request."""
         lookup, spec = self.lookup, self.request.spec
+        self.looked = self.clock()
         # The first try of a mapped task has created none, and the look-up by request covers its own.
         found = [] if self.policy.is_first_try and lookup.run.mapped_key else lookup.of_run()
         if not _is_found(found, self.request):
@@ -252,21 +350,25 @@ class _Submitter:
         if self.policy.max_tries is not None and len(own) < MAX_OWN_LABELS:
             own[TRIES_LABEL] = str(self.policy.max_tries)
         spec = marked(replace(spec, labels=own), self.request.run)
+        self._check_not_stopped()
         started = self.clock()
         try:
             job = self.jobs.create_job(spec)
         except (ApiError, ServiceUnreachableError) as error:
+            if isinstance(error, ApiError) and error.is_over_quota:
+                raise _OverQuotaError(error) from error
             waits = _waits_after(error)
             if not waits:
                 raise
             log.warning("Creating the batch job failed. Checking whether it was created anyway. %s", error)
             if found := self._wait_for(known, waits):
                 return Submission(found, created=True, reason="the response was lost; found by its mark")
-            if isinstance(error, ApiError) and error.code in _REJECTED:
+            if isinstance(error, ApiError) and error.code == _CONFLICT:
                 raise
             raise SubmissionOutcomeUnknownError(spec.display_name, spec.parent, str(error)) from error
         self._check_output(job)
-        if not self.policy.is_first_try or self.clock() - started > _STALLED:
+        has_stalled = self.clock() - started > _STALLED or self.clock() - self.looked > _FRESH + _STALLED
+        if has_stalled or not self.policy.is_first_try:
             return self._without_rivals(job, decision)
         return Submission(job, created=True, reason=decision.reason)
 
@@ -312,6 +414,6 @@ def _waits_after(error: ApiError | ServiceUnreachableError) -> Sequence[float]:
     """Seconds to wait before each look-up after a failed create; empty if no job can have been created."""
     if isinstance(error, ServiceUnreachableError):
         return () if error.never_sent else LOOKUP_WAITS
-    if error.code in _REJECTED:
+    if error.code == _CONFLICT:
         return _REJECTED_WAITS
     return LOOKUP_WAITS if error.is_transient else ()

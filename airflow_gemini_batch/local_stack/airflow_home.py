@@ -18,6 +18,9 @@ airflow_home.stay_local()
 '''
 
 
+INSTALLATION = "local"
+"""Marks the jobs of the Airflow of the local stack."""
+INSTALLATION_VARIABLE = "AIRFLOW__GEMINI_BATCH__INSTALLATION"
 _PLUGIN = "from airflow_gemini_batch.local_stack.airflow_plugin import LoopbackPlugin\n"
 
 
@@ -27,7 +30,7 @@ def create(home: Path, dags: Path) -> dict[str, str]:
     (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
     (home / "plugins").mkdir(exist_ok=True)
     (home / "plugins" / "loopback.py").write_text(_PLUGIN)
-    return settings(home, dags, installation="local")
+    return settings(home, dags, installation=INSTALLATION)
 
 
 def settings(home: Path, dags: Path, *, installation: str) -> dict[str, str]:
@@ -37,7 +40,7 @@ def settings(home: Path, dags: Path, *, installation: str) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "AIRFLOW__GEMINI_BATCH__INSTALLATION": installation,
+        INSTALLATION_VARIABLE: installation,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 

@@ -51,6 +51,7 @@ class StackAddresses:
             "STORAGE_EMULATOR_HOST": self.storage_url,
             "BIGQUERY_EMULATOR_HOST": self.bigquery_url,
             "GOOGLE_VERTEX_BASE_URL": self.vertex_url,
+            "GEMINI_BATCH_APIS_URL": f"{self.vertex_url}/apis",
             "GOOGLE_CLOUD_PROJECT": self.project,
             "GOOGLE_CLOUD_LOCATION": LOCATION,
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection_json(self.vertex_url, self.project),
@@ -77,6 +78,7 @@ class LocalStack:
     :param directory: folder for data and logs; created if absent, never deleted
     :param vertex_url: URL of a Vertex AI emulator that is running already, such as one in this process
     :param pace: how fast batch jobs advance, in the syntax of ``gemini-batch emulator --pace``
+    :param quotas: enforce Google's quotas of Vertex AI; the value is how many seconds their minute lasts
     :param bigquery_threads: how many threads execute a statement of BigQuery, one per core if not given
     """
 
@@ -87,12 +89,14 @@ class LocalStack:
         project: str = PROJECT,
         vertex_url: str | None = None,
         pace: str = "immediate",
+        quotas: float | None = None,
         bigquery_threads: int | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self.project = project
         self._vertex_url = vertex_url
         self._pace = pace
+        self._quotas = quotas
         self._bigquery_threads = bigquery_threads
         self._services: list[Service] = []
 
@@ -154,7 +158,8 @@ class LocalStack:
 
     def _start_vertex(self, storage_url: str, bigquery_url: str) -> str:
         command = [sys.executable, "-m", "airflow_gemini_batch.cli", "emulator", "--port", "0"]
-        command += ["--pace", self._pace]
+        command += ["--pace", self._pace, "--project", self.project]
+        command += ["--quotas", str(self._quotas)] if self._quotas else []
         addresses = {"STORAGE_EMULATOR_HOST": storage_url, "BIGQUERY_EMULATOR_HOST": bigquery_url}
         service = self._launch("Vertex", command, {**addresses, "PYTHONUNBUFFERED": "1"})
         return service.wait_for("http://127.0.0.1:")

@@ -44,6 +44,7 @@ class Running:
     :param airflow_url: base URL of the Airflow UI; empty until every part answers
     :param dags: the DAG folder
     :param pace: how fast batch jobs advance
+    :param quotas: how many seconds the minute of the quotas lasts, if they are enforced
     """
 
     pid: int
@@ -51,6 +52,7 @@ class Running:
     addresses: StackAddresses | None
     dags: str
     pace: str
+    quotas: float | None = None
 
     @classmethod
     def read(cls, directory: Path) -> Running | None:
@@ -64,7 +66,14 @@ class Running:
         with suppress(FileNotFoundError, ValueError, KeyError), (directory / "state.json").open() as file:
             state = json.load(file)
             addresses = StackAddresses(**state["addresses"]) if state["addresses"] else None
-            return cls(state["pid"], state["airflow_url"], addresses, state["dags"], state.get("pace", ""))
+            return cls(
+                state["pid"],
+                state["airflow_url"],
+                addresses,
+                state["dags"],
+                state.get("pace", ""),
+                state.get("quotas"),
+            )
         return None
 
     @staticmethod
@@ -80,13 +89,16 @@ class Running:
         os.replace(draft, directory / "state.json")
 
 
-def find(directory: Path, dags: Path | None = None, pace: str | None = None) -> Running | None:
+def find(
+    directory: Path, dags: Path | None = None, pace: str | None = None, quotas: float | None = None
+) -> Running | None:
     """Return what is running in ``directory`` and answers, or None.
 
     :param dags: the DAG folder that the user asks for, if any
     :param pace: the pace that the user asks for, if any
-    :raises StackError: it is running with another DAG folder or pace; or Airflow has ended behind it, or does
-        not work
+    :param quotas: the quotas that the user asks for, if any
+    :raises StackError: it is running with another DAG folder, pace or quotas; or Airflow has ended behind
+        it, or does not work
     """
     running = Running.read(directory)
     if not running:
@@ -101,6 +113,9 @@ def find(directory: Path, dags: Path | None = None, pace: str | None = None) -> 
         raise StackError(
             f"The local stack is already running, with --pace {running.pace}. To use {pace}, {first}"
         )
+    if running and quotas and running.quotas != quotas:
+        now = f"with --quotas {running.quotas:g}" if running.quotas else "without --quotas"
+        raise StackError(f"The local stack is already running, {now}. To use --quotas {quotas:g}, {first}")
     if not (running and running.airflow_url):
         return None
     _check_health(running, directory)
@@ -153,7 +168,9 @@ def _last_words(directory: Path) -> str:
     return ""
 
 
-def start(directory: Path, dags: Path | None, pace: str, on_step: OnStep) -> Running:
+def start(
+    directory: Path, dags: Path | None, pace: str, on_step: OnStep, *, quotas: float | None = None
+) -> Running:
     """Start everything in the background and wait until every part answers.
 
     When another process is already starting it, wait for that one.
@@ -162,6 +179,7 @@ def start(directory: Path, dags: Path | None, pace: str, on_step: OnStep) -> Run
     :param dags: the DAG folder; the example DAGs by default
     :param pace: how fast batch jobs advance, in the syntax of ``gemini-batch emulator --pace``
     :param on_step: is called with ``STEP`` whenever it changes
+    :param quotas: enforce Google's quotas of Vertex AI; the value is how many seconds their minute lasts
     :raises StackError: it did not start
     """
     if version("apache-airflow").startswith("2."):
@@ -174,7 +192,7 @@ def start(directory: Path, dags: Path | None, pace: str, on_step: OnStep) -> Run
     on_step(step)
     directory.mkdir(parents=True, exist_ok=True)
     folder = (dags or example_dags()).resolve()
-    process = None if Running.read(directory) else _detach(directory, folder, pace)
+    process = None if Running.read(directory) else _detach(directory, folder, pace, quotas)
     try:
         running = _wait_until_up(directory, process)
     except BaseException:
@@ -216,9 +234,10 @@ def _wait_until_up(directory: Path, process: subprocess.Popen[bytes] | None) -> 
         time.sleep(0.1)
 
 
-def _detach(directory: Path, dags: Path, pace: str) -> subprocess.Popen[bytes]:
+def _detach(directory: Path, dags: Path, pace: str, quotas: float | None) -> subprocess.Popen[bytes]:
     module = "airflow_gemini_batch.local_stack.standalone"
     command = [sys.executable, "-m", module, str(directory), str(dags), pace]
+    command += [str(quotas)] if quotas else []
     with open_private(directory / "up.log") as log:
         return subprocess.Popen(  # noqa: S603
             command,
@@ -255,7 +274,7 @@ def _lock(lock: Path) -> None:
         raise StackError("Another process is starting the local stack.") from None
 
 
-def serve(directory: Path, dags: Path, pace: str) -> None:
+def serve(directory: Path, dags: Path, pace: str, quotas: float | None = None) -> None:
     """Run the stack and Airflow until SIGTERM or until Airflow ends.
 
     :raises StackError: a part did not start, or Airflow ended by itself
@@ -265,21 +284,23 @@ def serve(directory: Path, dags: Path, pace: str) -> None:
         signal.signal(number, lambda *_: stopped.set())
     _lock(directory / "lock")
     with ExitStack() as stack:
-        Running(os.getpid(), "", None, str(dags), pace).write(directory)
+        Running(os.getpid(), "", None, str(dags), pace, quotas).write(directory)
         for data in ("stack", "airflow"):
             # Cleared together: Airflow would otherwise remember runs whose data is gone.
             shutil.rmtree(directory / data, ignore_errors=True)
-        addresses = stack.enter_context(LocalStack(directory / "stack", pace=pace))
+        addresses = stack.enter_context(LocalStack(directory / "stack", pace=pace, quotas=quotas))
         samples.seed(addresses)
         with open_private(directory / ENVIRONMENT) as file:
-            file.write(exports(addresses.environment()).encode())
+            # `gemini-batch jobs` shows the jobs of the Airflow that is started here.
+            own = {**addresses.environment(), airflow_home.INSTALLATION_VARIABLE: airflow_home.INSTALLATION}
+            file.write(exports(own).encode())
         port = free_port()
         airflow = _airflow(directory, dags, addresses, port)
         stack.callback(airflow.stop)
         airflow.start()
         url = f"http://127.0.0.1:{port}"
         _wait_until_healthy(airflow, url, stopped)
-        Running(os.getpid(), url, addresses, str(dags), pace).write(directory)
+        Running(os.getpid(), url, addresses, str(dags), pace, quotas).write(directory)
         while not stopped.wait(0.5):
             if not airflow.is_running:
                 raise StackError(f"Airflow ended. Its log is {airflow.log}")
@@ -319,6 +340,6 @@ def _wait_until_healthy(airflow: Service, url: str, stopped: threading.Event) ->
 
 if __name__ == "__main__":
     try:
-        serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+        serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], *map(float, sys.argv[4:5]))
     except StackError as error:
         sys.exit(str(error))

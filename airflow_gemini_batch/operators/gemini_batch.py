@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,13 +17,18 @@ from airflow_gemini_batch.exceptions import (
     TableMismatchError,
 )
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
+from airflow_gemini_batch.jobs.quota import DEFAULT_SUBMIT_TIMEOUT
 from airflow_gemini_batch.requests.keys import KEY_FIELD
+from airflow_gemini_batch.settings import LOCATION
 from airflow_gemini_batch.tasks.airflow_versions import TaskState, policy, run_identity
+from airflow_gemini_batch.tasks.assets import declare_table
 from airflow_gemini_batch.tasks.land import check_landing, land_results
 from airflow_gemini_batch.tasks.landing_options import LandingOptions, check_tables_when_parsed
-from airflow_gemini_batch.tasks.links import BatchJobLink
+from airflow_gemini_batch.tasks.links import JOB_LINKS, LANDING_LINKS, BatchJobLink, OutputLink
+from airflow_gemini_batch.tasks.observed import Observed, planned_landing
 from airflow_gemini_batch.tasks.options import (
     ConnectionOptions,
+    DeferOptions,
     EndOptions,
     KeyOptions,
     SubmitOptions,
@@ -62,12 +66,13 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.decision import OnChangedInput, Policy
     from airflow_gemini_batch.jobs.spec import JobSpec
+    from airflow_gemini_batch.lineage.facts import Facts
     from airflow_gemini_batch.requests.key_field import KeyField
     from airflow_gemini_batch.tasks.land import Landing
 
 
 @documented(SubmitOptions, KeyOptions, WaitOptions, EndOptions, ConnectionOptions)
-class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
+class GeminiBatchSubmitOperator(Observed, WaitsInTriggerer, BaseOperator):
     """Submits a Gemini batch job to Agent Platform (Vertex AI) and returns its full resource name.
 
     Submission is idempotent: a retry, a cleared task or a restarted worker looks up the job that this task
@@ -82,9 +87,9 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
     :param output_uri: where the service writes its output: ``gs://bucket/prefix``,
         ``bq://project.dataset.table`` or ``bq://project.dataset`` (templated)
     :param location: ``global``, ``us``, ``eu`` or a region, where the model is offered; default
-        ``GOOGLE_CLOUD_LOCATION`` (templated)
+        ``[gemini_batch] location`` (templated)
     :param project_id: project of the batch job; default: the connection's project, then
-        ``GOOGLE_CLOUD_PROJECT`` (templated)
+        ``[gemini_batch] project_id`` (templated)
     :param display_name: name shown in the console; default ``dag_id.task_id``. The identity of the task run
         is appended (templated)
     :param on_changed_input: what to do when the job of this task run is still running but its input has
@@ -110,7 +115,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         *KeyOptions.templated,
         *ConnectionOptions.templated,
     )
-    operator_extra_links = (BatchJobLink(),)
+    operator_extra_links = JOB_LINKS
     ui_color = "#d2e3fc"
     _checked_when_parsed: ClassVar[tuple[str, ...]] = (
         "model",
@@ -136,6 +141,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         max_cost_usd: float | str | None = None,
         prices: Mapping[str, Any] | NegotiatedPrices | None = None,
         estimated_output_tokens: int | None = None,
+        submit_timeout: timedelta | float = DEFAULT_SUBMIT_TIMEOUT,
         key_field: str = KEY_FIELD,
         results_table: str | None = None,
         wait_for_completion: bool = False,
@@ -195,13 +201,17 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
                 remembered=task_state.read(),
                 checksum=partial(hook.checksum_input, spec),
                 before_create=partial(self._before_create, options, hook, spec, budget, key_field),
+                submit_timeout=options.patience(),
+                is_stopped=self._to_cancel.is_stopped,
             )
         job = submission.job
         self._to_cancel.found(job.name)
         task_state.write(job.name)
+        self._saw_submission(job, spec.model, created=submission.created)
         verb = "Created" if submission.created else "Attached to"
         self.log.info("%s batch job %s (%s): %s", verb, job.name.job_id, job.state.name, submission.reason)
         self.log.info("%s", job.name)
+        OutputLink.persist(context, job, spec.output_uri)
         return self._end_of(job, hook, context)
 
     def _before_create(
@@ -258,9 +268,17 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
                 self._finish(wait_here(hook, options, job.name))
 
     def _finish(self, job: BatchJob) -> JobName:
+        self._saw_end(job)
         ended_well(job, EndOptions.of(self), self.task_id)
         self.log.info("Batch job %s ended as %s: %s", job.name.job_id, job.state.name, job.stats)
         return job.name
+
+    def _planned(self) -> Facts:
+        from airflow_gemini_batch.lineage.datasets import of_uris
+        from airflow_gemini_batch.lineage.facts import Facts
+
+        inputs = [self.input_uri] if isinstance(self.input_uri, str) else self.input_uri
+        return Facts(of_uris(inputs), of_uris([self.output_uri]))
 
     def _check_when_parsed(self) -> None:
         """Check what is known when the DAG is parsed; :meth:`_spec` checks all of it."""
@@ -283,7 +301,7 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         return choice(OnChangedInput, "on_changed_input", self.on_changed_input)
 
     def _location(self) -> str | None:
-        return self.location or os.environ.get("GOOGLE_CLOUD_LOCATION")
+        return self.location or LOCATION.value()
 
     def _token(self) -> str:
         # A template renders to text, also when it means no.
@@ -305,24 +323,32 @@ class GeminiBatchSubmitOperator(WaitsInTriggerer, BaseOperator):
         )
 
 
-@documented(LandingOptions, KeyOptions, ConnectionOptions)
-class GeminiBatchResultsToBigQueryOperator(BaseOperator):
+@documented(LandingOptions, KeyOptions, DeferOptions, ConnectionOptions)
+class GeminiBatchResultsToBigQueryOperator(Observed, WaitsInTriggerer, BaseOperator):
     """Lands the results of a batch job in BigQuery as typed rows and returns a manifest.
 
     Needs only the job's name, for output in Cloud Storage and in BigQuery. BigQuery does the work; no row
     passes through the worker. Landing is idempotent: the rows of a job replace earlier rows of the same job.
-    Rows that did not succeed also go to the error table.
+    Rows that did not succeed also go to the error table. While BigQuery works for longer than a few seconds,
+    the task waits in the triggerer and occupies no worker.
 
     The manifest has the job, the tables, rows by status, tokens and cost; see docs/results.md.
 
-    :param job_name: full resource name of the job, as returned by :class:`GeminiBatchSubmitOperator`
-        (templated)
+    :param job_name: full resource name of the job, as returned by :class:`GeminiBatchSubmitOperator`; or
+        several, such as the output of a mapped one: they are landed by one script, which is faster and
+        cheaper than a task for each (templated)
     :param destination_table: results table, ``project.dataset.table``, or ``dataset.table`` in the
         connection's project; created if it does not exist, the dataset must exist (templated)
     :param project_id: project that runs and pays for the BigQuery jobs; default: the connection's project,
-        then ``GOOGLE_CLOUD_PROJECT`` (templated)
+        then ``[gemini_batch] project_id`` (templated)
+    :param deferrable: wait for BigQuery in the triggerer instead of on a worker, if it takes longer than ten
+        seconds
     """
 
+    if_trigger_is_lost = (
+        "The trigger of this task ended without reporting whether BigQuery is done ({}). BigQuery goes on "
+        "with what it has begun. A retry, or clearing this task, finds it again."
+    )
     template_fields: Sequence[str] = (
         "job_name",
         "destination_table",
@@ -331,13 +357,13 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         "project_id",
         *ConnectionOptions.templated,
     )
-    operator_extra_links = (BatchJobLink(),)
+    operator_extra_links = LANDING_LINKS
     ui_color = "#d2e3fc"
 
     def __init__(
         self,
         *,
-        job_name: str,
+        job_name: str | Sequence[str],
         destination_table: str,
         key_field: str = KEY_FIELD,
         error_table: str | None = None,
@@ -351,6 +377,8 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
         report_uri: str | None = None,
         prices: Mapping[str, Any] | NegotiatedPrices | None = None,
         usage_view: bool = True,
+        emit_asset: bool = True,
+        deferrable: bool = True,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -358,19 +386,32 @@ class GeminiBatchResultsToBigQueryOperator(BaseOperator):
     ) -> None:
         shared = locals()
         super().__init__(**kwargs)
-        store(self, shared, LandingOptions, KeyOptions, ConnectionOptions)
+        store(self, shared, LandingOptions, KeyOptions, DeferOptions, ConnectionOptions)
         self.job_name = job_name
         self.destination_table = destination_table
         self.project_id = project_id
-        check_job_name_when_parsed(job_name)
+        check_job_name_when_parsed(job_name, several=True)
         check_tables_when_parsed(destination_table, error_table)
+        declare_table(self, destination_table, project_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land, and return the manifest."""
+        return self._land(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Go on when BigQuery is done with what it had begun."""
+        return self._land(context, event)
+
+    def _land(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         return land_results(
             self,
             context,
             job_name=self.job_name,
             destination_table=self.destination_table,
             project_id=self.project_id,
+            event=event,
         )
+
+    def _planned(self) -> Facts:
+        error_table = LandingOptions.of(self).error_table
+        return planned_landing(self.destination_table, error_table, self.project_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
@@ -11,7 +10,9 @@ from airflow_gemini_batch.exceptions import DatasetNotFoundError, LocationMismat
 from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.models import GLOBAL
 from airflow_gemini_batch.requests.keys import KEY_FIELD
+from airflow_gemini_batch.settings import LOCATION
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
+from airflow_gemini_batch.tasks.observed import Observed
 from airflow_gemini_batch.tasks.options import ConnectionOptions, KeyOptions, RequestOptions
 from airflow_gemini_batch.tasks.parameters import check_callable, documented, refused_when_parsed, store
 from airflow_gemini_batch.tasks.store_requests import PromptFunction, store_requests
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_gemini_batch.lineage.facts import Facts
     from airflow_gemini_batch.requests.in_bigquery.from_query import BuiltRequests, TableRequest
 
 
 @documented(RequestOptions, KeyOptions, ConnectionOptions)
-class GeminiBatchRequestsOperator(BaseOperator):
+class GeminiBatchRequestsOperator(Observed, BaseOperator):
     """Builds requests from the prompts that a function returns or yields, and uploads them.
 
     Returns a list of ``gs://…`` URIs. Each object fits the limits of one job, so map the submit operator over
@@ -38,13 +40,13 @@ class GeminiBatchRequestsOperator(BaseOperator):
     :param op_args: positional arguments for the function (templated)
     :param op_kwargs: keyword arguments for the function (templated); parameters named like a value in the
         Airflow context, such as ``ds``, are filled from the context
-    :param staging_uri: ``gs://bucket/prefix`` for requests; default: environment variable
-        ``GEMINI_BATCH_STAGING_URI`` (templated)
+    :param staging_uri: ``gs://bucket/prefix`` for requests; default: the option
+        ``[gemini_batch] staging_uri`` (templated)
     :param template: text with ``{field}`` placeholders, filled from each row that the function returns
     :param model: model of the batch jobs, whose rules the requests are checked by; an embedding model takes
         another kind of request (templated)
     :param project_id: project of the Cloud Storage client; default: the connection's project, then
-        ``GOOGLE_CLOUD_PROJECT`` (templated)
+        ``[gemini_batch] project_id`` (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -97,7 +99,9 @@ class GeminiBatchRequestsOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Build, upload, and return the URIs."""
-        return store_requests(
+        from airflow_gemini_batch.lineage.datasets import of_objects
+
+        stored = store_requests(
             PromptFunction(self.python_callable, self.op_args, self.op_kwargs, self.template),
             RequestOptions.of(self),
             KeyOptions.of(self),
@@ -106,11 +110,13 @@ class GeminiBatchRequestsOperator(BaseOperator):
             staging_uri=self.staging_uri,
             project_id=self.project_id,
             model=self.model,
-        ).uris
+        )
+        self._saw_data(outputs=of_objects(stored.objects))
+        return stored.uris
 
 
 @documented(RequestOptions, ConnectionOptions)
-class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
+class BigQueryToGeminiBatchRequestsOperator(Observed, BaseOperator):
     """Builds requests from a query, inside BigQuery, and returns the input for the submit operator.
 
     The query returns ``key`` and either ``prompt`` (optionally with ``system_instruction``, ``media_uri`` and
@@ -123,7 +129,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
     :param destination_table: table of requests to create or replace, in a dataset in the location of the
         batch job (templated)
     :param location: location of the batch job; the dataset of ``destination_table`` must be in it. Default
-        ``GOOGLE_CLOUD_LOCATION``, then ``global`` (templated)
+        ``[gemini_batch] location``, then ``global`` (templated)
     :param model: model of the batch job, whose rules the requests are checked by; an embedding model takes
         another kind of request, in Cloud Storage only, so ``export_uri`` is required (templated)
     :param system_instruction: system instruction, as text, for rows that have none of their own
@@ -132,7 +138,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         URI patterns, one for each job (templated)
     :param force_new: run the query again even if this task run has already built its requests
     :param project_id: project that runs and pays for the BigQuery jobs; default: the connection's project,
-        then ``GOOGLE_CLOUD_PROJECT`` (templated)
+        then ``[gemini_batch] project_id`` (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -182,6 +188,7 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         self.force_new = force_new
         self.project_id = project_id
         self.model = model
+        self._built: tuple[TableRequest, BuiltRequests] | None = None
 
     def execute(self, context: Context) -> str | list[str]:
         """Build the requests, and return ``bq://…`` or the list of ``gs://…`` patterns."""
@@ -199,7 +206,24 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
         project = hook.resolve_project(self.project_id)
         request = self._request(context, project)
         bigquery, storage = hook.bigquery_client(project), hook.storage_client(project)
-        return build_table(request, bigquery=bigquery, storage=storage)
+        built = build_table(request, bigquery=bigquery, storage=storage)
+        self._built = request, built
+        return built
+
+    def _planned(self) -> Facts:
+        from airflow_gemini_batch.gcp.table_name import TableName
+        from airflow_gemini_batch.lineage.datasets import of_table, of_uris
+        from airflow_gemini_batch.lineage.facts import Facts
+        from airflow_gemini_batch.lineage.queries import tables_of
+
+        request, built = self._built or (None, None)
+        project = request.destination.project if request else self.project_id
+        read = [*tables_of(self.sql, project)]
+        if self.only_new_against:
+            read.append(of_table(TableName.parse(self.only_new_against, project, "only_new_against")))
+        destination = TableName.parse(self.destination_table, project)
+        table = of_table(destination, rows=built.rows if built else None)
+        return Facts(tuple(read), (*of_uris(built.uris if built else ()), table))
 
     def _request(self, context: Context, project: str) -> TableRequest:
         from airflow_gemini_batch.gcp.table_name import TableName
@@ -218,5 +242,5 @@ class BigQueryToGeminiBatchRequestsOperator(BaseOperator):
             defaults=RequestOptions.of(self).defaults(self.model),
             answered=TableName.parse(answered, project, "only_new_against") if answered else None,
             export_uri=self.export_uri,
-            job_location=self.location or os.environ.get("GOOGLE_CLOUD_LOCATION") or GLOBAL,
+            job_location=self.location or LOCATION.value() or GLOBAL,
         )

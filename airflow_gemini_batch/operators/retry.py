@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_gemini_batch.batch_job import JobState
+from airflow_gemini_batch.batch_job import JobName, JobState
 from airflow_gemini_batch.exceptions import (
     CostLimitError,
     DatasetNotFoundError,
@@ -18,11 +18,15 @@ from airflow_gemini_batch.exceptions import (
 )
 from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
+from airflow_gemini_batch.jobs.quota import DEFAULT_SUBMIT_TIMEOUT
 from airflow_gemini_batch.jobs.rounds import End, Round, explain
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 from airflow_gemini_batch.tasks.airflow_versions import policy
+from airflow_gemini_batch.tasks.assets import declare_table, record_landing
 from airflow_gemini_batch.tasks.landing_options import LandingOptions, check_tables_when_parsed
-from airflow_gemini_batch.tasks.links import BatchJobLink
+from airflow_gemini_batch.tasks.landing_wait import is_of_landing, lands_in_triggerer
+from airflow_gemini_batch.tasks.links import LANDING_LINKS, BatchJobLink
+from airflow_gemini_batch.tasks.observed import Observed, planned_landing
 from airflow_gemini_batch.tasks.options import ConnectionOptions, KeyOptions, SubmitOptions, WaitOptions
 from airflow_gemini_batch.tasks.parameters import documented, store
 from airflow_gemini_batch.tasks.retry_options import RetryOptions, RetryTask
@@ -47,11 +51,12 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.cost.prices import NegotiatedPrices
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_gemini_batch.lineage.facts import Facts
     from airflow_gemini_batch.tasks.retry_state import Plan
 
 
 @documented(RetryOptions, KeyOptions, SubmitOptions, WaitOptions, LandingOptions, ConnectionOptions)
-class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
+class GeminiBatchRetryFailedOperator(Observed, WaitsInTriggerer, BaseOperator):
     """Resubmits failed requests that may succeed, in rounds of one batch job each, and lands the results.
 
     It resubmits the rows that the error table marks ``retryable``: quota errors, deadlines, server errors,
@@ -85,7 +90,7 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
             )
         )
     )
-    operator_extra_links = (BatchJobLink(),)
+    operator_extra_links = LANDING_LINKS
     ui_color = "#d2e3fc"
 
     def __init__(
@@ -104,6 +109,7 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         max_cost_usd: float | str | None = None,
         prices: Mapping[str, Any] | NegotiatedPrices | None = None,
         estimated_output_tokens: int | None = None,
+        submit_timeout: timedelta | float = DEFAULT_SUBMIT_TIMEOUT,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
         deferrable: bool = True,
@@ -119,6 +125,7 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         max_invalid_ratio: float = 1.0,
         report_uri: str | None = None,
         usage_view: bool = True,
+        emit_asset: bool = True,
         project_id: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -138,6 +145,7 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         )
         self._to_cancel = JobsToCancel()
         check_tables_when_parsed(results_table, error_table, "results_table")
+        declare_table(self, results_table, project_id)
 
     @forgets_jobs_at_the_end
     def execute(self, context: Context) -> dict[str, Any]:
@@ -153,14 +161,24 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         if begun:
             found = counted(len(begun), "round")
             self.log.info("Found %s of earlier tries of this task. Nothing of it is paid again.", found)
-        for job in begun:
+        return self._go_on(self._land_begun(series, begun, context), context)
+
+    def _land_begun(self, series: Series, begun: Sequence[BatchJob], context: Context) -> Series:
+        """Land rounds that earlier tries have started."""
+        hook = series.hook
+        for number, job in enumerate(begun, 1):
             # Somebody has gone on after a round that another one followed.
-            goes_on = job.state.is_terminal and (is_asked or job is not begun[-1])
+            is_followed = str(job.name) in series.before or number < len(begun)
             if not job.state.is_terminal:
                 self._to_cancel.expect(lambda: hook, WaitOptions.of(self), context["ti"])
                 self._to_cancel.found(job.name)
-            series = self._landed(series, self._wait(series, job), goes_on=goes_on)
-        return self._go_on(series, context)
+            series = self._landed(
+                series,
+                self._wait(series, job),
+                goes_on=job.state.is_terminal and is_followed,
+                then=[str(each.name) for each in begun[number:]],
+            )
+        return series
 
     @forgets_jobs_at_the_end
     def execute_complete(
@@ -170,12 +188,16 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         rounds: Sequence[Mapping[str, Any]] | None = None,
         before: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Resume when the job of a round has ended: land it, then continue.
+        """Resume when the job of a round has ended, or BigQuery is done with what it had begun to land of it.
+
+        Then land the round and continue.
 
         :param rounds: rounds that ended before this one
         :param before: names of the jobs of those that ended before a person cleared the task
         """
         hook = connect(self)
+        if event and is_of_landing(event):
+            return self._resume_landing(context, hook, event)
         with self._failures():
             job = job_of_event(hook, WaitOptions.of(self), event)
         if rounds is None:
@@ -185,6 +207,17 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
             done = tuple(Round(**each) for each in rounds)
             series = Series(self._task(), context, hook, done, frozenset(before))
         return self._go_on(self._landed(series, job), context)
+
+    def _resume_landing(
+        self, context: Context, hook: GeminiBatchHook, event: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        resume = event["resume"]
+        with self._failures():
+            job, *then = (hook.get_job(JobName.parse(name)) for name in resume["jobs"])
+            done = tuple(Round(**each) for each in resume["rounds"])
+            series = Series(self._task(), context, hook, done, frozenset(resume["before"]))
+        series = self._landed(series, job, goes_on=resume["goes_on"], then=resume["jobs"][1:], event=event)
+        return self._go_on(self._land_begun(series, then, context), context)
 
     def on_kill(self) -> None:
         """Cancel the job if this task will not run again; see docs/stopping.md."""
@@ -196,14 +229,14 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
                 plan = series.next_round()
                 begun = plan if isinstance(plan, End) else self._begin(series, plan, context)
             if isinstance(begun, End):
-                return self._end(series, begun)
+                return self._end(series, begun, context)
             series = series.after()  # It has claimed requests, or others have.
             if begun:
                 with self._failures():
                     series.record(begun)
                 series = self._landed(series, self._wait(series, begun))
 
-    def _end(self, series: Series, end: End) -> dict[str, Any]:
+    def _end(self, series: Series, end: End, context: Context) -> dict[str, Any]:
         left = series.left()
         level = logging.WARNING if left else logging.INFO
         for line in explain(end, series.rounds, left):
@@ -211,7 +244,9 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         if others := series.explain_other_runs():
             self.log.info("Not resubmitted here, because other task runs do it or have done it: %s", others)
         with self._failures():
-            return series.end(end)
+            manifest = series.end(end)
+        record_landing(self, context, manifest)
+        return manifest
 
     def _begin(self, series: Series, plan: Plan, context: Context) -> BatchJob | End | None:
         """Start the next round, or attach to it; ``None`` when other task runs have claimed its requests."""
@@ -232,6 +267,8 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
                 run,
                 policy(context),
                 before_create=partial(series.before_create, spec),
+                submit_timeout=SubmitOptions.of(self).patience(),
+                is_stopped=self._to_cancel.is_stopped,
             )
         except CostLimitError as error:
             self.log.warning("%s", error)
@@ -239,6 +276,7 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
             return End.MAX_COST
         job = submission.job
         self._to_cancel.found(job.name)
+        self._saw_submission(job, spec.model, created=submission.created)
         BatchJobLink.persist(context, job.name)
         self.log.info(
             "Round %s: %s %s in job %s (%s): %s",
@@ -262,14 +300,33 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
         with self._failures():
             return wait_here(series.hook, options, job.name)
 
-    def _landed(self, series: Series, job: BatchJob, *, goes_on: bool = False) -> Series:
+    def _landed(
+        self,
+        series: Series,
+        job: BatchJob,
+        *,
+        goes_on: bool = False,
+        then: Sequence[str] = (),
+        event: Mapping[str, Any] | None = None,
+    ) -> Series:
         """Land a round. Rows that were completed before a job failed are charged, so they count.
 
         :param goes_on: continue even if the job was cancelled
+        :param then: names of the jobs of rounds that are landed after it
+        :param event: with which the task resumes, if it was deferred while it landed the round
         """
+        resume = {
+            "jobs": [str(job.name), *then],
+            "goes_on": goes_on,
+            "rounds": [asdict(each) for each in series.rounds],
+            "before": sorted(series.before),
+        }
         with self._failures():
-            ended_well(job)
-            series = series.land(job)
+            if not event:
+                self._saw_end(job)
+                ended_well(job)
+            with lands_in_triggerer(self, event, **resume) as wait:
+                series = series.land(job, wait)
         self.log.info("Round %s: %s", len(series.rounds), series.rounds[-1])
         if job.state is JobState.CANCELLED and not goes_on:
             self._stop(series, job)
@@ -286,6 +343,12 @@ class GeminiBatchRetryFailedOperator(WaitsInTriggerer, BaseOperator):
                 f"{counted(left, 'failed request')} that may yet succeed are left. To resubmit them, clear "
                 "this task: rounds that are done are not paid again.",
             )
+
+    def _planned(self) -> Facts:
+        options = RetryOptions.of(self)
+        given = LandingOptions.of(self).error_table
+        tables = planned_landing(options.results_table, given, options.project_id)
+        return tables.and_data(inputs=tables.outputs)
 
     def _task(self) -> RetryTask:
         WaitOptions.of(self)  # Checked before anything is created.

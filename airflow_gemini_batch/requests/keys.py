@@ -22,11 +22,9 @@ LABEL_PATTERN = "^[a-z0-9_-]{1,63}$"
 SAME_KEY = "results of rows with the same key cannot be told apart"
 """Why duplicate keys are a problem, for messages."""
 
-_is_label = re.compile(LABEL_PATTERN).fullmatch
-
 
 def label_of(key: str) -> str:
     """Return the key as a label value: the key itself if it is a valid label, otherwise a hash of it."""
-    if _is_label(key):
+    if re.fullmatch(LABEL_PATTERN, key):
         return key
     return f"h-{hashlib.sha256(key.encode()).hexdigest()[:40]}"

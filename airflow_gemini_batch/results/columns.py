@@ -74,6 +74,11 @@ RESULT_COLUMNS = (
         "INT64",
         description="Queries of all candidates to a search tool; each may cost. NULL if there is no response",
     ),
+    Column(
+        "source_uri",
+        "STRING",
+        description="The object or table of the input that the request is from; NULL if the input is unknown",
+    ),
 )
 """One row per request. The typed columns of the response schema follow."""
 
@@ -197,9 +202,10 @@ def differences(columns: Sequence[Column], existing: Sequence[SchemaField], abov
         else:
             found += differences(column.fields, there.fields, f"{name}.")
     found += [
-        f"column {above}{each.name} is REQUIRED, but the landing writes no value to it; make it NULLABLE"
+        f"column {above}{each.name} is REQUIRED, but the landing writes no value to it; make it NULLABLE, or "
+        "give it a default value"
         for each in by_name.values()
-        if each.mode == "REQUIRED"
+        if each.mode == "REQUIRED" and each.default_value_expression is None
     ]
     return found
 

@@ -1,4 +1,4 @@
-"""Tokens and cost of a landing: the parameters of ``cost.sql``, and the view ``…_usage`` over them."""
+"""Tokens and cost of a landing: the parameters of ``outcomes.sql``, and the view ``…_usage`` over them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import get_table
 from airflow_gemini_batch.jobs.identity import LABEL_PREFIXES
+from airflow_gemini_batch.results.token_kinds import ALL_KINDS, KINDS, MODALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.gcp.table_name import TableName
 
 log = logging.getLogger(__name__)
-
-KINDS = ("prompt", "cached", "output")
-MODALITIES = ("AUDIO", "IMAGE", "VIDEO", "DOCUMENT")
-"""All modalities except text."""
 
 MEDIA_COLUMNS = tuple((kind, each, f"{kind}_{each.lower()}_tokens") for kind in KINDS for each in MODALITIES)
 """Kind and modality of tokens that are not text, and the column that counts them."""
@@ -50,7 +47,7 @@ class Tokens:
     @classmethod
     def of(cls, counts: Mapping[str, Any]) -> Tokens:
         """Read the row of counts that the landing script returns."""
-        totals = {kind: int(counts[f"{kind}_tokens"]) for kind in (*KINDS, "thought", "total")}
+        totals = {kind: int(counts[f"{kind}_tokens"]) for kind in ALL_KINDS}
         media: dict[str, dict[str, int]] = {}
         for kind, modality, column in MEDIA_COLUMNS:
             if counts[column]:
@@ -60,6 +57,10 @@ class Tokens:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON types; ``media`` only if there are any."""
         return {name: value for name, value in asdict(self).items() if name != "media" or value}
+
+
+PRICES = tuple(f"price_{each.name}" for each in fields(Prices))
+"""Names of the prices of tokens among the parameters; prompts that are long have others, ``long_…``."""
 
 
 def price_parameters(prices: BatchPrices | None) -> dict[str, int | None]:

@@ -9,7 +9,13 @@ from airflow_gemini_batch.exceptions import LandingError, LocationMismatchError,
 from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
 from airflow_gemini_batch.gcp.sql_template import render
-from airflow_gemini_batch.gcp.table_name import TableName, dataset_location, get_table, is_dataset_uri
+from airflow_gemini_batch.gcp.table_name import (
+    TableName,
+    dataset_location,
+    get_table,
+    is_dataset_uri,
+    is_same_location,
+)
 from airflow_gemini_batch.results.columns import (
     CLUSTER_COLUMNS,
     ERROR_COLUMNS,
@@ -21,7 +27,7 @@ from airflow_gemini_batch.results.columns import (
 from airflow_gemini_batch.results.outputs import Objects
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from google.cloud.bigquery import Client, Table
     from google.cloud.storage import Client as StorageClient
@@ -29,27 +35,39 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.response_schema import Column
     from airflow_gemini_batch.results.outputs import JobTable
 
+# What `tables.get` calls that which no statement writes rows to, and what messages call it.
+_READ_ONLY = {
+    "VIEW": "a view",
+    "MATERIALIZED_VIEW": "a materialized view",
+    "EXTERNAL": "an external table",
+    "SNAPSHOT": "a snapshot of a table",
+}
 # A regional dataset loads from its own region and from a multi-region that contains it.
 _MULTI_REGIONS = {"US": ("US-", "NORTHAMERICA-"), "EU": ("EUROPE-",), "ASIA": ("ASIA-",)}
 
 
 def check_locations(
-    table: TableName, location: str, output: Objects | JobTable, bigquery: Client, storage: StorageClient
+    table: TableName,
+    location: str,
+    outputs: Sequence[Objects | JobTable],
+    bigquery: Client,
+    storage: StorageClient,
 ) -> None:
-    """Check that BigQuery can read the job's output from the dataset's location.
+    """Check that BigQuery can read the output of jobs from the dataset's location.
 
     :raises LocationMismatchError: it cannot; names both locations
     """
     from google.api_core.exceptions import Forbidden
 
-    if isinstance(output, Objects):
+    for bucket in sorted({each.bucket for each in outputs if isinstance(each, Objects)}):
         with suppress(
             Forbidden
         ):  # Access to objects does not include access to the bucket. BigQuery decides.
-            _check_bucket(table, location, output.bucket, storage)
-    else:
-        there = dataset_location(output.name, bigquery, location)
-        _check_dataset(table, location, f"the job's output {output.name}", there)
+            _check_bucket(table, location, bucket, storage)
+    tables = {each.name.dataset_id: each.name for each in outputs if not isinstance(each, Objects)}
+    for name in tables.values():
+        there = dataset_location(name, bigquery, location)
+        _check_dataset(table, location, f"the job's output {name}", there)
 
 
 def check_before_job(
@@ -67,7 +85,7 @@ def check_before_job(
     :param output_uri: where the job writes
     :raises DatasetNotFoundError: the dataset of a table does not exist
     :raises LocationMismatchError: the dataset cannot read what the job writes
-    :raises TableMismatchError: a table exists with incompatible columns
+    :raises TableMismatchError: a table exists with incompatible columns, or is a view or an external table
     :raises google.api_core.exceptions.Forbidden: no permission to look
     """
     table, errors = tables
@@ -87,14 +105,15 @@ def check_before_job(
 
 
 def _check_bucket(table: TableName, location: str, bucket: str, storage: StorageClient) -> None:
-    there = (storage.get_bucket(bucket).location or "").upper()
+    there = storage.get_bucket(bucket).location or ""
     if not can_load(location, there):
+        there = there.lower() if "-" in there else there  # As BigQuery spells it.
         fix = f"Land in a dataset in {there}, or let the job write to a bucket in {location}."
         raise LocationMismatchError(f"Dataset {table.dataset_id}", location, f"bucket {bucket}", there, fix)
 
 
 def _check_dataset(table: TableName, location: str, what: str, there: str) -> None:
-    if there != location:
+    if not is_same_location(there, location):
         fix = f"Land in a dataset in {there}."
         raise LocationMismatchError(f"Dataset {table.dataset_id}", location, what, there, fix)
 
@@ -104,15 +123,48 @@ def can_load(dataset: str, bucket: str) -> bool:
 
     The US multi-region loads from anywhere. If unsure, as for dual regions, return true: BigQuery decides.
 
-    :param dataset: location of the dataset, in upper case
-    :param bucket: location of the bucket, in upper case; empty if unknown
+    :param dataset: location of the dataset
+    :param bucket: location of the bucket; empty if unknown
     """
+    dataset, bucket = dataset.upper(), bucket.upper()
     if dataset in ("US", bucket) or not bucket:
         return True
     if "-" not in bucket:
         region = _MULTI_REGIONS.get(bucket)
         return region is None or dataset.startswith(region)
     return dataset in _MULTI_REGIONS and bucket.startswith(_MULTI_REGIONS[dataset])
+
+
+def can_query(dataset: str, bucket: str) -> bool:
+    """Whether a query in a dataset's location can read objects of a bucket.
+
+    Other than a load, a query in the US multi-region reads only from the US. If unsure, return true.
+
+    :param dataset: location of the dataset
+    :param bucket: location of the bucket; empty if unknown
+    """
+    there = bucket.upper()
+    is_elsewhere = there in ("EU", "ASIA") or ("-" in there and not there.startswith(_MULTI_REGIONS["US"]))
+    return can_load(dataset, bucket) and not (dataset.upper() == "US" and is_elsewhere)
+
+
+def not_queryable(
+    location: str, places: Iterable[Objects | JobTable | None], storage: StorageClient
+) -> tuple[str, str] | None:
+    """Return a bucket, and its location, that a load into the dataset can read and a query cannot."""
+    from google.api_core.exceptions import GoogleAPICallError
+
+    # Elsewhere, a query reads what a load reads.
+    if location.upper() != "US":
+        return None
+    uris = (uri for place in places if isinstance(place, Objects) for uri in place.uris)
+    for bucket in sorted({split_uri(uri)[0] for uri in uris}):
+        # Access to objects does not include access to the bucket. BigQuery decides.
+        with suppress(GoogleAPICallError):
+            there = storage.get_bucket(bucket).location or ""
+            if not can_query(location, there):
+                return bucket, there
+    return None
 
 
 _ATTEMPTS = 10
@@ -123,7 +175,8 @@ def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -
 
     Nothing else of an existing table changes.
 
-    :raises TableMismatchError: its columns are incompatible; then nothing was changed
+    :raises TableMismatchError: its columns are incompatible, or it is a view or an external table; then
+        nothing was changed
     """
     from google.cloud.bigquery import Table, TimePartitioning
 
@@ -143,13 +196,15 @@ def ensure_table(name: TableName, columns: Sequence[Column], bigquery: Client) -
 def check_columns(name: TableName, columns: Sequence[Column], bigquery: Client) -> None:
     """Check that rows with these columns can be written to a table, if it exists.
 
-    :raises TableMismatchError: its columns are incompatible
+    :raises TableMismatchError: its columns are incompatible, or it is a view or an external table
     """
     if table := get_table(bigquery, name):
         _check(name, table, columns)
 
 
 def _check(name: TableName, table: Table, columns: Sequence[Column]) -> None:
+    if kind := _READ_ONLY.get(table.table_type or ""):
+        raise TableMismatchError(str(name), [f"it is {kind}, and no rows can be written to it; name a table"])
     if not {column.name.lower() for column in columns} & {field.name.lower() for field in table.schema}:
         raise TableMismatchError(str(name), ["it has none of their columns; name another table"])
     if found := differences(columns, widened(columns, table.schema)):
@@ -184,6 +239,29 @@ def _widen(table: Table, columns: Sequence[Column], bigquery: Client) -> Table |
 
 def _unsettled(name: TableName) -> TableMismatchError:
     return TableMismatchError(str(name), [f"it changed {_ATTEMPTS} times while columns were being added"])
+
+
+_FIRST = {"DATE": "DATE '0001-01-01'", "DATETIME": "DATETIME '0001-01-01'"}
+
+
+def partition_filter(table: Table) -> str:
+    """Return a condition that all rows meet, if the table refuses queries without one on its partitions."""
+    by_time, by_range = table.time_partitioning, table.range_partitioning
+    # The API has it in two places; the client warns of one of them.
+    resource = table.to_api_repr()
+    places = (resource, resource.get("timePartitioning") or {})
+    is_required = any(place.get("requirePartitionFilter") for place in places)
+    if not is_required or not (by_time or by_range):
+        return ""
+    if by_range:
+        return f"(`{by_range.field}` >= {-(2**62)} OR `{by_range.field}` IS NULL)"
+    if not by_time.field:
+        return "_PARTITIONTIME >= TIMESTAMP '0001-01-01'"
+    kind = next(field.field_type for field in table.schema if field.name == by_time.field)
+    first = _FIRST.get(kind, "TIMESTAMP '0001-01-01'")
+    if by_time.field == PARTITION_COLUMN:
+        return f"{PARTITION_COLUMN} >= {first}"
+    return f"(`{by_time.field}` >= {first} OR `{by_time.field}` IS NULL)"
 
 
 def lock_of(results: TableName) -> TableName:

@@ -10,7 +10,9 @@ from airflow_gemini_batch.results.row_status import RowStatus
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.results.retried import RetryManifest
-    from airflow_gemini_batch.results.summary import Manifest
+    from airflow_gemini_batch.results.summary import LandedJobs, Manifest
+
+    Landed = Manifest | LandedJobs | RetryManifest
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Gates:
             _ratio("min_success_ratio", min_success_ratio), _ratio("max_invalid_ratio", max_invalid_ratio)
         )
 
-    def check(self, landed: Manifest | RetryManifest) -> None:
+    def check(self, landed: Landed) -> None:
         """Check the ratios. If no row was landed, the share of succeeded rows is 0.
 
         :raises QualityGateError: a ratio is outside its limit
@@ -46,9 +48,7 @@ class Gates:
         if invalid > self.max_invalid_ratio:
             raise self._error(landed, RowStatus.INVALID, "max_invalid_ratio", invalid)
 
-    def _error(
-        self, landed: Manifest | RetryManifest, status: RowStatus, gate: str, ratio: float
-    ) -> QualityGateError:
+    def _error(self, landed: Landed, status: RowStatus, gate: str, ratio: float) -> QualityGateError:
         limit = getattr(self, gate)
         counts = ", ".join(f"{count:,} {each}" for each, count in landed.counts.items() if count)
         return QualityGateError(
@@ -65,7 +65,7 @@ class Gates:
         )
 
 
-def _share(landed: Manifest | RetryManifest, status: RowStatus) -> float:
+def _share(landed: Landed, status: RowStatus) -> float:
     return landed.counts[status] / landed.rows if landed.rows else 0.0
 
 

@@ -1,92 +1,104 @@
+{# The first join makes the table of matches; it matches only keys that stand for one request. #}
+{% set is_first = joined_by == "key" %}
 -- Matches open responses with open requests by {{ joined_by }}. A response whose request already has one is a
 -- duplicate: it is matched with no request. Of several, the best is kept, then the latest.
-INSERT INTO matches (response_id, request_id, joined_by)
+{{ "CREATE TEMP TABLE matches AS" if is_first else "INSERT INTO matches (response_id, request_id, joined_by)" }}
 WITH
   unmatched AS (
-{% if joined_by == "key" %}
-    SELECT response_id, key AS identity
-    FROM responses
-{% elif joined_by == "key and request" %}
-    SELECT response_id, identity
+    SELECT response_id, job, status, processed_at, identity
     FROM (
-      SELECT responses.response_id, responses.key || digests.digest AS identity
+      SELECT
+        *,
+{% if joined_by in ("key", "repeated key") %}
+        key AS identity
+{% elif joined_by == "key and request" %}
+        key || digest AS identity
+{% elif joined_by == "label" %}
+        -- A line that is not JSON has no request, but its label may have been found in its text.
+        IFNULL(
+          JSON_VALUE(request, '$.labels.{{ key_label }}'),
+          IF(raw_line IS NULL, NULL, name)
+        ) AS identity
+{% elif joined_by == "number" %}
+        IF(STARTS_WITH(key, '"'), NULL, SAFE_CAST(key AS NUMERIC)) AS identity
+{% else %}
+        digest AS identity
+{% endif %}
       FROM responses
-      JOIN digests ON digests.response_id = responses.response_id
+{% if not is_first %}
+      WHERE response_id NOT IN (SELECT response_id FROM matches)
+{% endif %}
     )
-{% elif joined_by == "label" %}
-    -- A line that is not JSON has no request, but its label may have been found in its text.
-    SELECT
-      response_id,
-      IFNULL(
-        JSON_VALUE(request, '$.labels.{{ key_label }}'),
-        IF(raw_line IS NULL, NULL, JSON_VALUE(key, '$'))
-      ) AS identity
-    FROM responses
-{% elif joined_by == "number" %}
-    SELECT response_id, IF(STARTS_WITH(key, '"'), NULL, SAFE_CAST(key AS NUMERIC)) AS identity
-    FROM responses
-{% else %}
-    SELECT response_id, digest AS identity
-    FROM (SELECT response_id, digest FROM digests WHERE response_id IS NOT NULL)
-{% endif %}
-    WHERE response_id NOT IN (SELECT response_id FROM matches)
+    WHERE identity IS NOT NULL
   ),
-  -- Empty, and therefore free, if every response is matched.
   identified AS (
-    SELECT request_id, identity, COUNT(*) OVER (PARTITION BY identity) AS peers
+    SELECT *, COUNT(*) OVER (PARTITION BY job, identity) AS peers
     FROM (
-{% if joined_by == "key" %}
-      SELECT request_id, key AS identity
-      FROM requests
+      SELECT
+        request_id,
+        job,
+{% if joined_by in ("key", "repeated key") %}
+        key AS identity
 {% elif joined_by == "key and request" %}
-      SELECT requests.request_id, requests.key || digests.digest AS identity
-      FROM requests
-      JOIN digests ON digests.request_id = requests.request_id
+        key || digest AS identity
 {% elif joined_by == "label" %}
-      SELECT request_id, JSON_VALUE({{ input_request }}, '$.labels.{{ key_label }}') AS identity
-      FROM requests
+        JSON_VALUE(source, '$.labels.{{ key_label }}') AS identity
 {% elif joined_by == "number" %}
-      SELECT request_id, number AS identity
-      FROM requests
+        number AS identity
 {% else %}
-      SELECT request_id, digest AS identity
-      FROM (SELECT request_id, digest FROM digests WHERE request_id IS NOT NULL)
+        digest AS identity
 {% endif %}
+      FROM requests
+{% if not is_first %}
+      -- Empty, and therefore free, if every response is matched.
       WHERE EXISTS (SELECT 1 FROM unmatched)
+{% endif %}
     )
     WHERE identity IS NOT NULL
   ),
   open_requests AS (
-    SELECT request_id, identity, ROW_NUMBER() OVER (PARTITION BY identity ORDER BY request_id) AS turn
+    SELECT
+      request_id,
+      job,
+      identity,
+      ROW_NUMBER() OVER (PARTITION BY job, identity ORDER BY request_id) AS turn
     FROM identified
+{% if not is_first %}
     WHERE request_id NOT IN (SELECT request_id FROM matches WHERE request_id IS NOT NULL)
+{% endif %}
   ),
   open_responses AS (
     SELECT
-      unmatched.response_id,
-      unmatched.identity,
+      response_id,
+      job,
+      identity,
       ROW_NUMBER() OVER (
-        PARTITION BY unmatched.identity
-        ORDER BY classified.status = 'succeeded' DESC, classified.status = 'malformed',
-          classified.processed_at DESC, unmatched.response_id
+        PARTITION BY job, identity
+        ORDER BY status = 'succeeded' DESC, status = 'malformed', processed_at DESC, response_id
       ) AS turn
     FROM unmatched
-    JOIN classified ON classified.response_id = unmatched.response_id
-    WHERE unmatched.identity IS NOT NULL
   )
-SELECT open_responses.response_id, open_requests.request_id, '{{ joined_by.partition(" ")[0] }}'
+SELECT open_responses.response_id, open_requests.request_id, '{{ "key" if "key" in joined_by else joined_by }}' AS joined_by
 FROM open_responses
 LEFT JOIN open_requests
-  ON open_requests.identity = open_responses.identity AND open_requests.turn = open_responses.turn
+  ON open_requests.job = open_responses.job
+  AND open_requests.identity = open_responses.identity
+  AND open_requests.turn = open_responses.turn
 WHERE
-  open_responses.identity IN (
-    SELECT identity
+  EXISTS (
+    SELECT 1
     FROM identified
-{% if joined_by == "number" %}
-    -- A number-like key comes back as a number, and then 007 and 7 look the same.
-    WHERE peers = 1
-{% elif joined_by == "label" and is_first %}
-    -- The others are joined by their requests, if possible.
-    WHERE peers = 1
+    WHERE
+      identified.job = open_responses.job
+      AND identified.identity = open_responses.identity
+{% if is_first %}
+      -- A key may stand for several requests. A response then belongs to the one that it repeats.
+      AND identified.peers = 1
+{% elif joined_by == "number" %}
+      -- A number-like key comes back as a number, and then 007 and 7 look the same.
+      AND identified.peers = 1
+{% elif joined_by == "label" and is_first_try %}
+      -- The others are joined by their requests, if possible.
+      AND identified.peers = 1
 {% endif %}
   );

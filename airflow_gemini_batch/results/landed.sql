@@ -1,10 +1,11 @@
+{% from "results/tables.jinja" import rows_of %}
 -- How many rows of one landing are still in the tables.
 SELECT
   (
     SELECT COUNT(*)
-    FROM {{ results.quoted }}
+    FROM {{ rows_of(tables.results, tables.results_filter) }}
     WHERE
-      job_name = @job_name
+      job_name IN UNNEST(@job_names)
       AND landed_at = @landed_at
 {% if by_run %}
       AND dag_id = @dag_id
@@ -15,6 +16,6 @@ SELECT
   ) AS result_rows,
   (
     SELECT COUNT(*)
-    FROM {{ errors.quoted }}
-    WHERE job_name = @job_name AND landed_at = @landed_at AND results_table = '{{ results }}'
+    FROM {{ rows_of(tables.errors, tables.errors_filter) }}
+    WHERE job_name IN UNNEST(@job_names) AND landed_at = @landed_at AND results_table = '{{ tables.results }}'
   ) AS error_rows

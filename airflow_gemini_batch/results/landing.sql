@@ -1,11 +1,11 @@
-{# The whole script that lands a job: read and classify, match with the input, write, count. #}
+{# The whole script that lands jobs: read and classify, match with the input, write, count. #}
 -- Set when the rows are written: BigQuery's time, which is the same for all workers.
 DECLARE landing_time TIMESTAMP;
 {% if landing.replaces %}
 DECLARE lost_rows_are_charged BOOL;
+DECLARE failed_since TIMESTAMP;
 {% endif %}
 
-{% set input_request = "JSON_QUERY(source, '$.request')" if landing.requests_are_lines else "source" %}
 {% if landing.media %}
 {% include "results/media.sql" %}
 
@@ -13,8 +13,6 @@ DECLARE lost_rows_are_charged BOOL;
 {% include "results/typed.sql" %}
 
 {% include "results/read.sql" %}
-
-{% include "results/same_key.sql" %}
 
 {% with joined_by = "key" %}
 {% include "results/join.sql" %}

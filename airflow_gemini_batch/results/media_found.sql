@@ -8,7 +8,7 @@ SELECT media_name(content, mime_type) AS name, mime_type, content
 FROM (
   SELECT JSON_VALUE(part, '$.inlineData.mimeType') AS mime_type, media_bytes(part) AS content
   FROM (
-{% include "results/responses_in_" ~ ("lines" if landing.responses_are_lines else "table") ~ ".sql" %}
+{% include "results/output_rows.sql" %}
   )
   CROSS JOIN UNNEST(JSON_QUERY_ARRAY(response, '$.candidates')) AS candidate
   CROSS JOIN UNNEST(JSON_QUERY_ARRAY(candidate, '$.content.parts')) AS part

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import OutputNotFoundError
-from airflow_gemini_batch.gcp.gcs_uri import split_uri
+from airflow_gemini_batch.gcp.gcs_uri import split_uri, uri_of
 from airflow_gemini_batch.gcp.table_name import TableName, get_table
 from airflow_gemini_batch.gcp.wildcards import find
 from airflow_gemini_batch.jobs.identity import Mark, content_key
@@ -65,9 +65,12 @@ class JobTable:
         return self.name.quoted
 
 
-def find_output(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects | JobTable:
+def find_output(
+    job: BatchJob, storage: Client, bigquery: bq.Client, *, consequence: str = "Nothing was landed."
+) -> Objects | JobTable:
     """Find the job's output.
 
+    :param consequence: what it means that there is none, for the error; empty if somebody else says it
     :raises OutputNotFoundError: there is nothing to land
     """
     if not job.state.is_terminal:
@@ -79,18 +82,26 @@ def find_output(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects 
         )
     location = job.output_location or ""
     if not location.startswith("gs://"):
-        return _output_table(job, bigquery)
+        return _output_table(job, bigquery, consequence)
     bucket, prefix = split_uri(location.rstrip("/") + "/")
     blobs = storage.list_blobs(bucket, prefix=prefix, fields="items(bucket,name,generation),nextPageToken")
-    found = _objects(blob for blob in blobs if _PREDICTIONS.fullmatch(blob.name))
+    found = _objects(blob for blob in blobs if is_predictions(blob.name))
     if not found.versions:
         raise OutputNotFoundError(
             job,
-            f"Batch job {job.name} ended as {job.state.name} ({job.stats}) and left no predictions in "
-            f"{location}. Nothing was landed. If it should have output, look for objects with other names "
-            "there.",
+            _sentences(
+                f"Batch job {job.name} ended as {job.state.name} ({job.stats}) and left no predictions in "
+                f"{location}.",
+                consequence,
+                "If it should have output, look for objects with other names there.",
+            ),
         )
     return found
+
+
+def is_predictions(name: str) -> bool:
+    """Whether an object in the folder of an output has rows, by its name."""
+    return bool(_PREDICTIONS.fullmatch(name))
 
 
 def find_input(job: BatchJob, storage: Client, bigquery: bq.Client) -> Objects | JobTable | None:
@@ -139,21 +150,32 @@ def _is_later(changed: datetime | None, job: BatchJob) -> bool:
     return bool(changed and created and changed > created + _SLACK)
 
 
-def _output_table(job: BatchJob, bigquery: bq.Client) -> JobTable:
+def _sentences(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
+
+
+def _output_table(job: BatchJob, bigquery: bq.Client, consequence: str) -> JobTable:
     if place := job.output_table:
         table = _table(TableName.parse(place, parameter="output_uri"), bigquery)
         if table:
             return table
         raise OutputNotFoundError(
             job,
-            f"Batch job {job.name} ended as {job.state.name}, but its output table {place} does not "
-            f"exist. Rows: {job.stats}. Nothing was landed.",
+            _sentences(
+                f"Batch job {job.name} ended as {job.state.name}, but its output table {place} does not "
+                f"exist. Rows: {job.stats}.",
+                consequence,
+            ),
         )
     raise OutputNotFoundError(
         job,
-        f"Batch job {job.name} ended as {job.state.name} and does not say where its output is. Rows: "
-        f"{job.stats}. Nothing was landed. If rows were completed, look for what the job has written at "
-        f"{job.output_uri or 'the output_uri of the task that submitted it'}.",
+        _sentences(
+            f"Batch job {job.name} ended as {job.state.name} and does not say where its output is. Rows: "
+            f"{job.stats}.",
+            consequence,
+            "If rows were completed, look for what the job has written at "
+            f"{job.output_uri or 'the output_uri of the task that submitted it'}.",
+        ),
     )
 
 
@@ -165,6 +187,4 @@ def _table(name: TableName, bigquery: bq.Client) -> JobTable | None:
 
 
 def _objects(blobs: Iterable[Blob]) -> Objects:
-    return Objects(
-        tuple(sorted({(f"gs://{blob.bucket.name}/{blob.name}", int(blob.generation or 0)) for blob in blobs}))
-    )
+    return Objects(tuple(sorted({(uri_of(blob), int(blob.generation or 0)) for blob in blobs})))

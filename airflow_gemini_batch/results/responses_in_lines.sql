@@ -1,6 +1,7 @@
 {% from "results/job_table.sql" import scalar %}
 -- Output lines: {"status": …, "processed_time": …, "request": {…}, "response": {…}, "key": …}
 SELECT
+  {{ part.job_sql }} AS job,
   IF(doc IS NULL, line, NULL) AS raw_line,
   IFNULL(
     {{ scalar("TO_JSON_STRING(JSON_QUERY(doc, '%s'))" % landing.key_field.json_path) }},
@@ -19,7 +20,7 @@ SELECT
   JSON_QUERY(doc, '$.request') AS request,
   JSON_QUERY(doc, '$.response') AS response
 FROM (
-  SELECT line, SAFE.PARSE_JSON(line, wide_number_mode => 'round') AS doc
-  FROM {{ landing.responses.quoted }}
+  SELECT *, SAFE.PARSE_JSON(line, wide_number_mode => 'round') AS doc
+  FROM {{ part.source.quoted }}
   WHERE line != ''
 )

@@ -21,10 +21,15 @@ _TYPES = {str: "STRING", int: "INT64"}
 
 @dataclass(frozen=True)
 class Tables:
-    """A results table and its error table, which other results tables may share."""
+    """A results table and its error table, which other results tables may share.
+
+    :param results_filter: see :class:`~airflow_gemini_batch.results.statements.Landing`
+    """
 
     results: TableName
     errors: TableName
+    results_filter: str = ""
+    errors_filter: str = ""
 
 
 def count_script(table: TableName) -> str:
@@ -33,16 +38,21 @@ def count_script(table: TableName) -> str:
 
 
 def landed_script(tables: Tables, *, by_run: bool = False) -> str:
-    """Return the query that counts the rows of ``@job_name`` landed at ``@landed_at``.
+    """Return the query that counts the rows of ``@job_names`` landed at ``@landed_at``.
 
     :param by_run: only those that one task run has landed
     """
-    return render("results/landed", results=tables.results, errors=tables.errors, by_run=by_run)
+    return render("results/landed", tables=tables, by_run=by_run)
+
+
+def rivals_script(tables: Tables) -> str:
+    """Return the script that keeps, of each of ``@job_names``, the rows landed last."""
+    return render("results/rivals", tables=tables)
 
 
 def replaced_script(tables: Tables) -> str:
-    """Return the query that counts failures of ``@replaces`` that ``@job_name`` should have replaced."""
-    return render("results/replaced", results=tables.results, errors=tables.errors)
+    """Return the query that counts failures of ``@replaces`` that ``@job_names`` should have replaced."""
+    return render("results/replaced", tables=tables)
 
 
 def count_rows(bigquery: bq.Client, table: TableName, job_names: tuple[str, ...]) -> int:
@@ -54,28 +64,32 @@ def count_rows(bigquery: bq.Client, table: TableName, job_names: tuple[str, ...]
 def is_complete(
     bigquery: bq.Client,
     tables: Tables,
-    job_name: str,
-    counts: Mapping[str, Any],
+    counts: Mapping[str, Mapping[str, Any]],
     run: RunIdentity | None = None,
 ) -> bool:
     """Whether all rows of a landing are still in the tables.
 
-    :param counts: the row of counts that the landing script returned
+    :param counts: the rows of counts that the landing script returned, by job name
     :param run: the task run that must have landed them; ``None`` for any
     """
-    values: dict[str, Any] = {"job_name": job_name, "landed_at": counts["landed_at"]}
+    landed_at = next(iter(counts.values()))["landed_at"]
+    values: dict[str, Any] = {"job_names": tuple(counts), "landed_at": landed_at}
     if run:
         values |= {name: getattr(run, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
     (found,) = _query(bigquery, landed_script(tables, by_run=bool(run)), **values)
-    return all(counts[name] == found[name] for name in ("result_rows", "error_rows"))
+    return all(
+        sum(each[name] for each in counts.values()) == found[name] for name in ("result_rows", "error_rows")
+    )
 
 
-def count_not_replaced(bigquery: bq.Client, tables: Tables, job_name: str, replaces: tuple[str, ...]) -> int:
-    """Count failures of earlier jobs that are still there although this job has landed their requests.
+def count_not_replaced(
+    bigquery: bq.Client, tables: Tables, job_names: tuple[str, ...], replaces: tuple[str, ...]
+) -> int:
+    """Count failures of earlier jobs that are still there although these jobs have landed their requests.
 
     :param replaces: the names of the earlier jobs
     """
-    ((found,),) = _query(bigquery, replaced_script(tables), job_name=job_name, replaces=replaces)
+    ((found,),) = _query(bigquery, replaced_script(tables), job_names=job_names, replaces=replaces)
     return int(found)
 
 

@@ -16,10 +16,11 @@ FROM (
         NULLIF(JSON_QUERY(request, '$.generation_config'), 'null')
       ) AS config
     FROM (
+{% for part in parts %}
       SELECT
         CAST(
-{% if not is_lines %}
-          TO_JSON_STRING({{ json(source, "request") }})
+{% if not part.is_lines %}
+          TO_JSON_STRING({{ json(part.source, "request") }})
 {% elif is_output %}
           TO_JSON_STRING(JSON_QUERY(SAFE.PARSE_JSON(line, wide_number_mode => 'round'), '$.request'))
 {% else %}
@@ -27,7 +28,9 @@ FROM (
 {% endif %}
           AS STRING
         ) AS request
-      FROM {{ source.quoted }}
+      FROM {{ part.source.quoted }}
+      {{ "UNION ALL" if not loop.last }}
+{% endfor %}
     )
     WHERE request != 'null'
   )

@@ -8,28 +8,29 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.gcp.discovery import snake_case
 from airflow_gemini_batch.gcp.rpc_codes import CODE_NAMES, PASSING_CODES
 from airflow_gemini_batch.gcp.sql_template import render
-from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.keys import KEY_LABEL
-from airflow_gemini_batch.results.cost import MEDIA_COLUMNS, MODALITIES
+from airflow_gemini_batch.results.cost import MEDIA_COLUMNS, PRICES
 from airflow_gemini_batch.results.row_status import DESCRIPTIVE_MEMBERS, FINISH_REASONS, RowStatus
 from airflow_gemini_batch.results.summary import WAYS
+from airflow_gemini_batch.results.token_kinds import ALL_KINDS, MODALITIES
 from airflow_gemini_batch.results.typed import Typed, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_gemini_batch.cost.prices import BatchPrices
+    from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.requests.key_field import KeyField
     from airflow_gemini_batch.requests.response_schema import Column
-    from airflow_gemini_batch.results.outputs import JobTable
+    from airflow_gemini_batch.results.staging import Part
 
 
 @dataclass(frozen=True)
 class Landing:
     """What the script reads and writes.
 
-    :param responses: a staging table of raw lines in a column ``line``, or the job's output table
-    :param requests: the same for the input; ``None`` if it has changed or no longer exists
+    :param responses: the tables with the output of the jobs
+    :param requests: the tables with their input
+    :param unknown: the numbers of the jobs whose input has changed or no longer exists
     :param columns: the typed columns, from the response schema
     :param key_field: where a row has its key
     :param merges: whether each key has one row across all jobs
@@ -40,16 +41,19 @@ class Landing:
     :param lock: the table with the row that landings change in turn; ``None`` if they need not take turns
     :param stores_requests: whether to store requests in the results table
     :param stores_responses: whether to store responses
-    :param prices: of the job's model; ``None`` if unknown
+    :param results_filter: a condition on the partitions of the results table, in GoogleSQL, if it refuses
+        queries without one
+    :param errors_filter: the same for the error table
     :param media: the staging table of media that become objects; ``None`` leaves media in the responses
     """
 
-    responses: TableName | JobTable
-    requests: TableName | JobTable | None
+    responses: tuple[Part, ...]
+    requests: tuple[Part, ...]
     results: TableName
     errors: TableName
     columns: Sequence[Column]
     key_field: KeyField
+    unknown: tuple[int, ...] = ()
     merges: bool = False
     truncates: bool = False
     replaces: bool = False
@@ -57,18 +61,9 @@ class Landing:
     lock: TableName | None = None
     stores_requests: bool = True
     stores_responses: bool = True
-    prices: BatchPrices | None = None
     media: TableName | None = None
-
-    @property
-    def responses_are_lines(self) -> bool:
-        """Whether ``responses`` is a staging table."""
-        return isinstance(self.responses, TableName)
-
-    @property
-    def requests_are_lines(self) -> bool:
-        """Whether ``requests`` is a staging table."""
-        return isinstance(self.requests, TableName)
+    results_filter: str = ""
+    errors_filter: str = ""
 
 
 def landing_script(landing: Landing) -> str:
@@ -86,6 +81,8 @@ def landing_script(landing: Landing) -> str:
         ways=WAYS,
         modalities=MODALITIES,
         media_columns=MEDIA_COLUMNS,
+        token_kinds=ALL_KINDS,
+        price_names=PRICES,
     )
 
 
@@ -94,15 +91,14 @@ def media_script(landing: Landing) -> str:
     return render("results/media_found", landing=landing, key_label=KEY_LABEL)
 
 
-def schemas_script(source: TableName | JobTable, limit: int, *, is_output: bool) -> str:
+def schemas_script(parts: Sequence[Part], limit: int, *, is_output: bool) -> str:
     """Return the query for the different response schemas of the requests, as JSON text.
 
-    :param source: a staging table, or a table of the job
+    :param parts: the tables with the requests
     :param limit: how many schemas to return at most
     :param is_output: the requests are those that the output repeats
     """
-    is_lines = isinstance(source, TableName)
-    return render("results/schemas", source=source, is_lines=is_lines, is_output=is_output, limit=limit)
+    return render("results/schemas", parts=parts, is_output=is_output, limit=limit)
 
 
 def list_parameters(landing: Landing) -> dict[str, list[str]]:
@@ -111,4 +107,7 @@ def list_parameters(landing: Landing) -> dict[str, list[str]]:
 
 
 def _typed(landing: Landing) -> Typed:
-    return typed(landing.columns, f"({render('results/responses_to_classify')})")
+    responses = render(
+        "results/responses", landing=landing, key_label=KEY_LABEL, finish_reasons=FINISH_REASONS
+    )
+    return typed(landing.columns, f"({responses})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.cost.ranges import CostSpan
@@ -13,14 +14,15 @@ from airflow_gemini_batch.jobs.identity import estimate_label
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.outputs import asked_rows
 from airflow_gemini_batch.results.row_status import RowStatus
+from airflow_gemini_batch.results.token_kinds import ALL_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from decimal import Decimal
 
     from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.gcp.table_name import TableName
+    from airflow_gemini_batch.requests.response_schema import Column
 
 WAYS = ("key", "label", "number", "request", "count")
 """How an output row was joined to its input row: by its key; by the label in the request that the output
@@ -47,6 +49,7 @@ class Manifest:
     :param search_queries: queries to a search tool, of all rows
     :param cost_usd: sum over the rows; ``None`` if the model's price is unknown
     :param estimated_cost_usd: the estimate made before the job was created, if any
+    :param typed_columns: of the results table, beside the fixed ones; not in :meth:`to_dict`
     """
 
     job_name: str
@@ -69,6 +72,7 @@ class Manifest:
     estimated_cost_usd: CostSpan | None = None
     input_known: bool = True
     search_queries: int = 0
+    typed_columns: tuple[Column, ...] = ()
 
     @property
     def unknown_input(self) -> str:
@@ -137,22 +141,131 @@ class Manifest:
         return facts
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items() if count)
-        cost = "cost unknown" if self.cost_usd is None else f"about {dollars(self.cost_usd)}"
-        searches = f"{self.search_queries:,} searches, " if self.search_queries else ""
-        return (
-            f"Landed {counted(self.rows, 'row')}: {counts or 'none'}; "
-            f"{cost}, {searches}{self.tokens.total:,} tokens"
-        )
+        return _landed(self.counts, self.cost_usd, self.search_queries, self.tokens.total)
+
+
+@dataclass(frozen=True)
+class LandedJobs:
+    """The outcome of several jobs that were landed together.
+
+    :param manifests: of each job
+    """
+
+    manifests: tuple[Manifest, ...]
+
+    @property
+    def job_name(self) -> str:
+        """What stands for the names of the jobs in a message."""
+        return counted(len(self.manifests), "batch job")
+
+    @property
+    def destination_table(self) -> str:
+        """The results table of all jobs."""
+        return self.manifests[0].destination_table
+
+    @property
+    def error_table(self) -> str:
+        """The error table of all jobs."""
+        return self.manifests[0].error_table
+
+    @property
+    def remedy(self) -> str:
+        """How more rows may succeed, as a sentence."""
+        return self.manifests[0].remedy
+
+    @property
+    def counts(self) -> dict[RowStatus, int]:
+        """Rows by status."""
+        return {status: sum(each.counts[status] for each in self.manifests) for status in RowStatus}
+
+    @property
+    def rows(self) -> int:
+        """Rows of every status."""
+        return sum(self.counts.values())
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Sum over the jobs whose cost is known; ``None`` if that of none is."""
+        known = [each.cost_usd for each in self.manifests if each.cost_usd is not None]
+        return sum(known[1:], known[0]) if known else None
+
+    @property
+    def estimated_cost_usd(self) -> CostSpan | None:
+        """Sum of the estimates; ``None`` if one of the jobs has none."""
+        total = CostSpan(Decimal(0), Decimal(0))
+        for each in self.manifests:
+            if each.estimated_cost_usd is None:
+                return None
+            total = total.plus(each.estimated_cost_usd)
+        return total
+
+    def check_rows(self) -> None:
+        """Check that the counts of each job add up to the rows of its input.
+
+        :raises RowCountError: those of a job do not; all rows are landed anyway
+        """
+        failed = []
+        for each in self.manifests:
+            try:
+                each.check_rows()
+            except RowCountError as error:
+                failed.append(str(error))
+        if len(failed) > 1:
+            failed[0] += f" The same is true of {len(failed) - 1:,} more jobs."
+        if failed:
+            raise RowCountError(failed[0], self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sums as JSON types, like :meth:`Manifest.to_dict`, and in ``jobs`` what differs."""
+        each_of = [each.to_dict() for each in self.manifests]
+        shared = ("destination_table", "error_table", "landed_at")
+        tokens = [each.tokens for each in self.manifests]
+        inputs = [each.input_rows for each in self.manifests if each.input_rows is not None]
+        return {
+            **{name: each_of[0][name] for name in shared},
+            "input_rows": sum(inputs) if len(inputs) == len(each_of) else None,
+            "input_known": all(each.input_known for each in self.manifests),
+            "counts": {status.value: count for status, count in self.counts.items()},
+            **{
+                name: sum(each[name] for each in each_of)
+                for name in ("output_rows", "duplicates", "unmatched", "search_queries")
+            },
+            "tokens": {kind: sum(getattr(each, kind) for each in tokens) for kind in ALL_KINDS},
+            "cost_usd": None if self.cost_usd is None else float(self.cost_usd),
+            "estimated_cost_usd": self.estimated_cost_usd and self.estimated_cost_usd.to_dict(),
+            "jobs": [{name: value for name, value in each.items() if name not in shared} for each in each_of],
+        }
+
+    def __str__(self) -> str:
+        total = sum(each.tokens.total for each in self.manifests)
+        searches = sum(each.search_queries for each in self.manifests)
+        return f"{_landed(self.counts, self.cost_usd, searches, total)}, of {self.job_name}"
+
+
+def _landed(counts: Mapping[RowStatus, int], cost: Decimal | None, searches: int, tokens: int) -> str:
+    found = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+    costs = "cost unknown" if cost is None else f"about {dollars(cost)}"
+    searched = f"{searches:,} searches, " if searches else ""
+    return (
+        f"Landed {counted(sum(counts.values()), 'row')}: {found or 'none'}; "
+        f"{costs}, {searched}{tokens:,} tokens"
+    )
 
 
 def manifest(
-    job: BatchJob, counts: Mapping[str, Any], *, destination: TableName, errors: TableName, input_known: bool
+    job: BatchJob,
+    counts: Mapping[str, Any],
+    *,
+    destination: TableName,
+    errors: TableName,
+    input_known: bool,
+    typed_columns: tuple[Column, ...] = (),
 ) -> Manifest:
     """Build the manifest of a landing.
 
     :param counts: the row of counts that the landing script returns
     :param input_known: whether the job's input still exists unchanged
+    :param typed_columns: of the results table, beside the fixed ones
     """
     return Manifest(
         job_name=str(job.name),
@@ -175,6 +288,7 @@ def manifest(
         create_time=job.create_time,
         start_time=job.start_time,
         end_time=job.end_time,
+        typed_columns=typed_columns,
     )
 
 

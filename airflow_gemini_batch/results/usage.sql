@@ -33,5 +33,6 @@ FROM (
   FROM {{ table.quoted }}
   -- By position, because the response schema may have columns with these names.
   GROUP BY 1, 2, 3
-) AS jobs
-GROUP BY day, dag_id, model, labels
+) AS of_job
+-- The column, not the JSON value of the same name, which BigQuery does not group by.
+GROUP BY day, dag_id, model, of_job.labels

@@ -1,6 +1,9 @@
-{% from "requests/in_bigquery/error_rows.jinja" import is_of %}
+{% from "requests/in_bigquery/error_rows.jinja" import is_of, oldest_failure %}
+{% from "results/tables.jinja" import rows_of, where, of_jobs %}
 {% set results = landing.results.quoted %}
 {% set errors = landing.errors.quoted %}
+{% set result_rows = rows_of(landing.results, landing.results_filter) %}
+{% set error_rows = rows_of(landing.errors, landing.errors_filter) %}
 {# Whether a row is of the request of an outcome; those of unknown requests are of every request of their key. #}
 {% macro same_request(row) -%}
 (
@@ -12,34 +15,36 @@
 {%- endmacro %}
 {% macro that_resubmitted(jobs) %}
 WITH RECURSIVE later AS (
-  SELECT DISTINCT job_name
+  SELECT DISTINCT failed_job, job_name
   FROM {{ landing.claims.quoted }}
-  WHERE job_name IS NOT NULL AND failed_job IN ({{ jobs }})
+  WHERE job_name IS NOT NULL AND failed_job IN {{ jobs }}
   UNION ALL
-  SELECT claims.job_name
+  SELECT later.failed_job, claims.job_name
   FROM later
   JOIN (SELECT DISTINCT failed_job, job_name FROM {{ landing.claims.quoted }} WHERE job_name IS NOT NULL) AS claims
     ON claims.failed_job = later.job_name
 )
-SELECT DISTINCT job_name FROM later;
+SELECT DISTINCT failed_job, job_name FROM later;
 {%- endmacro %}
 {% if landing.claims %}
--- The jobs that have resubmitted failures of this job, and those that have resubmitted theirs.
+-- The jobs that have resubmitted failures of a job, and those that have resubmitted theirs.
 CREATE TEMP TABLE resubmitted_by AS
-{{ that_resubmitted("@job_name") }}
+{{ that_resubmitted("UNNEST(@job_names)") }}
 
 {% if landing.truncates %}
 -- The same for jobs that this task has landed before in this DAG run.
 CREATE TEMP TABLE resubmitted_earlier_by AS
 {% set earlier %}
+(
     SELECT job_name
-    FROM {{ results }}
+    FROM {{ result_rows }}
     WHERE
-      job_name != @job_name
+      job_name NOT IN UNNEST(@job_names)
       AND dag_id = @dag_id
       AND run_id = @run_id
       AND task_id = @task_id
       AND map_index = @map_index
+  )
 {%- endset %}
 {{ that_resubmitted(earlier) }}
 
@@ -48,10 +53,10 @@ CREATE TEMP TABLE resubmitted_earlier_by AS
 {% if landing.merges %}
 -- The key of a row without one is the digest of its request. Of equal requests a merge would keep one answer.
 IF
-  EXISTS (SELECT 1 FROM outcomes WHERE is_keyless AND key IS NOT NULL GROUP BY key HAVING COUNT(*) > 1)
+  EXISTS (SELECT 1 FROM outcomes WHERE is_keyless AND key IS NOT NULL GROUP BY job, key HAVING COUNT(*) > 1)
 THEN
   SELECT ERROR(CAST(SUM(peers) AS STRING) || ' rows have no key and equal requests')
-  FROM (SELECT COUNT(*) AS peers FROM outcomes WHERE is_keyless AND key IS NOT NULL GROUP BY key)
+  FROM (SELECT COUNT(*) AS peers FROM outcomes WHERE is_keyless AND key IS NOT NULL GROUP BY job, key)
   WHERE peers > 1;
 END IF;
 
@@ -61,7 +66,7 @@ BEGIN TRANSACTION;
 {% if landing.lock %}
 -- Landings that depend on what other landings have written take turns: each changes this row first. Of two
 -- transactions that change rows of one table at the same time, BigQuery cancels one; it then runs again.
-UPDATE {{ landing.lock.quoted }} SET job_name = @job_name, locked_at = CURRENT_TIMESTAMP() WHERE TRUE;
+UPDATE {{ landing.lock.quoted }} SET job_name = @job_names[OFFSET(0)], locked_at = CURRENT_TIMESTAMP() WHERE TRUE;
 
 IF
   NOT EXISTS (SELECT 1 FROM {{ landing.lock.quoted }})
@@ -74,11 +79,11 @@ SET landing_time = CURRENT_TIMESTAMP();
 
 {% if landing.truncates %}
 -- The jobs of one DAG run keep each other's rows, since a mapped task lands each on its own. Of this task, with
--- this map index, only the job that lands now stays: of an earlier one, what was resubmitted goes too.
+-- this map index, only what lands now stays: of an earlier job, what was resubmitted goes too.
 {% set stays %}
 (
     IFNULL(
-      job_name != @job_name
+      job_name NOT IN UNNEST(@job_names)
       AND dag_id = @dag_id
       AND run_id = @run_id
       AND NOT IFNULL(task_id = @task_id AND map_index = @map_index, FALSE),
@@ -89,61 +94,83 @@ SET landing_time = CURRENT_TIMESTAMP();
 {% endif %}
   )
 {%- endset %}
-DELETE FROM {{ errors }}
-WHERE
-  {{ is_of(landing.results, landing.errors) }}
-  AND NOT {{ stays }};
+-- TRUNCATE costs nothing. DELETE costs as much as reading every partition that it changes.
+IF
+  EXISTS (SELECT 1 FROM {{ error_rows }} WHERE NOT {{ is_of(landing.results, landing.errors) }} OR {{ stays }})
+THEN
+  DELETE FROM {{ errors }}
+  WHERE
+    {{ where(landing.errors_filter) }}{{ is_of(landing.results, landing.errors) }}
+    AND NOT {{ stays }};
+ELSE
+  TRUNCATE TABLE {{ errors }};
+END IF;
 
-DELETE FROM {{ results }}
-WHERE
-  NOT {{ stays }};
+IF
+  EXISTS (SELECT 1 FROM {{ result_rows }} WHERE {{ stays }})
+THEN
+  DELETE FROM {{ results }}
+  WHERE
+    {{ where(landing.results_filter) }}NOT {{ stays }};
+ELSE
+  TRUNCATE TABLE {{ results }};
+END IF;
 {% else %}
 -- Check first: concurrent transactions that delete from the same table cancel each other. Most landings have
 -- nothing to delete, so several jobs can land in one table at the same time.
 IF
-  EXISTS (SELECT 1 FROM {{ results }} WHERE job_name = @job_name)
-  OR EXISTS (SELECT 1 FROM {{ errors }} WHERE job_name = @job_name AND {{ is_of(landing.results, landing.errors) }})
+  EXISTS (SELECT 1 FROM {{ result_rows }} WHERE {{ of_jobs() }})
+  OR EXISTS (
+    SELECT 1
+    FROM {{ error_rows }}
+    WHERE {{ of_jobs() }} AND {{ is_of(landing.results, landing.errors) }}
+  )
 THEN
-  DELETE FROM {{ errors }} WHERE job_name = @job_name AND {{ is_of(landing.results, landing.errors) }};
-  DELETE FROM {{ results }} WHERE job_name = @job_name;
+  DELETE FROM {{ errors }}
+  WHERE {{ where(landing.errors_filter) }}{{ of_jobs() }} AND {{ is_of(landing.results, landing.errors) }};
+  DELETE FROM {{ results }} WHERE {{ where(landing.results_filter) }}{{ of_jobs() }};
 END IF;
 {% endif %}
 
 {% if landing.claims %}
 -- A failure whose request was resubmitted since has a newer row, which stays the only one.
-DELETE FROM outcomes
+UPDATE outcomes SET is_written = FALSE
 WHERE
   outcomes.status IN ('failed', 'malformed', 'missing')
   AND EXISTS (
     SELECT 1
-    FROM {{ results }} AS landed
+    FROM {{ result_rows }} AS landed
+    JOIN resubmitted_by ON resubmitted_by.job_name = landed.job_name
+    JOIN UNNEST(@jobs) AS jobs ON jobs.name = resubmitted_by.failed_job
     WHERE
       landed.key = outcomes.key
+      AND landed.landed_at >= @since
+      AND jobs.number = outcomes.job
       AND {{ same_request("landed") }}
-      AND landed.job_name IN (SELECT job_name FROM resubmitted_by)
   );
 
 {% endif %}
 {% if landing.replaces %}
--- This job replaces the rows of the requests that it resubmitted, whether they succeeded or not.
+-- These jobs replace the rows of the requests that they resubmitted, whether they succeeded or not. Older
+-- partitions than those of the failures are not read.
+SET failed_since = {{ oldest_failure(error_rows, landing.results, landing.errors, "@replaces") }};
+
 IF
-  EXISTS (
-    SELECT 1
-    FROM {{ errors }}
-    WHERE retryable AND job_name IN UNNEST(@replaces) AND {{ is_of(landing.results, landing.errors) }}
-  )
+  failed_since IS NOT NULL
 THEN
   DELETE FROM {{ results }} AS landed
   WHERE
-    landed.job_name IN UNNEST(@replaces)
+    {{ where(landing.results_filter) }}landed.landed_at >= failed_since
+    AND landed.job_name IN UNNEST(@replaces)
     AND landed.status != 'succeeded'
     AND EXISTS (
       SELECT 1
-      FROM {{ errors }} AS failures
+      FROM {{ error_rows }} AS failures
       JOIN outcomes
         ON outcomes.key = failures.key AND {{ same_request("failures") }}
       WHERE
         failures.retryable
+        AND failures.landed_at >= failed_since
         AND failures.job_name = landed.job_name
         AND failures.key = landed.key
         AND failures.status = landed.status
@@ -152,7 +179,8 @@ THEN
     );
   DELETE FROM {{ errors }} AS failures
   WHERE
-    failures.retryable
+    {{ where(landing.errors_filter) }}failures.landed_at >= failed_since
+    AND failures.retryable
     AND failures.job_name IN UNNEST(@replaces)
     AND {{ is_of(landing.results, landing.errors, "failures") }}
     AND EXISTS (
@@ -176,57 +204,76 @@ INSERT INTO {{ results }} (
   `{{ column.name }}`,
 {% endfor %}
   cost_usd, usage_metadata, job_labels, job_name, dag_id, task_id, run_id, map_index, landed_at,
-  request_fingerprint, search_queries
+  request_fingerprint, search_queries, source_uri
 )
 SELECT
   outcomes.key, outcomes.status, responses.text, responses.output, responses.finish_reason,
   responses.model_version, responses.prompt_tokens, responses.cached_tokens, responses.output_tokens,
-  responses.thought_tokens, responses.total_tokens, responses.processed_at,
+  responses.thought_tokens, responses.total_tokens, outcomes.processed_at,
   {{ "responses.request" if landing.stores_requests else "CAST(NULL AS JSON)" }},
   {{ "responses.response" if landing.stores_responses else "CAST(NULL AS JSON)" }},
   IFNULL(embeddings.embedding, []),
 {% for column in landing.columns %}
-  classified.column_{{ loop.index0 }},
+  responses.column_{{ loop.index0 }},
 {% endfor %}
-  costs.cost_usd, responses.usage_metadata, PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id,
-  @map_index, landing_time, outcomes.fingerprint, costs.search_queries
+  outcomes.cost_usd, responses.usage_metadata, PARSE_JSON(jobs.labels), jobs.name, @dag_id, @task_id, @run_id,
+  @map_index, landing_time, outcomes.fingerprint, outcomes.search_queries, outcomes.source_uri
 FROM outcomes
+JOIN UNNEST(@jobs) AS jobs ON jobs.number = outcomes.job
 JOIN responses ON responses.response_id = outcomes.response_id
-JOIN classified ON classified.response_id = outcomes.response_id
-LEFT JOIN embeddings ON embeddings.response_id = outcomes.response_id
-LEFT JOIN costs ON costs.response_id = outcomes.response_id
+LEFT JOIN (
+  -- The only vector, or the first of several. A vector with a NULL in it is dropped as a whole.
+  SELECT
+    response_id,
+    (
+      SELECT IF(COUNTIF(number IS NULL) = 0, ARRAY_AGG(number IGNORE NULLS ORDER BY position), NULL)
+      FROM (
+        SELECT position, as_float64(item) AS number
+        FROM UNNEST(
+          JSON_QUERY_ARRAY(
+            as_array(
+              IFNULL(JSON_QUERY(response, '$.embedding.values'), JSON_QUERY(response, '$.embeddings[0].values'))
+            )
+          )
+        ) AS item WITH OFFSET AS position
+      )
+    ) AS embedding
+  FROM (SELECT response_id, response FROM responses WHERE is_embedding)
+) AS embeddings ON embeddings.response_id = outcomes.response_id
 WHERE
   outcomes.status != 'malformed'
+  AND outcomes.is_written
 {% if landing.merges %}
-  AND outcomes.is_best
-  AND (outcomes.key IS NULL OR outcomes.key NOT IN (SELECT key FROM {{ results }} WHERE key IS NOT NULL))
+  AND (outcomes.key IS NULL OR outcomes.key NOT IN (SELECT key FROM {{ result_rows }} WHERE key IS NOT NULL))
 {% endif %}
 ;
 
 IF
-  EXISTS (SELECT 1 FROM outcomes WHERE status != 'succeeded')
+  EXISTS (SELECT 1 FROM outcomes WHERE status != 'succeeded' AND is_written)
 THEN
 
 -- Rows without a readable response: the request is the one from the input, if known.
 INSERT INTO {{ results }} (
-  key, status, request, job_labels, job_name, dag_id, task_id, run_id, map_index, landed_at, request_fingerprint
+  key, status, request, job_labels, job_name, dag_id, task_id, run_id, map_index, landed_at, request_fingerprint,
+  source_uri
 )
 SELECT
   outcomes.key, outcomes.status,
 {% if landing.stores_requests %}
-  SAFE.PARSE_JSON({{ input_request }}, wide_number_mode => 'round'),
+  SAFE.PARSE_JSON(requests.source, wide_number_mode => 'round'),
 {% else %}
   CAST(NULL AS JSON),
 {% endif %}
-  PARSE_JSON(@job_labels), @job_name, @dag_id, @task_id, @run_id, @map_index, landing_time,
-  outcomes.fingerprint
+  PARSE_JSON(jobs.labels), jobs.name, @dag_id, @task_id, @run_id, @map_index, landing_time,
+  outcomes.fingerprint, outcomes.source_uri
 FROM outcomes
+JOIN UNNEST(@jobs) AS jobs ON jobs.number = outcomes.job
 LEFT JOIN requests ON requests.request_id = outcomes.request_id
 WHERE
   outcomes.status IN ('malformed', 'missing')
+  AND outcomes.is_written
 {% if landing.merges %}
-  AND outcomes.is_best
-  AND (outcomes.key IS NULL OR outcomes.key NOT IN (SELECT key FROM {{ results }} WHERE key IS NOT NULL))
+  AND (outcomes.key IS NULL OR outcomes.key NOT IN (SELECT key FROM {{ result_rows }} WHERE key IS NOT NULL))
 {% endif %}
 ;
 
@@ -234,7 +281,9 @@ WHERE
 -- A retry has asked for these requests again. One that is charged, but whose line is lost or not readable, would
 -- be charged in every round.
 SET lost_rows_are_charged = IFNULL(
-  @charged_rows > (SELECT COUNT(*) FROM responses WHERE raw_line IS NULL AND IFNULL(row_status, '') = ''), FALSE
+  (SELECT SUM(jobs.charged_rows) FROM UNNEST(@jobs) AS jobs)
+    > (SELECT COUNT(*) FROM responses WHERE raw_line IS NULL AND IFNULL(row_status, '') = ''),
+  FALSE
 );
 
 {% endif %}
@@ -243,7 +292,7 @@ INSERT INTO {{ errors }} (
   error_code, error_status, error_message, retryable, request, request_fingerprint, raw_line
 )
 SELECT
-  key, status, @job_name, @dag_id, @task_id, @run_id, @map_index, landing_time, '{{ landing.results }}',
+  key, status, job_name, @dag_id, @task_id, @run_id, @map_index, landing_time, '{{ landing.results }}',
   error_code,
   error_status,
   error_message,
@@ -268,6 +317,7 @@ SELECT
   raw_line
 FROM (
   SELECT
+    job_name,
     key,
     status,
     request,
@@ -316,6 +366,7 @@ FROM (
     END AS error_message
   FROM (
     SELECT
+      jobs.name AS job_name,
       outcomes.key,
       outcomes.status,
       outcomes.joined_by,
@@ -324,27 +375,30 @@ FROM (
       responses.row_status,
       responses.finish_reason,
       responses.block_reason,
-      classified.misfit,
-      classified.status = 'failed' AND responses.row_status = '' AND classified.is_empty AS is_empty,
+      responses.misfit,
+      outcomes.status = 'failed' AND responses.row_status = '' AND responses.is_empty AS is_empty,
       -- The request in the output has members that the input lacks. A match by count does not identify it.
       COALESCE(
         IF(
           outcomes.joined_by = 'count' AND outcomes.status != 'malformed',
           NULL,
-          SAFE.PARSE_JSON({{ input_request }}, wide_number_mode => 'round')
+          SAFE.PARSE_JSON(requests.source, wide_number_mode => 'round')
         ),
         responses.request
       ) AS request,
       status_error(responses.row_status) AS error
     FROM outcomes
+    JOIN UNNEST(@jobs) AS jobs ON jobs.number = outcomes.job
     LEFT JOIN responses ON responses.response_id = outcomes.response_id
-    LEFT JOIN classified ON classified.response_id = outcomes.response_id
     LEFT JOIN requests ON requests.request_id = outcomes.request_id
     WHERE
       outcomes.status != 'succeeded'
+      AND outcomes.is_written
 {% if landing.merges %}
-      AND outcomes.is_best
-      AND (outcomes.key IS NULL OR outcomes.key IN (SELECT key FROM {{ results }} WHERE job_name = @job_name))
+      AND (
+        outcomes.key IS NULL
+        OR outcomes.key IN (SELECT key FROM {{ result_rows }} WHERE {{ of_jobs() }})
+      )
 {% endif %}
   )
 );
@@ -352,17 +406,98 @@ END IF;
 
 COMMIT TRANSACTION;
 
--- The worker reads this last result.
+-- The worker reads this last result: a row for each job. Failed rows are not charged.
 SELECT
+  jobs.name AS job_name,
   landing_time AS landed_at,
-{% if landing.merges %}
-  (SELECT COUNT(*) FROM {{ results }} WHERE job_name = @job_name) AS result_rows,
-  (SELECT COUNT(*) FROM {{ errors }} WHERE job_name = @job_name AND {{ is_of(landing.results, landing.errors) }})
-    AS error_rows,
+{% if landing.lock %}
+  0 AS rival_rows,
 {% else %}
-  (SELECT COUNT(*) FROM outcomes) AS result_rows,
-  (SELECT COUNTIF(status != 'succeeded') FROM outcomes) AS error_rows,
+  -- Of another landing of these jobs that has written at the same time.
+  (
+    SELECT COUNT(*)
+    FROM {{ result_rows }}
+    WHERE {{ of_jobs() }} AND landed_at != landing_time
+  ) AS rival_rows,
 {% endif %}
-  *
-FROM counts
-CROSS JOIN media_counts;
+{% if landing.merges %}
+  IFNULL(kept.result_rows, 0) AS result_rows,
+  IFNULL(failures.error_rows, 0) AS error_rows,
+{% else %}
+  IFNULL(found.result_rows, 0) AS result_rows,
+  IFNULL(found.error_rows, 0) AS error_rows,
+{% endif %}
+  IFNULL(asked.input_rows, 0) AS input_rows,
+  IFNULL(asked.named_rows, 0) AS named_rows,
+  IFNULL(answered.output_rows, 0) AS output_rows,
+  IFNULL(answered.duplicates, 0) AS duplicates,
+{% for status in statuses %}
+  IFNULL(found.{{ status }}, 0) AS {{ status }},
+{% endfor %}
+{% for way in ways %}
+  IFNULL(found.joined_by_{{ way }}, 0) AS joined_by_{{ way }},
+{% endfor %}
+  IFNULL(found.unmatched, 0) AS unmatched,
+{% for kind in token_kinds %}
+  IFNULL(found.{{ kind }}_tokens, 0) AS {{ kind }}_tokens,
+{% endfor %}
+{% for _, _, column in media_columns %}
+  IFNULL(found.{{ column }}, 0) AS {{ column }},
+{% endfor %}
+  IFNULL(found.search_queries, 0) AS search_queries,
+  found.cost_usd
+FROM UNNEST(@jobs) AS jobs
+LEFT JOIN (SELECT job, COUNT(*) AS input_rows, COUNT(name) AS named_rows FROM requests GROUP BY job) AS asked
+  ON asked.job = jobs.number
+LEFT JOIN (
+  SELECT
+    responses.job,
+    COUNT(*) AS output_rows,
+    COUNTIF(matches.response_id IS NOT NULL AND matches.request_id IS NULL) AS duplicates
+  FROM responses
+  LEFT JOIN matches ON matches.response_id = responses.response_id
+  GROUP BY responses.job
+) AS answered
+  ON answered.job = jobs.number
+LEFT JOIN (
+  SELECT
+    outcomes.job,
+    COUNTIF(outcomes.is_written) AS result_rows,
+    COUNTIF(outcomes.is_written AND outcomes.status != 'succeeded') AS error_rows,
+{% for status in statuses %}
+    COUNTIF(outcomes.status = '{{ status }}') AS {{ status }},
+{% endfor %}
+{% for way in ways %}
+    COUNTIF(outcomes.joined_by = '{{ way }}') AS joined_by_{{ way }},
+{% endfor %}
+    COUNTIF(outcomes.request_id IS NULL AND outcomes.status != 'missing') AS unmatched,
+{% for kind in token_kinds %}
+    SUM(IF(responses.row_status = '', responses.{{ kind }}_tokens, 0)) AS {{ kind }}_tokens,
+{% endfor %}
+{% for _, _, column in media_columns %}
+    SUM(outcomes.{{ column }}) AS {{ column }},
+{% endfor %}
+    SUM(outcomes.search_queries) AS search_queries,
+    SUM(outcomes.cost_usd) AS cost_usd
+  FROM outcomes
+  LEFT JOIN responses ON responses.response_id = outcomes.response_id
+  GROUP BY outcomes.job
+) AS found
+  ON found.job = jobs.number
+{% if landing.merges %}
+LEFT JOIN (
+  SELECT job_name, COUNT(*) AS result_rows
+  FROM {{ result_rows }}
+  WHERE {{ of_jobs() }}
+  GROUP BY job_name
+) AS kept
+  ON kept.job_name = jobs.name
+LEFT JOIN (
+  SELECT job_name, COUNT(*) AS error_rows
+  FROM {{ error_rows }}
+  WHERE {{ of_jobs() }} AND {{ is_of(landing.results, landing.errors) }}
+  GROUP BY job_name
+) AS failures
+  ON failures.job_name = jobs.name
+{% endif %}
+;

@@ -23,7 +23,8 @@ from airflow_gemini_batch.jobs.polling import (
     DEFAULT_TIMEOUT,
     PollState,
 )
-from airflow_gemini_batch.tasks.links import BatchJobLink
+from airflow_gemini_batch.tasks.links import JOB_LINKS, BatchJobLink, OutputLink
+from airflow_gemini_batch.tasks.observed import Observed
 from airflow_gemini_batch.tasks.options import ConnectionOptions, EndOptions, WaitOptions
 from airflow_gemini_batch.tasks.parameters import check_known, documented, refused_when_parsed, store
 from airflow_gemini_batch.tasks.stopping import JobsToCancel, forgets_jobs_at_the_end
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 
 @documented(WaitOptions, EndOptions, ConnectionOptions, without=["wait_timeout"])
-class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
+class GeminiBatchJobSensor(Observed, WaitsInTriggerer, BaseSensorOperator):
     """Waits until a Gemini batch job has ended.
 
     SUCCEEDED and PARTIALLY_SUCCEEDED succeed. FAILED, CANCELLED and EXPIRED fail the task with the service's
@@ -69,7 +70,7 @@ class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("job_name", *ConnectionOptions.templated)
-    operator_extra_links = (BatchJobLink(),)
+    operator_extra_links = JOB_LINKS
     ui_color = "#d2e3fc"
 
     def __init__(
@@ -113,12 +114,12 @@ class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
             self.log.info("Batch job %s has not ended. Waiting in the triggerer.", name.job_id)
             wait_in_triggerer(self, options, name)
         with self._failures():
-            return self._finish(job)
+            return self._finish(job, context)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume after the trigger has fired: read the job again and finish."""
         with self._failures():
-            return self._finish(job_of_event(connect(self), WaitOptions.of(self), event))
+            return self._finish(job_of_event(connect(self), WaitOptions.of(self), event), context)
 
     def on_kill(self) -> None:
         """Cancel the job if ``cancel_on_kill`` is set and this task will not run again."""
@@ -144,7 +145,7 @@ class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
                 watch = self._watch or self._start(options, name)
                 self._watch, step, job = look(partial(connect, self, ()), name, watch)
                 if job and job.state.is_terminal:
-                    return PokeReturnValue(is_done=True, xcom_value=self._finish(job))
+                    return PokeReturnValue(is_done=True, xcom_value=self._finish(job, context))
                 if not (self.reschedule and self._watch.lasting_errors):
                     return PokeReturnValue(is_done=False)
                 # Rescheduled, the sensor is a new object that has counted no errors, so it counts them here.
@@ -153,7 +154,9 @@ class GeminiBatchJobSensor(WaitsInTriggerer, BaseSensorOperator):
     def _start(self, options: WaitOptions, name: JobName) -> PollState:
         return PollState(poll_interval=options.poll_interval, deadline=None, seed=str(name))
 
-    def _finish(self, job: BatchJob) -> dict[str, Any]:
+    def _finish(self, job: BatchJob, context: Context) -> dict[str, Any]:
+        self._saw_end(job)
+        OutputLink.persist(context, job)
         ended_well(job, EndOptions.of(self), self.task_id)
         self.log.info("Batch job %s ended as %s: %s", job.name.job_id, job.state.name, job.stats)
         return summarise(job)

@@ -45,6 +45,21 @@ def arguments_from(
     return found
 
 
+def knows_alias(name: str) -> bool:
+    """Whether Airflow can add an asset to an alias. In Airflow 2, a task fails whose alias is not stored yet.
+
+    That may be so in ``dag.test()``, and on a worker that has a DAG file before the scheduler has read it.
+    """
+    try:
+        from airflow.models.dataset import DatasetAliasModel  # type: ignore[import-not-found]
+    except ImportError:
+        return True
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        return session.query(DatasetAliasModel.id).filter_by(name=name).first() is not None
+
+
 def policy(context: Context, **choices: Any) -> Policy:
     """What the user allows, and how this try came about.
 

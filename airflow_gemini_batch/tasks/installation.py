@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import Variable, conf
 
 from airflow_gemini_batch.exceptions import GeminiBatchError
+from airflow_gemini_batch.settings import INSTALLATION, SECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECTION, OPTION = "gemini_batch", "installation"
 VARIABLE = "gemini_batch_installation"
 _DESCRIPTION = (
     "Identifies this Airflow on the batch jobs that it creates, so that it finds them again and leaves those "
@@ -36,10 +36,21 @@ def installation(sleep: Callable[[float], None] = time.sleep) -> str:
 
     :raises GeminiBatchError: the variable cannot be stored
     """
-    configured = conf.get(SECTION, OPTION, fallback="").strip()
-    if configured:
-        return str(configured)
+    if configured := INSTALLATION.value():
+        return configured
     return _stored(sleep) if _is_in_airflow() else _of_configuration()
+
+
+def known_installation() -> str | None:
+    """Return the identity if it is configured or in Airflow's database; nothing is stored.
+
+    Not for tasks, which may have no database: :func:`installation` is.
+    """
+    from airflow.models import Variable as StoredVariable
+
+    if configured := INSTALLATION.value():
+        return configured
+    return StoredVariable.get(VARIABLE, None) or None if _has_database() else None
 
 
 def _stored(sleep: Callable[[float], None]) -> str:
@@ -54,7 +65,7 @@ def _stored(sleep: Callable[[float], None]) -> str:
         return value
     raise GeminiBatchError(
         f"The Airflow variable {VARIABLE}, which identifies this installation on its batch jobs, cannot be "
-        f"stored. Set [{SECTION}] {OPTION} in Airflow's configuration to any name instead."
+        f"stored. Set [{SECTION}] {INSTALLATION.option} in Airflow's configuration to any name instead."
     )
 
 
@@ -69,11 +80,15 @@ def _is_in_airflow() -> bool:
     try:
         from airflow.sdk.execution_time import task_runner
     except ImportError:
-        from airflow.settings import engine
-        from sqlalchemy import inspect
-
-        return bool(inspect(engine).has_table("variable"))
+        return _has_database()
     return hasattr(task_runner, "SUPERVISOR_COMMS")
+
+
+def _has_database() -> bool:
+    from airflow.settings import engine
+    from sqlalchemy import inspect
+
+    return engine is not None and bool(inspect(engine).has_table("variable"))
 
 
 def _of_configuration() -> str:

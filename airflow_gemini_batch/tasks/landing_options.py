@@ -12,6 +12,7 @@ from airflow_gemini_batch.tasks.parameters import (
     check_schema,
     choice,
     is_known,
+    options,
     refused_when_parsed,
 )
 
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.results.media import MediaFolder
     from airflow_gemini_batch.results.report.location import ReportPlace
 
-_CHECKED_HERE = {"error_table", "response_schema", "include_request", "include_response", "usage_view"}
+_FLAGS = ("include_request", "include_response", "usage_view", "emit_asset")
+_CHECKED_HERE = {"error_table", "response_schema", *_FLAGS}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@options
 class LandingOptions(PriceOptions):
     """How results are stored in BigQuery, and how many of them must be good.
 
@@ -53,6 +55,8 @@ class LandingOptions(PriceOptions):
         folder, ``gs://bucket/folder/`` (templated)
     :param usage_view: create a view of cost by day, DAG, model and labels, named like the results table
         followed by ``_usage``
+    :param emit_asset: make the results table an outlet, ``bigquery://project/dataset/table``, with an asset
+        event when the task has landed rows and succeeds; see docs/events.md
     """
 
     templated: ClassVar[tuple[str, ...]] = (
@@ -75,9 +79,10 @@ class LandingOptions(PriceOptions):
     max_invalid_ratio: float = 1.0
     report_uri: str | None = None
     usage_view: bool = True
+    emit_asset: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("include_request", "include_response", "usage_view"):
+        for name in _FLAGS:
             check_flag(name, getattr(self, name))
         check_schema(self.response_schema)
         if self.given(vars(self)).keys() - _CHECKED_HERE:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, utc_now
+from airflow_gemini_batch.jobs.polling import (
+    DEFAULT_POLL_INTERVAL,
+    DEFAULT_TIMEOUT,
+    check_poll_interval,
+    utc_now,
+)
+from airflow_gemini_batch.jobs.quota import DEFAULT_SUBMIT_TIMEOUT
 from airflow_gemini_batch.requests.keys import KEY_FIELD
-from airflow_gemini_batch.tasks.parameters import Options, check_flag, check_schema
+from airflow_gemini_batch.tasks.parameters import Options, check_flag, check_schema, options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.key_field import KeyField
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@options
 class ConnectionOptions(Options):
     """Which credentials are used.
 
@@ -37,7 +42,7 @@ class ConnectionOptions(Options):
     impersonation_chain: str | Sequence[str] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@options
 class KeyOptions(Options):
     """Where requests have their keys.
 
@@ -64,7 +69,7 @@ class KeyOptions(Options):
         return KeyField.parse(self.key_field)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@options
 class RequestOptions(Options):
     """What all requests of a job have in common; values in a request take precedence.
 
@@ -106,7 +111,7 @@ class RequestOptions(Options):
         return Defaults(**self.pick(vars(self)), model=model)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@options
 class PriceOptions(Options):
     """What tokens and searches cost.
 
@@ -121,9 +126,9 @@ class PriceOptions(Options):
     prices: Mapping[str, Any] | NegotiatedPrices | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@options
 class SubmitOptions(PriceOptions):
-    """What is checked before a batch job is created, and how the job is labeled.
+    """What is checked before a batch job is created, how the job is labeled, and how long to try.
 
     :param labels: labels of the batch job, for billing reports (templated)
     :param preflight: check the input before a job is created, and fail the task if the input would fail the
@@ -133,6 +138,9 @@ class SubmitOptions(PriceOptions):
         estimate exceeds this many US dollars; see docs/cost.md (templated)
     :param estimated_output_tokens: upper bound on output tokens per response, thinking included, for the
         estimate; default: each request's ``maxOutputTokens``
+    :param submit_timeout: how long to try again while the quota of create requests is used up, in seconds or
+        as a ``timedelta``; 30 minutes by default
+    :raises InvalidParameterError: a value cannot work
     """
 
     templated: ClassVar[tuple[str, ...]] = ("labels", "max_cost_usd", *PriceOptions.templated)
@@ -141,10 +149,12 @@ class SubmitOptions(PriceOptions):
     preflight: bool | None = None
     max_cost_usd: float | str | None = None
     estimated_output_tokens: int | None = None
+    submit_timeout: timedelta | float = DEFAULT_SUBMIT_TIMEOUT
 
     def __post_init__(self) -> None:
         if self.preflight is not None:
             check_flag("preflight", self.preflight)
+        _deadline("submit_timeout", self.submit_timeout)
         if (self.max_cost_usd, self.prices, self.estimated_output_tokens) != (None, None, None):
             self.budget()
         if self.labels:
@@ -161,9 +171,26 @@ class SubmitOptions(PriceOptions):
 
         return Budget.of(self.max_cost_usd, self.prices, self.estimated_output_tokens)
 
+    def patience(self) -> timedelta:
+        """Return ``submit_timeout`` as a ``timedelta``."""
+        return _length(self.submit_timeout)
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class WaitOptions(Options):
+
+@options
+class DeferOptions(Options):
+    """Where a task waits.
+
+    :param deferrable: wait in the triggerer instead of on a worker
+    """
+
+    deferrable: bool = True
+
+    def __post_init__(self) -> None:
+        check_flag("deferrable", self.deferrable)
+
+
+@options
+class WaitOptions(DeferOptions):
     """How to wait for a batch job, and what happens to the job when the wait ends early.
 
     :param cancel_on_kill: cancel the job when a user marks the task as failed or succeeded, or the DAG run
@@ -171,7 +198,6 @@ class WaitOptions(Options):
         again attaches to its job: clearing it, a retry, or the restart of a worker cancels nothing
     :param cancel_on_timeout: cancel the job when the wait times out; by default it keeps running and is
         charged
-    :param deferrable: wait in the triggerer instead of on a worker
     :param poll_interval: longest interval between two polls, in seconds; the first polls come sooner
     :param wait_timeout: how long to wait for the job, in seconds or as a ``timedelta``; 96 hours by default,
         since a job may queue for 72 and run for 24
@@ -180,32 +206,22 @@ class WaitOptions(Options):
 
     cancel_on_kill: bool = True
     cancel_on_timeout: bool = False
-    deferrable: bool = True
     poll_interval: float = DEFAULT_POLL_INTERVAL
     wait_timeout: timedelta | float = DEFAULT_TIMEOUT
 
     def __post_init__(self) -> None:
-        for name in ("cancel_on_kill", "cancel_on_timeout", "deferrable"):
+        super().__post_init__()
+        for name in ("cancel_on_kill", "cancel_on_timeout"):
             check_flag(name, getattr(self, name))
-        if not _is_seconds(self.poll_interval) or not self.poll_interval > 0:
-            fix = "give a number of seconds greater than 0"
-            raise InvalidParameterError("poll_interval", self.poll_interval, fix)
-        try:
-            is_length = isinstance(self.wait_timeout, timedelta) or _is_seconds(self.wait_timeout)
-            if is_length and self.deadline() >= utc_now() - timedelta(seconds=1):
-                return
-        except OverflowError:
-            pass  # Later than any date.
-        fix = "give a number of seconds or a datetime.timedelta, up to some years and not negative"
-        raise InvalidParameterError("wait_timeout", self.wait_timeout, fix)
+        check_poll_interval(self.poll_interval)
+        self.deadline()
 
     def deadline(self) -> datetime:
         """Return when a wait that starts now times out."""
-        timeout = self.wait_timeout
-        return utc_now() + (timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout))
+        return _deadline("wait_timeout", self.wait_timeout)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@options
 class EndOptions(Options):
     """Which ends of a job fail the task.
 
@@ -220,6 +236,26 @@ class EndOptions(Options):
     def __post_init__(self) -> None:
         if self.on_incomplete not in ("fail", "continue"):
             raise InvalidParameterError("on_incomplete", self.on_incomplete, "give 'fail' or 'continue'")
+
+
+def _deadline(name: str, timeout: timedelta | float) -> datetime:
+    """Return when a length of time that starts now has passed.
+
+    :raises InvalidParameterError: it is no length of time, is negative, or ends later than any date
+    """
+    try:
+        if isinstance(timeout, timedelta) or _is_seconds(timeout):
+            length = _length(timeout)
+            if length >= timedelta(0):
+                return utc_now() + length
+    except OverflowError:
+        pass  # Later than any date.
+    fix = "give a number of seconds or a datetime.timedelta, up to some years and not negative"
+    raise InvalidParameterError(name, timeout, fix)
+
+
+def _length(timeout: timedelta | float) -> timedelta:
+    return timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
 
 
 def _is_seconds(value: object) -> bool:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.tasks.parameters import Options
+from airflow_gemini_batch.tasks.parameters import Options, options
 
 if TYPE_CHECKING:
     from airflow_gemini_batch.tasks.landing_options import LandingOptions
     from airflow_gemini_batch.tasks.options import SubmitOptions
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class RetryOptions(Options):
     """The parameters of :class:`GeminiBatchRetryFailedOperator` that choose what is resubmitted, and how.
 
@@ -32,7 +32,7 @@ class RetryOptions(Options):
     :param key_label: also write the key into each resubmitted request, as the label ``gemini_batch_key``; a
         request that has the label keeps it anyway
     :param project_id: project that runs and pays for the BigQuery jobs; default: the connection's project,
-        then ``GOOGLE_CLOUD_PROJECT`` (templated)
+        then ``[gemini_batch] project_id`` (templated)
     :raises InvalidParameterError: ``max_rounds`` or ``job_name`` cannot work
     """
 

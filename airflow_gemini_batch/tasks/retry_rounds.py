@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.requests.in_bigquery.claims import BegunRound
     from airflow_gemini_batch.requests.in_bigquery.from_failures import RetryInput
+    from airflow_gemini_batch.tasks.landing_wait import LandingWait
     from airflow_gemini_batch.tasks.retry_options import RetryTask
     from airflow_gemini_batch.tasks.retry_sources import Sources
     from airflow_gemini_batch.tasks.retry_state import Plan, RetryState
@@ -120,8 +121,12 @@ class Series:
         names = [own] if own else [each.job_name for each in self._state.open]
         return {(name.project, name.location) for name in map(parsed, names) if name}
 
-    def land(self, job: BatchJob) -> Series:
-        """Land a round, and return the series that includes it."""
+    def land(self, job: BatchJob, wait: LandingWait) -> Series:
+        """Land a round, and return the series that includes it.
+
+        :param wait: how to wait for BigQuery
+        :raises StillRunningError: BigQuery works for longer than that
+        """
         from airflow_gemini_batch.results.retried import round_of
 
         begun = self.record(job)
@@ -130,7 +135,7 @@ class Series:
         replaces = {*failed, *(own if self._options.job_name else ())} - {str(job.name), None}
         names = tuple(sorted(filter(None, replaces)))
         landing = replace(self._landing, prices=self._prices(self._landing.prices))
-        manifest = land_job(landing, self._context, self.hook, job, replaces=names, is_round=True)
+        manifest = land_job(landing, self._context, self.hook, job, wait, replaces=names, is_round=True)
         return self.after(round_of(manifest))
 
     def record(self, job: BatchJob) -> BegunRound | None:

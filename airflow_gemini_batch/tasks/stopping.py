@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.tasks.options import WaitOptions
 
+    class _HasJobs(Protocol):
+        _to_cancel: JobsToCancel
+
+
 log = logging.getLogger(__name__)
 
 # Airflow sends SIGKILL five seconds after SIGTERM.
@@ -29,11 +33,7 @@ _SECONDS = 3.0
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
-class _HasJobs(Protocol):
-    _to_cancel: JobsToCancel
-
-
-@dataclass
+@dataclass(eq=False, repr=False)
 class JobsToCancel:
     """The jobs that ``on_kill`` cancels: those of a task run, while the task executes.
 
@@ -44,6 +44,7 @@ class JobsToCancel:
 
     _target: _Target | None = None
     _is_unwanted: bool = False
+    _is_stopped: bool = False
 
     def expect(
         self,
@@ -59,6 +60,10 @@ class JobsToCancel:
         """
         self._target = _Target(connect, options, ti, find)
 
+    def is_stopped(self) -> bool:
+        """Whether Airflow has called ``on_kill``: nothing may be created from then on."""
+        return self._is_stopped
+
     def found(self, name: JobName) -> None:
         """Call this when the job is known: it is then cancelled without looking it up."""
         if self._target:
@@ -70,6 +75,7 @@ class JobsToCancel:
     @contextmanager
     def while_executing(self) -> Iterator[None]:
         """Forget the jobs when ``execute`` ends."""
+        self._is_stopped = False
         try:
             yield
         except AirflowTaskTimeout:
@@ -83,6 +89,7 @@ class JobsToCancel:
 
     def on_kill(self) -> None:
         """Cancel the jobs if nobody is going to wait for them; returns after three seconds at most."""
+        self._is_stopped = True
         if not (target := self._target):
             return
         outcome: list[str] = []
@@ -105,7 +112,7 @@ _GOES_ON = (
 _UNCONFIRMED = "It is not certain that the batch job is being cancelled; look in the console:"
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Target:
     connect: Callable[[], GeminiBatchHook]
     options: WaitOptions

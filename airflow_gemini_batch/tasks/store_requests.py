@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterError
 from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.gcp.gcs_uri import is_folder, is_missing, split_uri
+from airflow_gemini_batch.settings import STAGING_URI
 from airflow_gemini_batch.tasks.airflow_versions import arguments_from, run_identity
 from airflow_gemini_batch.tasks.wait import fail_without_retry
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.building.build import Line
     from airflow_gemini_batch.requests.building.manifest import RequestsManifest
     from airflow_gemini_batch.tasks.options import KeyOptions, RequestOptions
-
-STAGING_VARIABLE = "GEMINI_BATCH_STAGING_URI"
-
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +53,10 @@ class PromptFunction:
 
 
 def staging_folder(staging_uri: str | None) -> str:
-    """Return the folder for requests and output: the given one, or that of the environment."""
-    folder = staging_uri or os.environ.get(STAGING_VARIABLE)
+    """Return the folder for requests and output: the given one, or that of the settings."""
+    folder = staging_uri or STAGING_URI.value()
     if not isinstance(folder, str) or not is_folder(folder):
-        fix = f"give gs://bucket/prefix, or set {STAGING_VARIABLE}"
+        fix = "give gs://bucket/prefix, or set [gemini_batch] staging_uri or GEMINI_BATCH_STAGING_URI"
         raise InvalidParameterError("staging_uri", folder, fix)
     return folder.rstrip("/")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
@@ -22,14 +23,14 @@ from airflow_gemini_batch.exceptions import (
     WaitTimeoutError,
 )
 from airflow_gemini_batch.formats import duration
-from airflow_gemini_batch.gcp.bigquery_message import refusal
 from airflow_gemini_batch.jobs.outcome import explain_end, may_run_again
 from airflow_gemini_batch.jobs.polling import PollState, WaitOutcome, utc_now
+from airflow_gemini_batch.metrics.polls import count_poll_error
 from airflow_gemini_batch.tasks.options import ConnectionOptions
 from airflow_gemini_batch.tasks.parameters import is_known, refused_when_parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from airflow.providers.common.compat.sdk import BaseOperator, Context
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 # Seconds before the second try to read the connection; doubled before each further one.
 _CONNECT_WAITS = (1.0, 2.0, 4.0)
 # A trigger reports at its deadline. If none does, since it is lost, Airflow ends the wait this much later.
-_TRIGGER_MARGIN = timedelta(hours=1)
+TRIGGER_MARGIN = timedelta(hours=1)
 # How long to try to read a job that a trigger has seen end.
 _END_PATIENCE = timedelta(minutes=10)
 
@@ -62,9 +63,11 @@ def connect(operator: BaseOperator, waits: Sequence[float] = _CONNECT_WAITS) -> 
     for wait in (*waits, None):
         try:
             with reading_credentials(connection.gcp_conn_id):
-                return GeminiBatchHook(
+                hook = GeminiBatchHook(
                     gcp_conn_id=connection.gcp_conn_id, impersonation_chain=connection.impersonation_chain
                 )
+                hook.reports_lineage = False  # The operators report more themselves.
+                return hook
         except CredentialsUnavailableError:
             if wait is None:
                 raise
@@ -75,15 +78,17 @@ def connect(operator: BaseOperator, waits: Sequence[float] = _CONNECT_WAITS) -> 
 class WaitsInTriggerer:
     """An operator that says what happens to its job when its trigger is lost."""
 
+    if_trigger_is_lost: ClassVar[str] = (
+        "The trigger of this task ended without reporting what became of the batch job ({}). The job is not "
+        "cancelled, and may be running and cost money. A retry, or clearing this task, finds it again; the "
+        "link 'Batch job' opens it in the console."
+    )
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Called by Airflow when the trigger has fired, has failed, or has timed out."""
         if next_method == "__fail__":
             reason = (next_kwargs or {}).get("error", "unknown")
-            error = (
-                f"The trigger of this task ended without reporting what became of the batch job ({reason}). "
-                "The job is not cancelled, and may be running and cost money. A retry, or clearing this "
-                "task, finds it again; the link 'Batch job' opens it in the console."
-            )
+            error = self.if_trigger_is_lost.format(reason)
             next_kwargs = {**(next_kwargs or {}), "error": error}
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
 
@@ -100,7 +105,7 @@ def wait_in_triggerer(
         trigger=trigger_for(operator, options, name, deadline),
         method_name="execute_complete",
         kwargs=kwargs,
-        timeout=deadline - utc_now() + _TRIGGER_MARGIN,
+        timeout=deadline - utc_now() + TRIGGER_MARGIN,
     )
     raise AssertionError("defer() does not return")
 
@@ -122,14 +127,47 @@ def trigger_for(
     )
 
 
-def check_job_name_when_parsed(job_name: object) -> None:
+def check_job_name_when_parsed(job_name: object, *, several: bool = False, allow_none: bool = False) -> None:
     """Check the name of a job if it is known when the DAG is parsed.
 
-    :raises InvalidParameterError: it is not a full resource name
+    :param several: whether a list of names is good as well
+    :param allow_none: whether the list may be empty
+    :raises InvalidParameterError: it is not a full resource name, or the list is empty
     """
-    if is_known(job_name):
-        with refused_when_parsed():
-            JobName.parse(job_name)  # type: ignore[arg-type]
+    names = {"job_name": job_name}
+    if several and isinstance(job_name, (list, tuple)):
+        if not (job_name or allow_none):
+            with refused_when_parsed():
+                raise _no_jobs()
+        names = {f"job_name[{number}]": name for number, name in enumerate(job_name)}
+    for parameter, name in names.items():
+        if is_known(name):
+            with refused_when_parsed():
+                JobName.parse(name, parameter=parameter)  # type: ignore[arg-type]
+
+
+def job_names(given: object, *, allow_none: bool = False) -> tuple[JobName, ...]:
+    """Parse the name of a job, or several names, such as the output of a mapped task. Each counts once.
+
+    :raises InvalidParameterError: one is not a full resource name, or there is none and ``allow_none`` is not
+        set
+    """
+    if isinstance(given, str):
+        return (JobName.parse(given),)
+    if not isinstance(given, Iterable) or isinstance(given, (bytes, Mapping)):
+        JobName.parse(given)  # type: ignore[arg-type]  # raises
+    each_of: Iterable[Any] = given  # type: ignore[assignment]
+    names = dict.fromkeys(
+        JobName.parse(each, parameter=f"job_name[{number}]") for number, each in enumerate(each_of)
+    )
+    if not (names or allow_none):
+        raise _no_jobs()
+    return tuple(names)
+
+
+def _no_jobs() -> InvalidParameterError:
+    """Return the error of an empty list of jobs."""
+    return InvalidParameterError("job_name", [], "it has no jobs; give the name of at least one")
 
 
 @contextmanager
@@ -151,6 +189,8 @@ def fail_without_retry(*kinds: type[GeminiBatchError]) -> Iterator[None]:
             raise AirflowFailException(str(error)) from error
         raise
     except Exception as error:
+        from airflow_gemini_batch.gcp.bigquery_message import refusal
+
         if translated := refusal(error):
             raise translated.with_traceback(error.__traceback__) from None
         raise
@@ -232,6 +272,7 @@ def look(
         job = connect_().get_job(name, retry=False)
         watch, step = watch.after_read(job, utc_now())
     except Exception as error:
+        count_poll_error(name, error)
         watch, step = watch.after_error(error, utc_now())
         if step.outcome is WaitOutcome.ERROR:
             raise PollingError(str(name), step.message, is_transient=step.retry_helps) from error

@@ -12,17 +12,21 @@ from asgiref.sync import sync_to_async
 
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.jobs.polling import PollState, utc_now
+from airflow_gemini_batch.metrics.polls import count_poll_error
+from airflow_gemini_batch.triggers.shared_poller import async_hook, waiting_for
 from airflow_gemini_batch.triggers.task_state import is_over, task_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchAsyncHook
     from airflow_gemini_batch.jobs.polling import PollStep
+    from airflow_gemini_batch.triggers.shared_poller import Waiter
 
 
 class GeminiBatchJobTrigger(BaseTrigger):
     """Waits until a batch job ends, then fires one event.
+
+    All triggers of a triggerer that wait in the same project and location share their requests.
 
     The event is ``{"job_name", "outcome", "state", "message", "retry_helps"}``; see ``WaitOutcome``.
 
@@ -71,24 +75,24 @@ class GeminiBatchJobTrigger(BaseTrigger):
         name = JobName.parse(self.job_name)
         deadline = datetime.fromisoformat(self.deadline) if self.deadline else None
         polled = PollState(poll_interval=self.poll_interval, deadline=deadline, seed=self.job_name)
-        hook = self._hook()
-        while True:
-            polled, step = await self._poll(hook, name, polled)
-            if step.message:
-                self.log.log(logging.WARNING if step.is_warning else logging.INFO, step.message)
-            if step.outcome:
-                state = polled.state.value if polled.state else None
-                yield TriggerEvent(  # type: ignore[no-untyped-call]
-                    {
-                        "job_name": self.job_name,
-                        "outcome": step.outcome.value,
-                        "state": state,
-                        "message": step.message,
-                        "retry_helps": step.retry_helps,
-                    }
-                )
-                return
-            await asyncio.sleep(step.wait)
+        wait = 0.0
+        with waiting_for(name, self.poll_interval, self.gcp_conn_id, self.impersonation_chain) as waiter:
+            while True:
+                polled, step = await self._poll(waiter, wait, polled)
+                if step.message:
+                    self.log.log(logging.WARNING if step.is_warning else logging.INFO, step.message)
+                if step.outcome:
+                    break
+                wait = step.wait
+        yield TriggerEvent(  # type: ignore[no-untyped-call]
+            {
+                "job_name": self.job_name,
+                "outcome": step.outcome.value,
+                "state": polled.state.value if polled.state else None,
+                "message": step.message,
+                "retry_helps": step.retry_helps,
+            }
+        )
 
     async def on_kill(self) -> None:
         """Called since Airflow 3.3 if a user clears the task or marks its state, not on restarts."""
@@ -102,7 +106,8 @@ class GeminiBatchJobTrigger(BaseTrigger):
         elif not is_over(state := await sync_to_async(task_state)(self.task_instance)):
             reason = f"its task ({state or 'cleared'}) runs again"
         else:
-            is_cancelled = await self._hook().cancel_job(JobName.parse(self.job_name))
+            hook = async_hook(self.gcp_conn_id, self.impersonation_chain)
+            is_cancelled = await hook.cancel_job(JobName.parse(self.job_name))
             self.log.warning(
                 "Requested cancellation: the task was marked as %s and cancel_on_kill is set. Completed rows "
                 "are charged. Batch job: %s"
@@ -116,17 +121,9 @@ class GeminiBatchJobTrigger(BaseTrigger):
         job_id = JobName.parse(self.job_name).job_id
         self.log.info("Batch job %s keeps running and costs money: %s", job_id, reason)
 
-    async def _poll(
-        self, hook: GeminiBatchAsyncHook, name: JobName, polled: PollState
-    ) -> tuple[PollState, PollStep]:
+    async def _poll(self, waiter: Waiter, wait: float, polled: PollState) -> tuple[PollState, PollStep]:
         try:
-            return polled.after_read(await hook.get_job(name), utc_now())
+            return polled.after_read(await waiter.read(wait), utc_now())
         except Exception as error:
+            count_poll_error(waiter.name, error, from_triggerer=True)
             return polled.after_error(error, utc_now())
-
-    def _hook(self) -> GeminiBatchAsyncHook:
-        from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchAsyncHook
-
-        return GeminiBatchAsyncHook(
-            gcp_conn_id=self.gcp_conn_id, impersonation_chain=self.impersonation_chain
-        )

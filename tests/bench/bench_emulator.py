@@ -7,9 +7,11 @@ import time
 
 from airflow_gemini_batch.emulator.running.rows import Habits, RowProcessor, prediction_line
 from airflow_gemini_batch.emulator.running.storage import parse_line
+from tests.bench.emitting import emit
+from tests.bench.figures import Figure, Report
 
 ROWS = 10_000
-SECONDS = 3.0
+LEAST_ROWS_A_SECOND = ROWS / 3
 SCHEMA = {
     "type": "OBJECT",
     "properties": {
@@ -23,7 +25,7 @@ SCHEMA = {
 TEXT = "Name: requests-{}\nSummary: Python HTTP for Humans.\n\n" + "It sends requests to servers. " * 20
 
 
-def main() -> int:
+def measure() -> Report:
     lines = [
         json.dumps(
             {
@@ -36,9 +38,11 @@ def main() -> int:
         ).encode()
         for n in range(ROWS)
     ]
-    taken = min(seconds_for(lines) for _ in range(3))
-    print(f"the emulator answered {ROWS:,} rows in {taken:.2f} s")
-    return 0 if taken < SECONDS else 1
+    rate = ROWS / min(seconds_for(lines) for _ in range(3))
+    figure = Figure("rows answered by the emulator", rate, "rows/s", LEAST_ROWS_A_SECOND, more_is_better=True)
+    return Report(
+        "The emulator of batch jobs", [figure], [], "From the bytes of its input to those of its output."
+    )
 
 
 def seconds_for(lines: list[bytes]) -> float:
@@ -52,4 +56,4 @@ def seconds_for(lines: list[bytes]) -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(emit(measure()))

@@ -1,7 +1,7 @@
-"""Landing 200,000 lines of 2 KB on the local stack: rows a second, the worker's memory, and its downloads.
+"""Landing lines of 2 KB on the local stack: rows a second, the worker's memory, and its downloads.
 
-Twice: with the 3 typed columns of a small answer, and with 20 of every kind.
-``python tests/bench/bench_landing.py [ROWS [COLUMNS]]``
+With the 3 typed columns of a small answer, and with 20 of every kind; beside loads alone, and beside readers
+that take each line through the worker.
 """
 
 from __future__ import annotations
@@ -14,22 +14,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from airflow_gemini_batch.local_stack.stack import PROJECT, LocalStack
+from tests.bench import peers
+from tests.bench.emitting import SHORT, emit, sizes
+from tests.bench.figures import Figure, Growth, Report
+from tests.bench.memory import peak_mb
 from tests.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
+
+    from google.cloud import bigquery
 
     from airflow_gemini_batch.local_stack.stack import StackAddresses
 
-ROWS = 200_000
-MIN_ROWS_PER_SECOND = 10_000
-MAX_GROWTH_MB = 15
+ROWS = 10_000 if SHORT else 100_000
+LEAST_ROWS_A_SECOND = 15_000.0
+MOST_GROWTH_MB = 15.0
 WORDS = ["batch", "gemini", "vertex", "table", "column", "airflow", "operator", "trigger", "dataset"]
 COLUMNS = (3, 20)
 SMALL = {
@@ -121,7 +128,7 @@ def worker(rows: int, columns: int) -> None:
         output_location=f"gs://bench/{place}/prediction-model-2026-11-01T00:00:00.000000Z",
     )
     request = LandingRequest(
-        job,
+        (job,),
         TableName(PROJECT, "bench", f"rows_{place}"),
         TableName(PROJECT, "bench", f"rows_{place}_errors"),
         RunIdentity("bench", "land", "1"),
@@ -134,16 +141,10 @@ def worker(rows: int, columns: int) -> None:
     # What importing took at its height is no concern here.
     Path("/proc/self/clear_refs").write_text("5")
     start = time.perf_counter()
-    manifest = land(request, **clients)
+    (manifest,) = land(request, **clients)
     seconds = time.perf_counter() - start
     assert manifest.rows == rows
-    print(json.dumps([seconds, peak_memory()]))
-
-
-def peak_memory() -> float:
-    """Of this process, in MB; ``ru_maxrss`` would count what the parent had when it forked."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+    print(json.dumps([seconds, peak_mb()]))
 
 
 def prepare(rows: int, columns: int, directory: Path) -> int:
@@ -162,53 +163,220 @@ def prepare(rows: int, columns: int, directory: Path) -> int:
     return (directory / "output").stat().st_size // rows
 
 
-def measure(rows: int, columns: int, environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds, and the worker's peak memory in MB."""
-    command = [sys.executable, __file__, "--worker", str(rows), str(columns)]
-    given = {**os.environ, **environment}
-    # A worker has the bytecode of what it imports; compiling it anew would be measured, too.
-    given.pop("PYTHONDONTWRITEBYTECODE", None)
+def run_alone(*arguments: object, environment: dict[str, str] | None = None) -> list[float]:
+    """Run a part of this script in a process of its own; return seconds and peak memory in MB."""
+    command = [sys.executable, "-m", "tests.bench.bench_landing", *map(str, arguments)]
+    given = {**os.environ, **(environment or {})}
     run = subprocess.run(command, check=True, capture_output=True, env=given)
     seconds, memory = json.loads(run.stdout.splitlines()[-1])
-    return seconds, memory
+    return [seconds, memory]
 
 
-def main(rows: int, several: Sequence[int]) -> int:
+def report() -> Report:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import bigquery
 
+    growth: dict[str, list[tuple[float, float]]] = {}
+    memory: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, LocalStack(Path(folder), vertex_url="") as stack:
         os.environ["STORAGE_EMULATOR_HOST"] = stack.storage_url
         os.environ["BIGQUERY_EMULATOR_HOST"] = stack.bigquery_url
-        bigquery.Client(PROJECT, AnonymousCredentials()).create_dataset("bench")
-        good = []
-        for columns in several:
-            length = [prepare(count, columns, Path(folder)) for count in (1000, rows)][-1]
-            good.append(land_watched(rows, columns, length, stack))
-    return 0 if all(good) or rows != ROWS else 1
+        client = bigquery.Client(PROJECT, AnonymousCredentials())
+        client.create_dataset("bench")
+        figures = []
+        for columns in COLUMNS:
+            for rows in sizes(ROWS):
+                prepare(rows, columns, Path(folder))
+                begun = datetime.now(UTC)
+                seconds, peak, downloads, received = land_watched(rows, columns, stack)
+                growth.setdefault(f"landing, {columns} columns", []).append((rows, seconds))
+                memory.setdefault(f"landing, {columns} columns", []).append((rows, peak))
+            rate, profile = rows / seconds, jobs_since(client, begun, seconds)
+            beside = loads(client, rows, columns) | readers(rows, columns, Path(folder), growth, memory)
+            for peer, other in beside.items():
+                target = LEAST_ROWS_A_SECOND
+                figure = Figure(f"land, {columns} typed columns", rate, "rows/s", target, True, peer, other)
+                figures.append(replace(figure, profile=profile) if figure.is_worse_than_peer else figure)
+                # It is the same for all peers.
+                profile = profile if figures[-1].profile == "" else ""
+            figures += [
+                Figure(f"downloads of the worker, {columns} columns", downloads, "objects", 0.0),
+                Figure(f"received by the worker, {columns} columns", received / 1024, "KB"),
+                Figure(
+                    f"memory of the worker, from 1,000 to {rows:,} rows, {columns} columns",
+                    memory[f"landing, {columns} columns"][-1][1]
+                    - memory[f"landing, {columns} columns"][0][1],
+                    "MB more",
+                    MOST_GROWTH_MB,
+                ),
+            ]
+    note = (
+        "Lines of 2 KB, on the local stack, whose BigQuery is one process on the same machine. A load "
+        "alone makes no typed columns, joins nothing and judges no row; a reader leaves its rows in the "
+        "worker or in a file, not in a table."
+    )
+    pictures = [
+        Growth("landing-seconds", "Seconds to land or read results", "s", growth),
+        Growth("landing-memory", "Peak memory of the worker", "MB", memory),
+    ]
+    return Report("Landing results", figures, pictures, note)
 
 
-def land_watched(rows: int, columns: int, length: int, stack: StackAddresses) -> bool:
-    """Land, print what it took, and say whether that is good."""
+def land_watched(rows: int, columns: int, stack: StackAddresses) -> tuple[float, float, int, int]:
+    """Land, and return seconds, peak memory in MB, the number of downloads, and the bytes received."""
     with Recorder(stack.storage_url) as objects, Recorder(stack.bigquery_url) as queries:
         watched = {"STORAGE_EMULATOR_HOST": objects.url, "BIGQUERY_EMULATOR_HOST": queries.url}
-        _, small = measure(1000, columns, watched)
-        seconds, large = measure(rows, columns, watched)
+        seconds, memory = run_alone("--worker", rows, columns, environment=watched)
         downloads = sum(seen.is_download for seen in objects.seen)
         received = sum(seen.answer_bytes for seen in (*objects.seen, *queries.seen))
-    rate, growth = rows / seconds, large - small
-    print(
-        f"landed {rows:,} lines of {length:,} bytes, {columns} typed columns, in {seconds:.1f} s: "
-        f"{rate:,.0f} rows a second"
+    return seconds, memory, downloads, received
+
+
+def jobs_since(client: bigquery.Client, begun: datetime, seconds: float) -> str:
+    """Return how long each job of a landing took in BigQuery, and what was left for the worker."""
+    lines = []
+    for job in sorted(client.list_jobs(min_creation_time=begun), key=lambda job: job.started):
+        took = (job.ended - job.started).total_seconds()
+        # The name of a job without the digest and the number of its try; others have a random name.
+        name = re.sub(r"_staging_[0-9a-f]+|-[0-9a-f]{24}|-\d+$", "", job.job_id)
+        name = name if name.startswith("gemini-batch") else "statement before"
+        lines.append(f"{took / seconds:5.0%} {took:8.2f} s  {job.job_type} {name}")
+    return "\n".join([*lines, f"of  {seconds:8.2f} s  in all, loads side by side"])
+
+
+def loads(client: bigquery.Client, rows: int, columns: int) -> dict[str, float]:
+    """Return rows a second of the load of Google's operator, and of our staging."""
+    from airflow_gemini_batch.gcp.table_name import TableName
+    from airflow_gemini_batch.results.outputs import Objects
+    from airflow_gemini_batch.results.staging import Staged, stage
+
+    folder = f"gs://bench/{rows}x{columns}"
+    output = f"{folder}/prediction-model-2026-11-01T00:00:00.000000Z/predictions.jsonl"
+    begun = time.perf_counter()
+    client.load_table_from_uri(
+        output, f"{PROJECT}.bench.peer_{rows}x{columns}", job_config=load_of_google(output)
+    ).result()
+    rates = {"GCSToBigQueryOperator, the load alone": rows / (time.perf_counter() - begun)}
+    places = {
+        TableName(PROJECT, "bench", f"stage_{role}_{rows}x{columns}"): Staged(Objects(((uri, 0),)))
+        for role, uri in (("requests", f"{folder}/input.jsonl"), ("responses", output))
+    }
+    begun = time.perf_counter()
+    stage(client, "us-central1", places)
+    return rates | {"our staging alone": rows / (time.perf_counter() - begun)}
+
+
+def load_of_google(output: str) -> bigquery.LoadJobConfig:
+    """The load job that ``GCSToBigQueryOperator`` makes for the lines of a job's output."""
+    from airflow.providers.google.cloud.transfers.gcs_to_bigquery import GCSToBigQueryOperator
+    from google.cloud.bigquery import LoadJobConfig
+
+    operator = GCSToBigQueryOperator(
+        task_id="load",
+        bucket="bench",
+        source_objects=[output],
+        destination_project_dataset_table=f"{PROJECT}.bench.peer",
+        source_format="NEWLINE_DELIMITED_JSON",
+        schema_fields=[
+            {"name": name, "type": kind}
+            for name, kind in {
+                "key": "STRING",
+                "status": "STRING",
+                "processed_time": "TIMESTAMP",
+                "request": "JSON",
+                "response": "JSON",
+            }.items()
+        ],
+        write_disposition="WRITE_TRUNCATE",
     )
-    print(f"peak memory of the worker: {small:.1f} MB for 1,000 lines, {growth:+.1f} MB for {rows:,}")
-    print(f"the worker made {downloads} downloads and received {received / 1024:.0f} KB in all", flush=True)
-    return rate >= MIN_ROWS_PER_SECOND and growth < MAX_GROWTH_MB and not downloads
+    operator.source_uris, operator.schema_update_options = [output], ()
+    operator.src_fmt_configs = {}
+    operator.hook = SimpleNamespace(
+        project_id=PROJECT, split_tablename=lambda table_input, **_: table_input.split(".")
+    )
+    operator._use_existing_table()
+    load = {
+        name: operator.configuration["load"][name] for name in ("schema", "sourceFormat", "writeDisposition")
+    }
+    return LoadJobConfig.from_api_repr({"load": load})
+
+
+READERS = ("common-ai, LLMBatchOperator", "pandas, as in Google's notebook", "json of the standard library")
+
+
+def readers(
+    rows: int,
+    columns: int,
+    folder: Path,
+    growth: dict[str, list[tuple[float, float]]],
+    memory: dict[str, list[tuple[float, float]]],
+) -> dict[str, float]:
+    """Return rows a second of readers in the worker, and add their points to the pictures."""
+    if columns != max(COLUMNS):
+        return {}
+    found = {}
+    for count in sizes(rows):
+        write(folder, count, columns)
+        as_of_openai(folder / "output", folder / "peer")
+        for reader in READERS:
+            seconds, peak = run_alone("--reader", reader, count, columns, folder)
+            growth.setdefault(reader, []).append((count, seconds))
+            memory.setdefault(reader, []).append((count, peak))
+            found[f"{reader}, reading alone"] = count / seconds
+    return found
+
+
+def as_of_openai(output: Path, target: Path) -> None:
+    """Write the same answers as lines of OpenAI's batches, which common-ai reads."""
+    with output.open() as lines, target.open("w") as peer:
+        for line in lines:
+            row = json.loads(line)
+            text = row["response"]["candidates"][0]["content"]["parts"][0]["text"]
+            choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            body = {"model": "m", "choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+            custom_id = f"{'0' * 16}-{row['key'][1:]}"
+            peer.write(
+                json.dumps({"custom_id": custom_id, "response": {"status_code": 200, "body": body}}) + "\n"
+            )
+
+
+def read(reader: str, rows: int, columns: int, folder: Path) -> None:
+    """Read results in this process, and print what it took."""
+    import logging
+
+    # Imported here, so that the time of importing does not count.
+    import airflow.providers.common.ai.batch.openai
+    import pandas as pd
+    from airflow.sdk import ObjectStoragePath
+    from pydantic import create_model
+
+    assert airflow.providers.common.ai.batch.openai, (pd, ObjectStoragePath)
+    logging.disable()
+    kinds = {"INTEGER": int, "NUMBER": float, "BOOLEAN": bool, "ARRAY": list, "OBJECT": dict}
+    fields = {name: (kinds.get(each["type"], str), ...) for name, each in PROPERTIES[columns].items()}
+    answer: Any = create_model("Answer", **fields)  # type: ignore[call-overload]
+    ways: dict[str, Callable[[], int]] = dict(
+        zip(
+            READERS,
+            (
+                lambda: peers.read_with_common_ai(folder / "peer", rows, answer, folder / "landed"),
+                lambda: peers.read_with_pandas(folder / "output"),
+                lambda: peers.read_with_json(folder / "output"),
+            ),
+            strict=True,
+        )
+    )
+    begun = time.perf_counter()
+    found = ways[reader]()
+    seconds = time.perf_counter() - begun
+    assert found == rows, found
+    print(json.dumps([seconds, peak_mb()]))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         worker(int(sys.argv[2]), int(sys.argv[3]))
+    elif sys.argv[1:2] == ["--reader"]:
+        read(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
     else:
-        given = [int(argument) for argument in sys.argv[1:]]
-        raise SystemExit(main(given[0] if given else ROWS, given[1:] or COLUMNS))
+        raise SystemExit(emit(report()))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.bench.emitting import emit, sizes
+from tests.bench.figures import Figure, Growth, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LEAST_PER_SECOND = 40_000
-FEW, MANY = 1_000, 200_000
+LEAST_PER_SECOND = 60_000.0
+MANY = 100_000
 MOST_GROWTH_MB = 2.0
 WORDS = [f"river{n}" for n in range(997)]
 SCHEMA = {
@@ -93,35 +94,57 @@ def measure(path: Path) -> tuple[int, int, float, float]:
     return int(rows), int(size), float(seconds), float(peak)
 
 
-def main() -> int:
-    slowest, growth = float("inf"), 0.0
+PEERS = {
+    "json of the standard library, which checks nothing": "import json\nfor line in lines: json.loads(line)",
+    "pandas, which checks nothing": "import pandas as pd\npd.read_json(lines, lines=True)",
+}
+PEER = """
+import resource, sys
+{imports}
+before = resource.getrusage(resource.RUSAGE_SELF)
+with open(sys.argv[1], "rb") as lines:
+{body}
+after = resource.getrusage(resource.RUSAGE_SELF)
+print(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+"""
+
+
+def measure_peer(code: str, path: Path) -> float:
+    """Seconds of processor time that a peer takes to read the lines."""
+    imports, _, body = code.partition("\n")
+    script = PEER.format(imports=imports, body=f"    {body}")
+    run = subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True)
+    return float(run.stdout.split()[-1])
+
+
+def report() -> Report:
+    figures, growth, memory = [], 0.0, {}
     with tempfile.TemporaryDirectory() as folder:
         for make in (prompts, answers_by_schema, conversations):
-            paths = {}
-            for count in (FEW, MANY):
-                paths[count] = Path(folder) / f"{count}.jsonl"
-                with paths[count].open("w") as file:
+            for count in sizes(MANY):
+                path = Path(folder) / f"{make.__name__}-{count}.jsonl"
+                with path.open("w") as file:
                     file.writelines(lines(make, count))
-            few = measure(paths[FEW])[3]
-            rows, size, seconds, peak = measure(paths[MANY])
-            growth = max(growth, peak - few)
-            slowest = min(slowest, rows / seconds)
-            print(
-                f"{make.__name__} ({size // rows} bytes a line): {rows / seconds:,.0f} lines/s; "
-                f"peak {few:.1f} MB at {FEW:,} lines, {peak:.1f} MB at {MANY:,}"
-            )
-    began, generated = time.process_time(), 1_000_000
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                rows, size, seconds, peak = measure(path)
+                memory.setdefault(make.__name__.replace("_", " "), []).append((count, peak))
+            points = memory[make.__name__.replace("_", " ")]
+            growth = max(growth, points[-1][1] - points[0][1])
+            name = f"validate, {make.__name__.replace('_', ' ')}, {size // rows:,} bytes a line"
+            for peer, code in PEERS.items():
+                other = rows / measure_peer(code, path)
+                figure = Figure(name, rows / seconds, "lines/s", LEAST_PER_SECOND, True, peer, other)
+                figures.append(figure.explained_by(lambda path=path: _check(path)))
+    grown = Figure(f"memory, from 1,000 to {points[-1][0]:,} lines", growth, "MB more", MOST_GROWTH_MB)
+    pictures = [Growth("validate-memory", "Peak memory of validating", "MB", memory)]
+    return Report("Validating requests", [*figures, grown], pictures, "Lines per second of one core.")
+
+
+def _check(path: Path) -> None:
     from airflow_gemini_batch.requests.checking.import_check import check
 
-    one = next(lines(prompts, 1)).encode()
-    report = check(one.replace(b"k000000", b"k%06d" % n) for n in range(generated))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert report.rows == generated
-    taken = time.process_time() - began
-    print(f"{generated:,} generated rows: {taken:.1f} s, {grown:.1f} MB with all that is imported")
-    return 0 if slowest >= LEAST_PER_SECOND and growth <= MOST_GROWTH_MB else 1
+    with path.open("rb") as file:
+        check(file)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(emit(report()))

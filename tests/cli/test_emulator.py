@@ -59,12 +59,28 @@ def test_the_command_takes_a_fault_plan(tmp_path: Path) -> None:
         started.kill()
 
 
+def test_the_command_enforces_quotas() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--quotas", "600"], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as started:
+        assert started.stdout
+        http = Http("http://" + started.stdout.readline().split("http://")[1].split()[0])
+        assert [http("GET")[0] for _ in range(601)] == [200] * 600 + [429]
+        refused = {"management": 1}
+        assert http("GET", "/_emulator/usage") == (
+            200,
+            {"management": 600, "submission": 0, "count_tokens": 0, "refused": refused},
+        )
+        started.kill()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["--pace", "soon"], "--pace='soon': give immediate"),
         (["--port", "http"], "'http' is not a port"),
         (["--port", "99999"], "'99999' is not a port"),
+        (["--quotas", "0"], "'0' is not a number of seconds greater than 0"),
         (["--faults", "no-such-file.json"], "--faults='no-such-file.json': No such file"),
         (["--faults", __file__], "--faults='…': invalid JSON"),
     ],

@@ -77,16 +77,16 @@ def _summary(lines: list[str]) -> str:
 
 
 def _merged(file: Path, lines: list[str]) -> list[str]:
-    """The table in the page, with the rows of the cells that were run now replaced."""
+    """The table in the page, with the rows of the cells that were run now, in the order of the matrix."""
     written = [line for line in _TABLE.search(file.read_text())[1].splitlines() if line.startswith("|")]
     if written[0] != lines[0]:
         raise SystemExit(f"{file} has the table of an older matrix: run all cells to replace it")
-    defined = {
+    defined = [
         (cell.boundary.step, f"{cell.when.value} {cell.boundary.name}", cell.failure.value)
         for cell in cells().values()
-    }
-    now = {_cell_of(line): line for line in lines}
-    return lines[:2] + [now.get(_cell_of(line), line) for line in written[2:] if _cell_of(line) in defined]
+    ]
+    known = {_cell_of(line): line for line in (*written[2:], *lines[2:])}
+    return lines[:2] + [known[each] for each in defined if each in known]
 
 
 def _cell_of(line: str) -> tuple[str, ...]:

@@ -52,6 +52,8 @@ class Airflow:
     :param parallelism: number of concurrent tasks
     :param dag_ids: to wait for
     :param timeout: seconds without a heartbeat after which Airflow considers a task dead
+    :param quotas: seconds that a minute of Vertex AI's quotas lasts; default: no quotas
+    :param dags: the DAG folder
     :param database: URL of Airflow's database; default SQLite, which supports a handful of concurrent tasks
     """
 
@@ -64,11 +66,15 @@ class Airflow:
         dag_ids: tuple[str, ...],
         timeout: int = 15,
         database: str | None = None,
+        quotas: float | None = None,
+        dags: Path = DAGS,
     ) -> None:
         self.directory = directory
+        self._dags = dags
         self.wire = Wire()
         self._pace, self._parallelism, self._dag_ids = pace, parallelism, dag_ids
         self._heartbeat_timeout = timeout
+        self._quotas = quotas
         self._sqlite = None if database else directory / "airflow" / "airflow.db"
         self._database = database or f"sqlite:///{self._sqlite}?timeout=10"
         self._cleanup = ExitStack()
@@ -127,7 +133,9 @@ class Airflow:
 
     def _start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.addresses = self._cleanup.enter_context(LocalStack(self.directory / "stack", pace=self._pace))
+        self.addresses = self._cleanup.enter_context(
+            LocalStack(self.directory / "stack", pace=self._pace, quotas=self._quotas)
+        )
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         self._api = f"{url}/api/v2"
@@ -148,7 +156,7 @@ class Airflow:
             vertex_url=proxies[VERTEX],
         )
         self._settings = {
-            **airflow_home.create(self.directory / "airflow", DAGS),
+            **airflow_home.create(self.directory / "airflow", self._dags),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
             "AIRFLOW__CORE__TASK_SUCCESS_OVERTIME": "5",
             **airflow_home.server_settings(port),
@@ -170,7 +178,7 @@ class Airflow:
         self._cleanup.callback(self._stop)
         self._wait_until_healthy(url)
         # One landing at a time: concurrent transactions fail each other in the BigQuery emulator.
-        self.call("pools", {"name": LANDING_POOL, "slots": 1})
+        self.call("pools", {"name": LANDING_POOL, "slots": 1, "include_deferred": True})
 
     def _short_timeouts(self) -> dict[str, str]:
         """Airflow notices dead processes in seconds instead of minutes."""

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 # Land a job that ends at once; wait in the sensor; wait in the submit task; build the requests, too; build
 # them in BigQuery, and merge; land a job that expires after four rows, and ask the others again; truncate,
-# and store images; let a listener take longer after a task's success than Airflow allows.
-SHORT, SENSOR, WAITING, BUILDING, QUERY, BAD_END, IMAGES, LISTENER = DAG_IDS = (
+# and store images; land while BigQuery is slow, in the triggerer; let a listener take longer after a task's
+# success than Airflow allows.
+SHORT, SENSOR, WAITING, BUILDING, QUERY, BAD_END, IMAGES, SLOW, LISTENER = DAG_IDS = (
     "crash_short",
     "crash_sensor",
     "crash_waiting",
@@ -26,6 +27,7 @@ SHORT, SENSOR, WAITING, BUILDING, QUERY, BAD_END, IMAGES, LISTENER = DAG_IDS = (
     "crash_query",
     "crash_bad_end",
     "crash_images",
+    "crash_slow",
     "crash_listener",
 )
 
@@ -280,6 +282,59 @@ MEDIA = {
         dag_id=IMAGES,
     ),
 }
+SLOW_LANDING = {
+    "slow-script": Boundary(
+        "slow landing", "the transaction script", BIGQUERY, "POST", _BQ_JOBS, _LANDING, dag_id=SLOW
+    ),
+    "slow-running": Boundary(
+        "slow landing", "the task's poll of the running script", BIGQUERY, "GET", _BQ_JOB, nth=3, dag_id=SLOW
+    ),
+    "slow-defer": Boundary(
+        "slow landing", "the deferral", AIRFLOW, "PATCH", _STATE, '"deferred"', dag_id=SLOW
+    ),
+    "slow-resume": Boundary(
+        "slow landing", "the start of the resumed task", AIRFLOW, "PATCH", _RUN, dag_id=SLOW
+    ),
+    "slow-committed": Boundary(
+        "slow landing",
+        "the resumed task's read of the commit",
+        BIGQUERY,
+        "GET",
+        _BQ_JOB,
+        response='"state": ?"DONE"',
+        by=_TASK,
+        dag_id=SLOW,
+    ),
+    "slow-drop": Boundary(
+        "slow landing", "the drop of the first staging table", BIGQUERY, "DELETE", "_staging_", dag_id=SLOW
+    ),
+    "slow-manifest": Boundary(
+        "slow landing",
+        "the write of the manifest to XCom",
+        AIRFLOW,
+        "POST",
+        "/land/return_value",
+        dag_id=SLOW,
+    ),
+}
+SLOW_POLL = {
+    "slow-first": Boundary(
+        "slow landing", "the trigger's first poll", BIGQUERY, "GET", _BQ_JOB, by=_TRIGGERER, dag_id=SLOW
+    ),
+    "slow-last": Boundary(
+        "slow landing",
+        "the trigger's poll that returns the commit",
+        BIGQUERY,
+        "GET",
+        _BQ_JOB,
+        response='"state": ?"DONE"',
+        by=_TRIGGERER,
+        dag_id=SLOW,
+    ),
+    "slow-handed-over": Boundary(
+        "slow landing", "the start of the resumed task", AIRFLOW, "PATCH", _RUN, dag_id=SLOW
+    ),
+}
 OVERTIME = Boundary(
     "submit", "the report of task success", AIRFLOW, "PATCH", _STATE, '"success"', dag_id=LISTENER
 )
@@ -290,6 +345,7 @@ _REPRESENTATIVE = (
     "create/AFTER/LOST",
     "defer/AFTER/WORKER",
     "last/AFTER/TRIGGERER",
+    "slow-defer/AFTER/WORKER",
     "script/AFTER/TASK",
     "manifest/BEFORE/TASK",
 )
@@ -301,7 +357,7 @@ def cells() -> dict[str, Cell]:
 
 
 def representative() -> dict[str, Cell]:
-    """Six cells, one for each kind of failure."""
+    """Seven cells, one for each kind of failure, and one of a landing that was deferred."""
     every = cells()
     return {key: every[key] for key in _REPRESENTATIVE}
 
@@ -309,11 +365,11 @@ def representative() -> dict[str, Cell]:
 def _cells() -> Iterator[tuple[str, Cell]]:
     for key, boundary in {**UPLOAD, **SUBMIT, **WAIT}.items():
         yield from _at(key, boundary)
-    for key, boundary in POLL.items():
+    for key, boundary in {**POLL, **SLOW_POLL}.items():
         whens: Iterable[When] = (When.AFTER,) if boundary.response else _BOTH
         for when in whens:
             yield key, Cell(boundary, when, Failure.TRIGGERER)
-    for key, boundary in {**LAND, **QUERY_BUILD, **RETRY, **MEDIA}.items():
+    for key, boundary in {**LAND, **QUERY_BUILD, **RETRY, **MEDIA, **SLOW_LANDING}.items():
         yield from _at(key, boundary)
     for failure in (Failure.STALLED, Failure.STALLED_WORKER):
         yield "create", Cell(SUBMIT["create"], When.BEFORE, failure)

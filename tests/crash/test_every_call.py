@@ -170,6 +170,22 @@ def truncate(tables: Tables) -> Scenario:
     return Scenario(task, {"first": 2, "second": 6}, lambda: wrong_statuses(tables, table, expected))
 
 
+def many(tables: Tables) -> Scenario:
+    table = tables.table()
+    jobs = [
+        tables.submit(
+            requests(f"job {n}", KEYS[2 * n : 2 * n + 2]), f"job-{n}", failing(1) if n else NO_FAULTS
+        )
+        for n in range(3)
+    ]
+    # One of them has been landed before, with other options, so its rows are replaced.
+    tables.land(jobs[1], table, include_request=False).run()
+    expected = {**dict.fromkeys(KEYS, "succeeded"), "k2": "failed", "k4": "failed"}
+    task = tables.land(jobs, table, run_id="many")
+    asked = {f"job-{n}": 2 for n in range(3)}
+    return Scenario(task, asked, lambda: wrong_statuses(tables, table, expected))
+
+
 def images(tables: Tables) -> Scenario:
     table, prefix = tables.table(), tables.table("images").rpartition(".")[2]
     job = tables.submit(requests("draw", KEYS))
@@ -202,7 +218,7 @@ def _add_images(tables: Tables, job: str) -> None:
     blob.upload_from_string("\n".join(map(json.dumps, lines)))
 
 
-SCENARIOS = (variant(retry), retry_of_a_table, build, merge, variant(truncate), variant(images))
+SCENARIOS = (variant(retry), retry_of_a_table, build, merge, many, variant(truncate), variant(images))
 
 
 # Each part of the calls is a test of its own, so that they can run at the same time.

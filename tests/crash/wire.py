@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import traceback
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
 VERTEX, STORAGE, BIGQUERY, AIRFLOW = "Vertex AI", "Cloud Storage", "BigQuery", "Airflow"
 
 _TASK = re.compile(r"/task-instances/([0-9a-f-]{36})/run")
-_JOB = re.compile(r"projects/[^/]+/locations/[^/]+/batchPredictionJobs/\d+")
+_JOB = re.compile(
+    r"projects/[^/]+/locations/[^/]+/batchPredictionJobs/\d+|(?<=/jobs/)gemini-batch-land-[\w-]+"
+)
+_LANDING = b"gemini-batch-land-"
+SLOW_SECONDS = 20.0
+"""How long BigQuery's landing script runs, as clients are told; longer than a task waits on its worker."""
 # Headers that a proxy must not forward, or writes itself.
 _HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "content-length", "host"}
@@ -69,10 +75,13 @@ class Wire:
 
     :param watchers: by run; called with each of its requests, before and after the server processes it; may
         raise :class:`ResponseLost` to withhold the response from the client
+    :param slow: runs in which BigQuery takes :data:`SLOW_SECONDS` to land
     """
 
     seen: dict[str, list[Exchange]] = field(default_factory=lambda: defaultdict(list))
     watchers: dict[str, Callable[[Exchange], None]] = field(default_factory=dict)
+    slow: set[str] = field(default_factory=set)
+    _begun: dict[str, float] = field(default_factory=dict)
     _runs: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -86,6 +95,8 @@ class Wire:
         exchange.status, exchange.response = send()
         self._learn(exchange)
         exchange.run = exchange.run or self._run_of(exchange)
+        if exchange.server == BIGQUERY:
+            exchange.response = self._slowed(exchange)
         if exchange.run:
             with self._lock:
                 self.seen[exchange.run].append(exchange)
@@ -109,6 +120,23 @@ class Wire:
             self._runs[task[1]] = json.loads(exchange.response)["dag_run"]["run_id"]
         elif exchange.run and exchange.method == "POST" and exchange.path.endswith("/batchPredictionJobs"):
             self._runs[json.loads(exchange.response)["name"]] = exchange.run
+        elif exchange.server == BIGQUERY and exchange.method == "POST" and _LANDING in exchange.body:
+            # The process that sent it is not always found; the script has the run as a parameter.
+            run = next((each for each in list(self.slow) if f'"{each}"'.encode() in exchange.body), None)
+            job_id = json.loads(exchange.response)["jobReference"]["jobId"]
+            if run:
+                self._runs[job_id] = run
+                self._begun.setdefault(job_id, time.monotonic())
+
+    def _slowed(self, exchange: Exchange) -> bytes:
+        """The response, in which a landing script of a slow run that has just begun is not done."""
+        job_id = next((each for each in list(self._begun) if each.encode() in exchange.response), "")
+        if not job_id or time.monotonic() - self._begun[job_id] > SLOW_SECONDS:
+            return exchange.response
+        job = json.loads(exchange.response)
+        if "status" in job:
+            job["status"] = {"state": "RUNNING"}
+        return json.dumps(job).encode()
 
 
 class Proxy:

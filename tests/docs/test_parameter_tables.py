@@ -23,10 +23,14 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("results.md", "# GeminiBatchResultsToBigQueryOperator"),
     ),
     "operators.retry.GeminiBatchRetryFailedOperator": (("retry.md", "# GeminiBatchRetryFailedOperator"),),
+    "operators.combine.GeminiBatchCombineInputsOperator": (("submit.md", "## Many files"),),
     "operators.requests.GeminiBatchRequestsOperator": (("requests.md", "## GeminiBatchRequestsOperator"),),
     "operators.requests.BigQueryToGeminiBatchRequestsOperator": (
         ("requests.md", "## BigQueryToGeminiBatchRequestsOperator"),
     ),
+    "triggers.job_events.GeminiBatchJobEventTrigger": (("events.md", "## GeminiBatchJobEventTrigger"),),
+    "operators.jobs.GeminiBatchCancelJobOperator": (("jobs.md", "## GeminiBatchCancelJobOperator"),),
+    "operators.jobs.GeminiBatchDeleteJobOperator": (("jobs.md", "## GeminiBatchDeleteJobOperator"),),
     "sensors.gemini_batch.GeminiBatchJobSensor": (("sensor.md", "# GeminiBatchJobSensor"),),
     "decorators.gemini_batch.GeminiBatchDecoratedOperator": (DECORATOR, SUBMIT),
     "task_groups.gemini_batch": (GROUP, DECORATOR, SUBMIT),
@@ -35,7 +39,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
 NOT_TAKEN = {
     "decorators.gemini_batch.GeminiBatchDecoratedOperator": {"input_uri"},
     "task_groups.gemini_batch": {
-        *("input_uri", "display_name", "on_changed_input", "force_new", "wait_for_completion"),
+        *("display_name", "on_changed_input", "force_new", "wait_for_completion"),
     },
 }
 # The function that is decorated, and its arguments, as in every decorator of Airflow.

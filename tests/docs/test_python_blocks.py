@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 
 PROJECT = "my-project"
 # Blocks with a title are the files of a project that tests/testing runs as a whole.
-BLOCKS = [block for block in blocks("python") if not block.title]
+# Those with `airflow.sdk` are about what only Airflow 3 has.
+HAS_SDK = find_spec("airflow.sdk") is not None
+BLOCKS = [
+    block
+    for block in blocks("python")
+    if not block.title and (HAS_SDK or "airflow.sdk import" not in block.text)
+]
 # Those of other pages are run on rows that they fit.
 QUERIES = [block for block in blocks("sql") if block.page not in {"results.md", "embeddings.md"}]
 TABLES = """
@@ -128,11 +135,13 @@ def test_python_block(
 
 @pytest.fixture(scope="module")
 def answers(google_cloud: bigquery.Client, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The table that the README's DAG writes, and the view next to it."""
-    file = tmp_path_factory.mktemp("readme") / "block_of_readme.py"
-    file.write_text(BLOCKS[0].text)
-    (dag,) = load_dags(file).values()
-    assert dag.test().state == "success"
+    """The tables that the queries read: of the README's DAG, and of the page about existing tables."""
+    existing = next(block for block in BLOCKS if block.page == "existing-table.md")
+    for name, block in (("readme", BLOCKS[0]), ("existing_table", existing)):
+        file = tmp_path_factory.mktemp(name) / f"block_of_{name}.py"
+        file.write_text(block.text)
+        (dag,) = load_dags(file).values()
+        assert dag.test().state == "success"
 
 
 @pytest.mark.usefixtures("answers")

@@ -20,7 +20,7 @@ COMMANDS = [(block.name, command) for block in blocks("console") for command in 
 # One database for all of them.
 pytestmark = pytest.mark.xdist_group("docs")
 # These start servers, or run for long: tests/local_stack and tests/cli run them.
-ONLY_PARSED = ("demo", "up", "down", "emulator", "report")
+ONLY_PARSED = ("doctor", "demo", "up", "down", "emulator", "report", "jobs", "cancel")
 PLACEHOLDERS = {"DIR": ".", "FILE": "rows.jsonl", "MODEL": "gemini-3.5-flash"}
 ROWS = [
     {"key": f"k{n}", "request": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}} for n in range(3)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.gcp.table_name import TableName, check_region, is_dataset_uri
+from airflow_gemini_batch.gcp.table_name import TableName, check_region, is_dataset_uri, is_same_location
 from airflow_gemini_batch.jobs.spec import job_spec
 
 
@@ -95,6 +95,11 @@ class TestAsInputAndOutput:
     )
     def test_datasets(self, uri: str, expected: bool) -> None:
         assert is_dataset_uri(uri) is expected
+
+
+def test_locations_are_compared_whatever_their_case() -> None:
+    assert is_same_location("us-central1", "US-CENTRAL1")
+    assert not is_same_location("US", "us-central1")
 
 
 def test_quoting() -> None:

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
-from airflow_gemini_batch.jobs.identity import Mark, RunIdentity, marked
+from airflow_gemini_batch.jobs.identity import (
+    REQUEST_LABEL,
+    RUN_LABEL,
+    Mark,
+    RunIdentity,
+    label_value,
+    marked,
+)
 from airflow_gemini_batch.jobs.spec import MAX_DISPLAY_NAME, InputFacts, JobSpec, job_spec
 
 RUN = RunIdentity("dag", "task", "manual__2026", -1)
@@ -55,7 +64,8 @@ def test_a_mark_can_be_read_back_from_any_display_name(run: RunIdentity, title: 
 
 def test_a_spec_with_a_mark_is_still_valid() -> None:
     named = marked(replace(SPEC, output_uri="bq://proj.ds.tbl"), replace(RUN, map_index=3))
-    assert len(named.labels) == 4
+    assert len(named.labels) == 7
+    assert named.labels["airflow_gemini_batch_dag"] == label_value(RUN.dag_id)
     job_spec(
         project=named.project,
         location=named.location,
@@ -87,3 +97,26 @@ def test_the_fingerprint_covers_every_part_of_the_request() -> None:
 
 def test_the_fingerprint_ignores_display_name_and_labels() -> None:
     assert Mark.of(RUN, replace(SPEC, display_name="x", labels={"a": "b"})) == Mark.of(RUN, SPEC)
+
+
+def test_labels_of_people_give_way_to_those_of_the_user() -> None:
+    own = {f"k{number}": "v" for number in range(61)}
+    assert set(marked(replace(SPEC, labels=own), RUN).labels) - set(own) == {RUN_LABEL, REQUEST_LABEL}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "etl", "my_dag-2", "ETL", "etl.v2", "a b", "ünï", "x" * 64, "etl-0123456789ab", "日本", "X" * 250],
+)
+def test_any_text_is_the_value_of_a_label(text: str) -> None:
+    value = label_value(text)
+    assert re.fullmatch("[a-z0-9_-]{0,63}", value)
+    is_plain = text in ("", "etl", "my_dag-2")
+    assert (value == text) == is_plain
+    # No text has the value of another one as its own.
+    assert is_plain or label_value(value) != value
+
+
+def test_texts_that_look_alike_have_different_values() -> None:
+    texts = ["etl.v2", "etl-v2", "etl_v2", "ETL.v2", "etl v2"]
+    assert len({label_value(text) for text in texts}) == len(texts)

@@ -47,9 +47,17 @@ def test_polls_are_frequent_at_first_and_never_further_apart_than_the_interval()
     for _ in range(30):
         watching, step = watching.after_read(job(JobState.RUNNING), now)
         waits.append(step.wait)
+        now += timedelta(seconds=step.wait)
     assert waits[0] < 3
     assert all(wait <= 66.0 for wait in waits)
     assert min(waits[-10:]) >= 54.0
+
+
+def test_the_interval_grows_with_time_not_with_the_number_of_polls() -> None:
+    watching = watch(60.0)
+    for tenth in range(100):
+        watching, step = watching.after_read(job(JobState.RUNNING), START + timedelta(seconds=tenth / 10))
+    assert 6 < step.wait < 8
 
 
 def test_jitter_differs_between_jobs_and_is_repeatable_for_each() -> None:

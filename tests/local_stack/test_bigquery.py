@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,6 +135,26 @@ def test_tables_and_views_are_found_while_they_exist(dataset: str, bigquery_clie
         assert there() == {}
         with pytest.raises(NotFound):
             bigquery_client.get_table(f"{dataset}.t")
+
+
+def test_a_new_table_is_never_seen_without_its_labels(dataset: str, bigquery_client: bigquery.Client) -> None:
+    from google.cloud.exceptions import NotFound
+
+    statement = """
+        CREATE OR REPLACE TABLE `{table}` OPTIONS (labels = [('is', 'labeled')], description = 'described')
+        AS SELECT n FROM UNNEST(GENERATE_ARRAY(1, 1000)) AS n
+    """
+    seen = set()
+    for number in range(10):
+        table = f"{dataset}.t{number}"
+        job = bigquery_client.query(statement.format(table=table))
+        while not job.done():
+            with suppress(NotFound):
+                found = bigquery_client.get_table(table)
+                seen.add((found.labels.get("is"), found.description))
+        found = bigquery_client.get_table(table)
+        seen.add((found.labels.get("is"), found.description))
+    assert seen == {("labeled", "described")}
 
 
 @pytest.mark.parametrize(

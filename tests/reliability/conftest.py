@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.measure import ASKED_BY
-from tests.waits import shorten_waits
+from tests.waits import shorten_waits, stay_on_worker
 
 from .landed import Tables
 
@@ -24,6 +24,7 @@ def short_waits() -> Iterator[None]:
     """Waits of minutes take milliseconds; the number of look-ups stays the same."""
     with pytest.MonkeyPatch.context() as patch:
         shorten_waits(patch)
+        stay_on_worker(patch)
         yield
 
 

@@ -110,8 +110,10 @@ class Tables:
 
         return Task(make, TaskInstance("ask", run_id or uuid.uuid4().hex, map_index=index))
 
-    def land(self, job: str, table: str, *, task_id: str = "land", run_id: str = "run", **more: Any) -> Task:
-        """Return the task that lands a job."""
+    def land(
+        self, job: str | list[str], table: str, *, task_id: str = "land", run_id: str = "run", **more: Any
+    ) -> Task:
+        """Return the task that lands a job, or several."""
         arguments = {"job_name": job, "destination_table": table, "usage_view": False, **more}
         ti = TaskInstance(task_id, run_id)
         return Task(lambda: GeminiBatchResultsToBigQueryOperator(task_id=task_id, **arguments), ti)

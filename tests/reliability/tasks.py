@@ -187,7 +187,7 @@ def bill(emulator: Emulator) -> list[Charge]:
 def settle(emulator: Emulator) -> None:
     """Let all jobs end, so that the bill is complete."""
     emulator.faults = NO_FAULTS
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while running := [job["name"] for job in emulator.jobs if not JobState.parse(job["state"]).is_terminal]:
         assert time.monotonic() < deadline, f"still running: {running}"
         for name in running:

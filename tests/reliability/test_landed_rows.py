@@ -74,7 +74,7 @@ def together(*tasks: Task) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("named", "write_mode"),
-    [(True, "append"), (False, "merge"), variant(True, "merge"), variant(False, "append")],
+    [(True, "append"), *(variant(*each) for each in [(False, "merge"), (True, "merge"), (False, "append")])],
 )
 def test_two_retries_at_once(tables: Tables, named: bool, write_mode: str) -> None:
     """Two runs of the same task at once, as in a backfill: five failures are asked once."""
@@ -172,6 +172,7 @@ def test_after_a_person_cancels_a_round_no_other_is_started(tables: Tables, dies
     assert wrong_bill(tables, submit=10, retry=4) == []
 
 
+@pytest.mark.variant
 def test_a_cancelled_round_that_was_followed_by_another_stops_nothing(tables: Tables) -> None:
     table = tables.table()
     job = tables.submit(REQUESTS, plan=failing(*range(1, 7)))
@@ -196,6 +197,7 @@ def test_a_cancelled_round_that_has_done_all_is_enough(tables: Tables) -> None:
     assert tables.retry(table, job).run()["ended"] == "nothing_left"
 
 
+@pytest.mark.variant
 def test_a_person_who_clears_a_retry_without_progress_tries_again(tables: Tables) -> None:
     table = tables.table()
     job = tables.submit(REQUESTS, plan=failing(1, 2))
@@ -213,6 +215,7 @@ def test_a_person_who_clears_a_retry_without_progress_tries_again(tables: Tables
     assert wrong_bill(tables, submit=10, retry=2) == []
 
 
+@pytest.mark.variant
 def test_a_key_that_stands_for_several_requests(tables: Tables) -> None:
     requests = [(f"doc{n}", f"{what} of doc{n}") for n in range(4) for what in ("summary", "language")]
     table = tables.table()
@@ -226,6 +229,7 @@ def test_a_key_that_stands_for_several_requests(tables: Tables) -> None:
     assert wrong_bill(tables, submit=8, retry=4) == []
 
 
+@pytest.mark.variant
 def test_two_merges_at_once(tables: Tables) -> None:
     table = tables.table()
     tables.land(tables.submit(REQUESTS[:1]), table, write_mode="merge").run()  # so that the table exists
@@ -251,6 +255,7 @@ def test_one_job_landed_by_two_tasks_at_once(tables: Tables) -> None:
     assert wrong_rows(keys(tables.rows(table)), ["warm", *KEYS]) == []
 
 
+@pytest.mark.variant
 def test_truncate_does_not_remove_the_jobs_of_the_same_run(tables: Tables) -> None:
     """The landings of one run are mapped over its jobs."""
     table = tables.table()
@@ -267,7 +272,7 @@ def test_truncate_does_not_remove_the_jobs_of_the_same_run(tables: Tables) -> No
     assert wrong_rows(keys(tables.rows(table)), landed) == []
 
 
-@pytest.mark.parametrize("order", [variant((0, 1, 2)), (2, 0, 1), variant((1, 2, 0)), None])
+@pytest.mark.parametrize("order", [*map(variant, [(0, 1, 2), (2, 0, 1), (1, 2, 0)]), None])
 def test_truncate_with_a_mapped_list_that_shifts(tables: Tables, order: Sequence[int] | None) -> None:
     """``[a, b]`` becomes ``[c, a, b]``, and all landings are cleared; without an order at the same time."""
     table = tables.table()
@@ -294,6 +299,7 @@ def test_truncate_with_a_mapped_list_that_shifts(tables: Tables, order: Sequence
     assert wrong_rows(keys(tables.rows(table)), expected) == []
 
 
+@pytest.mark.variant
 def test_truncate_keeps_a_job_that_an_earlier_run_has_landed_as_well(tables: Tables) -> None:
     table = tables.table()
     jobs = [tables.submit([(f"{name}{n}", "ask") for n in range(3)]) for name in "ab"]
@@ -305,6 +311,7 @@ def test_truncate_keeps_a_job_that_an_earlier_run_has_landed_as_well(tables: Tab
     assert wrong_rows(keys(tables.rows(table)), [f"{name}{n}" for name in "ab" for n in range(3)]) == []
 
 
+@pytest.mark.variant
 def test_an_error_table_that_two_tables_share(tables: Tables) -> None:
     """The retries of one table do not ask for the failures of the other one."""
     errors = tables.table("errors")
@@ -325,6 +332,7 @@ def test_an_error_table_that_two_tables_share(tables: Tables) -> None:
         assert statuses == {"succeeded": 4}
 
 
+@pytest.mark.variant
 def test_a_worker_whose_clock_is_hours_ahead(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     """It lands a job. Then another worker lands one with the same keys: its failures are open."""
     table = tables.table()
@@ -439,7 +447,7 @@ def test_an_input_table_that_changes_after_its_job_expired(
 @pytest.mark.parametrize(
     ("kind", "retried", "mode"),
     [
-        ("file is deleted", True, "merge"),
+        variant("file is deleted", True, "merge"),
         ("table is rebuilt", False, "append"),
         variant("file is deleted", True, "append"),
         variant("file is deleted", False, "append"),

@@ -45,8 +45,9 @@ def landed(
         output_location=f"gs://{bucket}/{directory}",
     )
     errors = destination.sibling(f"{destination.table}_errors")
-    request = LandingRequest(job, destination, errors, RunIdentity("dag", "land", "run"))
-    manifest = land(request, bigquery=bigquery_client, storage=storage_client).to_dict()
+    request = LandingRequest((job,), destination, errors, RunIdentity("dag", "land", "run"))
+    (landed,) = land(request, bigquery=bigquery_client, storage=storage_client)
+    manifest = landed.to_dict()
     rows = bigquery_client.query_and_wait(f"SELECT key, status FROM {destination.quoted}")
     return manifest, list(rows)
 

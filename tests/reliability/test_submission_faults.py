@@ -14,8 +14,10 @@ from airflow_gemini_batch.exceptions import (
     PermissionDeniedError,
     ServiceUnreachableError,
     SubmissionOutcomeUnknownError,
+    SubmitTimeoutError,
 )
 from airflow_gemini_batch.hooks import gemini_batch as hook_module
+from airflow_gemini_batch.jobs import submission
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
 from tests.measure import overpaid
 
@@ -127,8 +129,6 @@ def test_a_job_created_after_the_request_timed_out_is_found(
     vertex: Emulator, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request stalls and times out, and then the job appears."""
-    from airflow_gemini_batch.jobs import submission
-
     shorten_timeout(monkeypatch)
     monkeypatch.setattr(submission, "LOOKUP_WAITS", (0.2,) * 7)
     vertex.faults = fault(Route.CREATE, CallFaultKind.STALL, nth=(1,), seconds=1.0)
@@ -136,9 +136,8 @@ def test_a_job_created_after_the_request_timed_out_is_found(
     assert (creates(vertex), len(vertex.jobs)) == (1, 1)
 
 
-@pytest.mark.parametrize("status", [429, 409])
-def test_a_rejected_create_raises_the_error_of_the_service(vertex: Emulator, task: Task, status: int) -> None:
-    vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=status, nth=(1, 2))
+def test_a_rejected_create_raises_the_error_of_the_service(vertex: Emulator, task: Task) -> None:
+    vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=409, nth=(1, 2))
     with pytest.raises(TaskFailedError) as caught:
         task.run(tries=1)
     assert isinstance(caught.value.__cause__, ApiError)
@@ -152,11 +151,53 @@ def test_a_look_up_that_fails_is_repeated(vertex: Emulator, task: Task, status: 
     assert len(vertex.jobs) == 1
 
 
-def test_a_create_over_quota_succeeds_on_a_later_try(vertex: Emulator, task: Task) -> None:
-    vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=429, nth=(1, 2))
-    assert task.run() == vertex.jobs[0]["name"]
+@pytest.mark.parametrize("refusals", [1, 12])
+def test_a_create_over_quota_is_sent_again_by_the_same_try(
+    vertex: Emulator, task: Task, caplog: pytest.LogCaptureFixture, refusals: int
+) -> None:
+    nth = tuple(range(1, refusals + 1))
+    vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=429, nth=nth)
+    assert task.run(tries=1) == vertex.jobs[0]["name"]
+    assert (creates(vertex), len(vertex.jobs)) == (refusals + 1, 1)
+    assert caplog.text.count("The batch job is not created yet: Vertex AI returned 429") == 1
+    assert f" s and {refusals} refused request" in caplog.text
+
+
+def test_a_create_over_quota_is_given_up_in_the_end(vertex: Emulator, submit_args: dict[str, Any]) -> None:
+    task = Task(lambda: GeminiBatchSubmitOperator(**submit_args, submit_timeout=0))
+    vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=429, nth=(1,))
+    with pytest.raises(TaskFailedError) as caught:
+        task.run(tries=1)
+    assert isinstance(caught.value.__cause__, SubmitTimeoutError)
+    assert "No batch job was created" in str(caught.value.__cause__)
+    assert "refused the request once in" in str(caught.value.__cause__)
+    assert vertex.jobs == ()
+    # The error is no reason to fail without a retry.
+    assert task.run(tries=1) == vertex.jobs[0]["name"]
+
+
+def test_the_last_refused_create_is_looked_for(vertex: Emulator, submit_args: dict[str, Any]) -> None:
+    task = Task(lambda: GeminiBatchSubmitOperator(**submit_args, submit_timeout=0))
+    vertex.faults = fault(Route.CREATE, CallFaultKind.STATUS, status=429, nth=(1,), after=True)
+    assert task.run(tries=1) == vertex.jobs[0]["name"]
     assert len(vertex.jobs) == 1
-    assert [str(error) for error in task.failures] == [str(task.failures[0])] * 2
+
+
+def test_a_look_up_over_quota_after_the_create_is_not_taken_for_a_refused_create(
+    vertex: Emulator, task: Task
+) -> None:
+    """Also if the job is not listed for a while: it is not created a second time."""
+    task.ti.try_number = 2  # It looks for rivals after the create.
+    lists = len(submission.RETRY_WAITS) + 4
+    vertex.faults = FaultPlan(
+        calls=[
+            CallFault(route=Route.LIST, kind=CallFaultKind.STATUS, status=429, nth=tuple(range(lists, 60))),
+            CallFault(route=Route.LIST, kind=CallFaultKind.LAG, lists=3),
+        ]
+    )
+    with contextlib.suppress(TaskFailedError):
+        task.run(tries=1)
+    assert creates(vertex) == 1
 
 
 @pytest.mark.parametrize("route", [Route.CREATE, Route.LIST])

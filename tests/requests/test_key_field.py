@@ -17,6 +17,7 @@ from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.checking.likely_keys import LikelyKeys
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField
 from airflow_gemini_batch.results.outputs import JobTable
+from airflow_gemini_batch.results.staging import Part
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
@@ -102,10 +103,10 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
     return row
 
 
-def selected(template: str, field: KeyField, **places: Any) -> str:
+def selected(template: str, field: KeyField, source: Any) -> str:
     """The keys of the rows as a landing names them, in the order of the rows."""
-    landing = SimpleNamespace(key_field=field, **places)
-    made = render(f"results/{template}", landing=landing, key_label="gemini_batch_key")
+    landing = SimpleNamespace(key_field=field)
+    made = render(f"results/{template}", landing=landing, part=Part(source), key_label="gemini_batch_key")
     return f"SELECT JSON_VALUE(key, '$') AS key FROM ({made})"
 
 
@@ -123,7 +124,7 @@ def test_python_and_sql_read_the_same_key(
         field = KeyField.parse(text)
         expected = sorted(map(str, map(field.read, given_rows)))
         for template in ("requests_in_lines", "responses_in_lines"):
-            sql = selected(template, field, requests=staged, responses=staged)
+            sql = selected(template, field, staged)
             found = bigquery_client.query(sql, job_config=config).result()
             assert sorted(str(row["key"]) for row in found) == expected, (text, template)
 
@@ -147,7 +148,7 @@ def test_the_column_of_a_table(bigquery_client: bigquery.Client, dataset: str) -
     }  # fmt: skip
     table = JobTable(made, types, None)
     for text, expected in wanted.items():
-        sql = selected("requests_in_table", KeyField.parse(text), requests=table)
+        sql = selected("requests_in_table", KeyField.parse(text), table)
         ((found,),) = bigquery_client.query(sql).result()
         assert found == expected, text
 

@@ -82,16 +82,17 @@ class Lander:
         job: BatchJob | None = None,
         **more: Any,
     ) -> Manifest:
+        given = {"destination": self.destination, **more}
         request = LandingRequest(
-            job=job or self.job(),
-            destination=self.destination,
+            jobs=(job or self.job(),),
             error_table=self.error_table,
             run=RunIdentity("dag", "land", "run-1"),
             response_schema=schema,
             write_mode=write_mode,
-            **more,
+            **given,
         )
-        return land(request, bigquery=self.bigquery, storage=self.storage)
+        (landed,) = land(request, bigquery=self.bigquery, storage=self.storage)
+        return landed
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         return [dict(row.items()) for row in self.bigquery.query(sql).result()]

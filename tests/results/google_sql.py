@@ -1,4 +1,8 @@
-"""The GoogleSQL analyzer: finds the errors that BigQuery would find before running a script."""
+"""The GoogleSQL analyzer: finds names, types and syntax that BigQuery would refuse before running a script.
+
+It is the open-source analyzer, restricted to features that BigQuery documents. It knows nothing of scripting,
+of the limits of BigQuery, or of what a statement does.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from zetasql.api.builders.function_builder import FunctionBuilder, SignatureBuil
 from zetasql.api.type_factory import TypeFactory
 from zetasql.types import (
     AnalyzerOptions,
+    LanguageFeature,
     LanguageOptions,
     ProductMode,
     TypeKind,
@@ -23,6 +28,20 @@ if TYPE_CHECKING:
 
 # A statement with its semicolon, which may also be in a string or a comment.
 _STATEMENT = re.compile(r'''(?:"""(?:.|\n)*?"""|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|--[^\n]*|[^;"'])+;''')
+# What our statements may use: each is in BigQuery's reference. The analyzer has many more, such as maps and
+# UUIDs, which BigQuery refuses.
+_FEATURES = """
+    ADDITIONAL_STRING_FUNCTIONS ALLOW_DASHES_IN_TABLE_NAME ALLOW_REGEXP_EXTRACT_OPTIONALS
+    ANALYTIC_FUNCTIONS BIGNUMERIC_TYPE CIVIL_TIME CONCAT_MIXED_TYPES CREATE_TABLE_CLUSTER_BY
+    CREATE_TABLE_NOT_NULL CREATE_TABLE_PARTITION_BY DATE_ARITHMETICS DATE_TIME_CONSTRUCTORS DISABLE_FLOAT32
+    DML_UPDATE_WITH_JOIN EXTENDED_DATE_TIME_SIGNATURES FORMAT_IN_CAST FUNCTION_ARGUMENTS_WITH_DEFAULTS
+    GROUP_BY_STRUCT HAVING_IN_AGGREGATE INTERVAL_TYPE IS_DISTINCT JSON_ARRAY_FUNCTIONS
+    JSON_CONSTRUCTOR_FUNCTIONS JSON_KEYS_FUNCTION JSON_MUTATOR_FUNCTIONS JSON_TYPE
+    JSON_VALUE_EXTRACTION_FUNCTIONS LIMIT_IN_AGGREGATE NAMED_ARGUMENTS NULLS_FIRST_LAST_IN_ORDER_BY
+    NULL_HANDLING_MODIFIER_IN_AGGREGATE NULL_HANDLING_MODIFIER_IN_ANALYTIC NUMERIC_TYPE
+    ORDER_BY_IN_AGGREGATE PARAMETERIZED_TYPES QUALIFY SAFE_FUNCTION_CALL SELECT_STAR_EXCEPT_REPLACE
+    TABLESAMPLE TABLE_VALUED_FUNCTIONS WITH_ON_SUBQUERY WITH_RECURSIVE
+"""
 _KINDS = {"FLOAT64": "DOUBLE", "INTEGER": "INT64", "FLOAT": "DOUBLE", "BOOLEAN": "BOOL"}
 
 
@@ -47,8 +66,12 @@ class GoogleSql:
     """
 
     def __init__(self) -> None:
-        self._language = LanguageOptions.maximum_features()
-        self._language.product_mode = ProductMode.PRODUCT_EXTERNAL
+        self._language = LanguageOptions(
+            product_mode=ProductMode.PRODUCT_EXTERNAL,
+            enabled_language_features=[
+                LanguageFeature[f"FEATURE_{name}"].value for name in _FEATURES.split()
+            ],
+        )
         self._language.supported_statement_kinds = []
         self._language.reserved_keywords = ["QUALIFY"]
         self._functions = ZetaSQLBuiltinFunctionOptions(language_options=self._language)
@@ -73,6 +96,8 @@ class GoogleSql:
             query_parameters=[
                 AnalyzerOptions.QueryParameter(name=name, type=kind) for name, kind in parameters.items()
             ],
+            # A resolved statement then says which columns it reads.
+            prune_unused_columns=True,
         )
         analyzer = Analyzer(options, catalog)
         statements = []

@@ -38,9 +38,9 @@ def failures(lander: Lander) -> list[Any]:
 
 def open_failures(lander: Lander) -> list[str]:
     """What a retry of the whole table would ask."""
-    script = render(
-        "requests/in_bigquery/failures", failures=Failures(lander.destination, lander.error_table)
-    )
+    failures = Failures(lander.destination, lander.error_table)
+    templates = ("failed_since", "failures")
+    script = "\n".join(render(f"requests/in_bigquery/{name}", failures=failures) for name in templates)
     return sorted(text_of(row) for row in lander.query(script))
 
 

@@ -93,8 +93,9 @@ class Mapped(Lander):
         return self.errors or super().error_table
 
     def land(self, *_: Any, **more: Any) -> Manifest:
-        request = LandingRequest(self.job(), self.destination, self.error_table, self.run, **more)
-        return land(request, bigquery=self.bigquery, storage=self.storage)
+        request = LandingRequest((self.job(),), self.destination, self.error_table, self.run, **more)
+        (landed,) = land(request, bigquery=self.bigquery, storage=self.storage)
+        return landed
 
 
 @pytest.fixture
@@ -141,7 +142,9 @@ def failing(mapped: Mapped, table: str, job_id: str, *keys: str) -> Mapped:
 
 def open_keys(mapped: Mapped) -> list[str]:
     failures = Failures(mapped.destination, mapped.error_table)
-    found = mapped.query(render("requests/in_bigquery/failures", failures=failures))
+    templates = ("failed_since", "failures")
+    script = "\n".join(render(f"requests/in_bigquery/{name}", failures=failures) for name in templates)
+    found = mapped.query(script)
     return sorted(row["key"] for row in found)
 
 

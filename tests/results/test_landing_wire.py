@@ -112,6 +112,17 @@ def test_no_row_passes_through_the_worker(
     assert held[1] - held[0] < 1_000_000, held
 
 
+def test_jobs_take_the_location_as_bigquery_spells_it(
+    lander: Lander, watched: tuple[Lander, list[Seen], list[Seen]], regional: str
+) -> None:
+    worker, queries, _ = watched
+    worker.dataset = regional
+    put(lander, 3)
+    worker.land(SCHEMA)
+    jobs = [each for each in queries if each.method == "POST" and each.path.endswith("/jobs")]
+    assert {each.body["jobReference"]["location"] for each in jobs} == {"us-central1"}
+
+
 def test_prompts_are_in_no_request(lander: Lander, watched: tuple[Lander, list[Seen], list[Seen]]) -> None:
     worker, queries, objects = watched
     lander.put_input(asked("a", "a secret prompt"))

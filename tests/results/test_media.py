@@ -14,6 +14,7 @@ import pytest
 from airflow_gemini_batch.exceptions import InvalidParameterError, MediaError
 from airflow_gemini_batch.results.media import MediaFolder
 from tests.results.lines import answered, as_json, asked, response
+from tests.variants import variant
 
 if TYPE_CHECKING:
     from tests.results.conftest import Lander
@@ -152,7 +153,7 @@ def test_extensions_have_only_letters_and_digits(lander: Lander) -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["JSON", "STRING"])
+@pytest.mark.parametrize("kind", ["JSON", variant("STRING")])
 def test_output_in_a_table(lander: Lander, kind: str) -> None:
     answer = response(media(PNG))
     row = {"key": "a", "response": answer if kind == "JSON" else json.dumps(answer), "status": ""}

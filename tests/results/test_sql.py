@@ -1,4 +1,4 @@
-"""Every statement that landing runs, checked by the real GoogleSQL analyzer."""
+"""Every statement that landing runs: the GoogleSQL analyzer resolves its names and types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jinja2 import Environment
 from airflow_gemini_batch.gcp.table_name import TableName
 from airflow_gemini_batch.requests.in_bigquery.claims import COLUMNS as CLAIM_COLUMNS
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD, KeyField
-from airflow_gemini_batch.requests.response_schema import ResponseSchema
+from airflow_gemini_batch.requests.response_schema import Column, ResponseSchema
 from airflow_gemini_batch.results import statements
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, arranged, schema_fields
 from airflow_gemini_batch.results.cost import price_parameters, usage_query
@@ -20,8 +20,14 @@ from airflow_gemini_batch.results.destination import lock_of, lock_script
 from airflow_gemini_batch.results.outputs import JobTable
 from airflow_gemini_batch.results.report.facts import report_script
 from airflow_gemini_batch.results.retried import standing_script
-from airflow_gemini_batch.results.row_counts import Tables, count_script, landed_script, replaced_script
-from airflow_gemini_batch.results.staging import staged_script
+from airflow_gemini_batch.results.row_counts import (
+    Tables,
+    count_script,
+    landed_script,
+    replaced_script,
+    rivals_script,
+)
+from airflow_gemini_batch.results.staging import Part, note_script, objects_script, staged_script
 from airflow_gemini_batch.results.statements import (
     Landing,
     landing_script,
@@ -33,10 +39,13 @@ from airflow_gemini_batch.results.statements import (
 if TYPE_CHECKING:
     from google.cloud.bigquery import SchemaField
 
+    from tests.results.google_sql import GoogleSql
+
 pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
 
-OUTPUT, INPUT, RESULTS, ERRORS = (
-    TableName("my-project", "my_data", name) for name in ("output", "input", "results", "results_errors")
+OUTPUT, INPUT, RESULTS, ERRORS, OTHER_OUTPUT, OTHER_INPUT = (
+    TableName("my-project", "my_data", name)
+    for name in ("output", "input", "results", "results_errors", "other_output", "other_input")
 )
 ALL_TYPES: dict[str, Any] = {
     "text": {"type": "string"},
@@ -62,9 +71,11 @@ ALL_TYPES: dict[str, Any] = {
     "anything": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
     "grid": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
 }
-PROPERTIES = {f"one_{name}": schema for name, schema in ALL_TYPES.items()} | {
-    f"many_{name}": {"type": "array", "items": schema} for name, schema in ALL_TYPES.items()
-}
+PROPERTIES = (
+    {f"one_{name}": schema for name, schema in ALL_TYPES.items()}
+    | {f"many_{name}": {"type": "array", "items": schema} for name, schema in ALL_TYPES.items()}
+    | {name: {"type": "string"} for name in ("select", "From", "ORDER")}
+)
 SCHEMA = ResponseSchema.of(
     {"type": "object", "properties": PROPERTIES, "required": ["one_text", "many_text", "one_detail"]}
 )
@@ -77,7 +88,7 @@ def table(name: TableName, **columns: str) -> JobTable:
     return JobTable(name, columns, None)
 
 
-RESPONSES = {
+RESPONSES: dict[str, TableName | JobTable] = {
     "objects": OUTPUT,
     "JSON columns": table(OUTPUT, **JSON_TABLE, **STATUS, response="JSON", processed_time="TIMESTAMP"),
     "text columns": table(OUTPUT, **TEXT_TABLE, **STATUS, response="STRING"),
@@ -85,7 +96,7 @@ RESPONSES = {
     "status as JSON": table(OUTPUT, **JSON_TABLE, response="JSON", status="JSON"),
     "status as a RECORD": table(OUTPUT, **JSON_TABLE, response="JSON", status="RECORD"),
 }
-REQUESTS = {
+REQUESTS: dict[str, TableName | JobTable | None] = {
     "objects": INPUT,
     "JSON columns": table(INPUT, **JSON_TABLE),
     "text columns": table(INPUT, **TEXT_TABLE),
@@ -94,10 +105,18 @@ REQUESTS = {
 }
 MEDIA = TableName("my-project", "my_data", "media")
 SHARED = TableName("my-project", "my_data", "errors_of_many")
-TABLES = (Tables(RESULTS, ERRORS), Tables(RESULTS, SHARED))
+FILTER = "landed_at >= TIMESTAMP '0001-01-01'"
+FILTERED = {"results_filter": FILTER, "errors_filter": FILTER}
+TABLES = (Tables(RESULTS, ERRORS), Tables(RESULTS, SHARED), Tables(RESULTS, ERRORS, **FILTERED))
 LOCK = lock_of(RESULTS)
 CLAIMED = RESULTS.sibling(f"{RESULTS.table}_retry_claims")
 MERGING: dict[str, Any] = {"merges": True, "lock": LOCK, "stores_requests": False, "stores_responses": False}
+# Jobs 0 and 1 have objects, 2 has tables, 3 has input that is unknown.
+MANY: dict[str, Any] = {
+    "responses": (Part(OUTPUT, None), Part(table(OTHER_OUTPUT, **JSON_TABLE, response="JSON"), 2)),
+    "requests": (Part(INPUT, None, names_objects=True), Part(table(OTHER_INPUT, **JSON_TABLE), 2)),
+    "unknown": (3,),
+}
 VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("objects", "objects", SCHEMA, {}),
     ("objects", "objects", SCHEMA, MERGING),
@@ -120,6 +139,12 @@ VARIANTS: list[tuple[str, str, ResponseSchema | None, dict[str, Any]]] = [
     ("objects", "objects", None, {"claims": CLAIMED}),
     ("objects", "unknown", None, {"claims": CLAIMED, **MERGING}),
     ("objects", "objects", None, {"claims": CLAIMED, "truncates": True, "lock": LOCK}),
+    ("objects", "objects", SCHEMA, MANY),
+    ("objects", "objects", None, {**MANY, "claims": CLAIMED, **MERGING}),
+    *(
+        ("objects", "unknown", None, {**FILTERED, "claims": CLAIMED, **more})
+        for more in ({"replaces": True}, MERGING, {"truncates": True, "lock": LOCK})
+    ),
 ]
 
 
@@ -141,22 +166,29 @@ def landing_of(
     responses: str, requests: str, schema: ResponseSchema | None, more: dict[str, Any] | None = None
 ) -> Landing:
     columns = arranged(schema.columns, older_table(schema)) if schema else ()
-    given = {"errors": ERRORS, "key_field": DEFAULT_KEY_FIELD, **(more or {})}
-    return Landing(RESPONSES[responses], REQUESTS[requests], RESULTS, columns=columns, **given)
+    given = REQUESTS[requests]
+    values: dict[str, Any] = {
+        "responses": (Part(RESPONSES[responses]),),
+        "requests": (Part(given),) if given else (),
+        "unknown": () if given else (0,),
+        "errors": ERRORS,
+        "key_field": DEFAULT_KEY_FIELD,
+        **(more or {}),
+    }
+    return Landing(results=RESULTS, columns=columns, **values)
 
 
-def columns_of(source: TableName | JobTable | None) -> dict[str, dict[str, str]]:
-    if isinstance(source, JobTable):
-        return {str(source.name): dict(source.column_types)}
-    return {str(source): {"line": "STRING"}} if source else {}
+def columns_of(part: Part) -> dict[str, dict[str, str]]:
+    if isinstance(part.source, JobTable):
+        return {str(part.source.name): dict(part.source.column_types)}
+    return {str(part.source): {"job": "INT64", "object": "STRING", "line": "STRING"}}
 
 
-def schemas_scripts() -> list[tuple[str, TableName | JobTable]]:
+def schemas_scripts() -> list[tuple[str, tuple[Part, ...]]]:
     return [
-        (schemas_script(source, 20, is_output=is_output), source)
+        (schemas_script(parts, 20, is_output=is_output), parts)
         for sources, is_output in ((REQUESTS, False), (RESPONSES, True))
-        for source in sources.values()
-        if source
+        for parts in (*((Part(source),) for source in sources.values() if source), MANY["requests"])
     ]
 
 
@@ -175,32 +207,42 @@ def flat(script: str) -> str:
     """Remove scripting, which the analyzer does not support: conditions become queries."""
     script = re.sub(r"^IF$(.*?)^THEN$", r"SELECT (\1);", script, flags=re.DOTALL | re.MULTILINE)
     script = re.sub(r"^SET \w+ = (.*?);$", r"SELECT \1;", script, flags=re.DOTALL | re.MULTILINE)
-    script = re.sub(r"^(END IF|DECLARE .*);$", "", script, flags=re.MULTILINE)
-    return re.sub(r"\b(landing_time|lost_rows_are_charged)\b", r"@\1", script)
+    script = re.sub(r"^(ELSE|END IF;|DECLARE .*;)$", "", script, flags=re.MULTILINE)
+    return re.sub(r"\b(landing_time|lost_rows_are_charged|failed_since)\b", r"@\1", script)
+
+
+def parameter_types() -> dict[str, Any]:
+    """The types of the parameters and variables of the landing script."""
+    from tests.results.google_sql import sql_type
+
+    text = sql_type("STRING")
+    parameters = dict.fromkeys(("dag_id", "task_id", "run_id", "media_uri_prefix"), text)
+    parameters |= {"landing_time": sql_type("TIMESTAMP"), "lost_rows_are_charged": sql_type("BOOL")}
+    parameters |= dict.fromkeys(("since", "failed_since", "landed_at"), sql_type("TIMESTAMP"))
+    parameters |= dict.fromkeys(("map_index", "long_prompt_tokens"), sql_type("INT64"))
+    parameters |= dict.fromkeys(("job_names", "replaces"), sql_type("STRING", "REPEATED"))
+    members = [Column("number", "INT64"), Column("ended_at", "TIMESTAMP")]
+    members += [Column(name, "STRING") for name in ("name", "labels", "input_uri")]
+    members += [Column(name, "INT64") for name in ("asked_rows", "charged_rows", *price_parameters(None))]
+    return {**parameters, "jobs": sql_type("RECORD", "REPEATED", members)}
 
 
 @pytest.mark.analyzer
 @pytest.mark.xdist_group("analyzer")
-def test_every_variant_is_valid_sql() -> None:
+def test_names_types_and_syntax_of_every_statement_are_those_of_bigquery(analyzer: GoogleSql) -> None:
     """In one test, because the analyzer starts slowly and takes a gigabyte."""
     from zetasql.core.exceptions import ServerError
 
-    from tests.results.google_sql import GoogleSql, column_types, sql_type
+    from tests.results.google_sql import column_types, sql_type
 
-    analyzer = GoogleSql()
     text = sql_type("STRING")
-    parameters = dict.fromkeys(("job_name", "dag_id", "task_id", "run_id"), text)
-    parameters |= dict.fromkeys(("landing_time", "job_time"), sql_type("TIMESTAMP"))
-    parameters |= {"lost_rows_are_charged": sql_type("BOOL")}
-    numbers = ("map_index", "asked_rows", "charged_rows", "long_prompt_tokens", *price_parameters(None))
-    parameters |= {**dict.fromkeys(numbers, sql_type("INT64")), "job_labels": text}
-    parameters |= {"media_uri_prefix": text, "replaces": sql_type("STRING", "REPEATED")}
+    parameters = parameter_types()
     for responses, requests, schema, more in VARIANTS:
         landing = landing_of(responses, requests, schema, more)
         tables = {
             name: {column: sql_type(kind) for column, kind in columns.items()}
-            for source in (landing.responses, landing.requests)
-            for name, columns in columns_of(source).items()
+            for part in (*landing.responses, *landing.requests)
+            for name, columns in columns_of(part).items()
         }
         for name, made in ((RESULTS, (*RESULT_COLUMNS, *landing.columns)), (landing.errors, ERROR_COLUMNS)):
             tables[str(name)] = column_types(made)
@@ -218,7 +260,7 @@ def test_every_variant_is_valid_sql() -> None:
     results = column_types(RESULT_COLUMNS)
     errors = column_types(ERROR_COLUMNS)
     names = dict.fromkeys(("job_names", "replaces"), sql_type("STRING", "REPEATED"))
-    names |= {"job_name": text, "landed_at": sql_type("TIMESTAMP")}
+    names |= dict.fromkeys(("landed_at", "since"), sql_type("TIMESTAMP"))
     of_run = dict.fromkeys(("dag_id", "run_id", "task_id"), text) | {"map_index": sql_type("INT64")}
     both = {str(RESULTS): results, str(ERRORS): errors, str(SHARED): errors}
     assert analyzer.check(count_script(RESULTS), both, names)
@@ -227,26 +269,45 @@ def test_every_variant_is_valid_sql() -> None:
         assert analyzer.check(standing_script(RESULTS, of_jobs=of_jobs), both, names)
     for tables_of in TABLES:
         assert analyzer.check(replaced_script(tables_of), both, names)
+        assert analyzer.check(rivals_script(tables_of), both, names)
         assert analyzer.check(landed_script(tables_of), both, names)
         assert analyzer.check(landed_script(tables_of, by_run=True), both, {**names, **of_run})
     assert analyzer.check(lock_script(LOCK), {}, {})
-    assert analyzer.check(staged_script(MEDIA), {}, {})
-    for script, source in schemas_scripts():
+    assert analyzer.check(note_script(OUTPUT), {str(OUTPUT): {"line": text}}, {"notes": names["replaces"]})
+    for names_objects in (True, False):
+        assert analyzer.check(staged_script(MEDIA, names_objects=names_objects), {}, {})
+    # BigQuery gives a table of objects this pseudocolumn.
+    lines = {"lines_of_objects": {"line": text, "_FILE_NAME": text}}
+    objects = sql_type("RECORD", "REPEATED", [Column("uri", "STRING"), Column("job", "INT64")])
+    assert analyzer.check(objects_script(), lines, {"objects": objects})
+    for script, parts in schemas_scripts():
         tables = {
             name: {column: sql_type(kind) for column, kind in columns.items()}
-            for name, columns in columns_of(source).items()
+            for part in parts
+            for name, columns in columns_of(part).items()
         }
         assert analyzer.check(script, tables, {})
     errors = {column.name: sql_type(column.type, column.mode) for column in ERROR_COLUMNS}
     for script in report_scripts():
-        assert analyzer.check(script, both, {"job_name": text})
+        assert analyzer.check(script, both, names)
     # A statement that is known is checked again when a table of its name has other columns.
-    words, table = "SELECT UPPER(words[0]) FROM t;", {"words": sql_type("STRING", "REPEATED")}
+    words, table = "SELECT UPPER(words[OFFSET(0)]) FROM t;", {"words": sql_type("STRING", "REPEATED")}
     assert analyzer.check(words, {"t": table}, {})
     with pytest.raises(ServerError, match="No matching signature for function UPPER"):
         analyzer.check(words, {"t": {"words": sql_type("FLOAT64", "REPEATED")}}, {})
     with pytest.raises(Exception, match="Unrecognized name: nothing"):
         analyzer.check("SELECT nothing", {}, {})
+    # What only the analyzer has is refused.
+    for beyond in (
+        "SELECT MAP_FROM_ARRAY([('a', 1)])",
+        "SELECT NEW_UUID()",
+        "SELECT L2_NORM([1.0, 2.0])",
+        "SELECT CAST('x' AS UUID)",
+        "SELECT CAST(1 AS FLOAT32)",
+        "SELECT ARRAY_FILTER([1, 2], number -> number > 1)",
+    ):
+        with pytest.raises(ServerError):
+            analyzer.check(beyond, {}, {})
 
 
 def test_the_variants_use_every_line_of_every_file() -> None:
@@ -259,10 +320,12 @@ def test_the_variants_use_every_line_of_every_file() -> None:
         *(standing_script(RESULTS, of_jobs=of_jobs) for of_jobs in (True, False)),
         *report_scripts(),
         count_script(RESULTS),
-        *(script(tables) for script in (landed_script, replaced_script) for tables in TABLES),
+        *(script(tables) for script in (landed_script, replaced_script, rivals_script) for tables in TABLES),
         *(landed_script(tables, by_run=True) for tables in TABLES),
         lock_script(LOCK),
-        staged_script(MEDIA),
+        *(staged_script(MEDIA, names_objects=names) for names in (True, False)),
+        objects_script(),
+        note_script(OUTPUT),
         usage_query(RESULTS),
     ]
     used = "".join(scripts)
@@ -273,6 +336,38 @@ def test_the_variants_use_every_line_of_every_file() -> None:
         lines = [line.strip() for _, kind, text in tokens if kind == "data" for line in text.splitlines()]
         assert [line for line in lines if line not in used] == [], file.name
     assert not [tag for tag in ("{{", "{%", "%}") if tag in used]
+
+
+def statements_of_usual_landing(script: str) -> int:
+    """How many child jobs a script has if no condition is met: each condition is one, and so is SET."""
+    script = re.sub(r"^IF$.*?^END IF;$", "SELECT 1;", script, flags=re.DOTALL | re.MULTILINE)
+    script = re.sub(r'r"""\n.*?"""|--[^\n]*', "", script, flags=re.DOTALL)
+    statements = [each.strip() for each in re.findall(r"^(.*?);$", script, flags=re.DOTALL | re.MULTILINE)]
+    return sum(not each.startswith(("DECLARE", "CREATE TEMP FUNCTION")) for each in statements)
+
+
+def test_a_usual_landing_has_at_most_twelve_statements() -> None:
+    """Each is a job of its own in BigQuery and takes one to two seconds."""
+    simple = landing_script(landing_of("objects", "objects", SCHEMA))
+    assert statements_of_usual_landing(simple) == 12
+    assert statements_of_usual_landing(landing_script(landing_of("objects", "objects", SCHEMA, MANY))) == 12
+    assert (
+        statements_of_usual_landing(landing_script(landing_of("objects", "objects", SCHEMA, MERGING))) == 16
+    )
+
+
+def test_no_partition_is_read_without_the_condition_that_a_table_requires() -> None:
+    """The emulator answers such queries; BigQuery refuses them. TRUNCATE and INSERT read none."""
+    scripts = [landing_script(landing_of(*each)) for each in VARIANTS if each[3].get("results_filter")]
+    tables = TABLES[-1]
+    scripts += [replaced_script(tables), rivals_script(tables), landed_script(tables)]
+    for script in scripts:
+        for table in (RESULTS, ERRORS):
+            read = script.replace(f"INSERT INTO {table.quoted}", "").replace(
+                f"TRUNCATE TABLE {table.quoted}", ""
+            )
+            found = re.findall(rf"{re.escape(table.quoted)}( AS \w+)?\s+WHERE\s+{re.escape(FILTER)}", read)
+            assert len(found) == read.count(table.quoted) > 0
 
 
 def test_values_are_parameters() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +35,30 @@ def stored(lander: Lander) -> Blob:
 
 
 def test_an_object_with_new_metadata_is_the_same_input(lander: Lander) -> None:
+    """Its time ``updated`` moves, but neither its generation nor the time that this was created."""
     blob = stored(lander)
-    created = blob.time_created
+    created, generation = blob.time_created, blob.generation
+    job = lander.job(create_time=created, start_time=created)
+    known = replace(job, display_name=named_for(content_of([blob])))
+    before = [find_input(each, lander.storage, lander.bigquery) for each in (job, known)]
+    time.sleep(0.01)
     blob.metadata = {"checked": "yes"}
     blob.patch()
-    job = lander.job(create_time=created, start_time=created)
-    assert find_input(job, lander.storage, lander.bigquery) is not None
+    assert blob.updated > created
+    assert blob.generation == generation
+    assert None not in before
+    assert [find_input(each, lander.storage, lander.bigquery) for each in (job, known)] == before
+
+
+def test_an_object_that_was_written_again_is_the_same_input_if_its_checksum_is_known(lander: Lander) -> None:
+    blob = stored(lander)
+    job = lander.job(create_time=blob.time_created - HOUR)
+    known = replace(job, display_name=named_for(content_of([blob])))
+    generation = blob.generation
+    blob.upload_from_string(blob.download_as_bytes())
+    assert blob.generation != generation
+    assert find_input(job, lander.storage, lander.bigquery) is None
+    assert find_input(known, lander.storage, lander.bigquery) is not None
 
 
 def named_for(content: tuple[str, ...] | None) -> str:

@@ -12,7 +12,7 @@ from airflow_gemini_batch.operators.gemini_batch import (
 from airflow_gemini_batch.requests.key_field import KeyField
 from tests.task_instance import TaskInstance
 from tests.tasks.landed import FIRST, ROWS, Context, Landed, request
-from tests.waits import shorten_lookups
+from tests.waits import shorten_lookups, stay_on_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +29,7 @@ REQUEST = '{"key": "row-%d", "request": {"contents": [{"role": "user", "parts": 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_lookups(monkeypatch)
+    stay_on_worker(monkeypatch)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from google.cloud import bigquery
+    from google.cloud import bigquery, storage
 
     from airflow_gemini_batch.emulator.server import Emulator
 
@@ -34,6 +34,16 @@ FIRST = rows((RowFaultKind.REFUSED, (1,)), (RowFaultKind.EXHAUSTED, (2, 3)), (Ro
 
 class Killed(Exception):  # noqa: N818
     """The process of a task is gone."""
+
+
+def add_image(vertex: Emulator, storage_client: storage.Client, bucket: str) -> None:
+    """Let the only job have answered ``row-1`` with an image."""
+    (job,) = vertex.jobs
+    directory = job["outputInfo"]["gcsOutputDirectory"].removeprefix(f"gs://{bucket}/")
+    image = {"inlineData": {"mimeType": "image/png", "data": "iVBORw=="}}
+    answer = {"candidates": [{"content": {"parts": [image]}, "finishReason": "STOP"}]}
+    line = json.dumps({"key": "row-1", "request": {}, "status": "", "response": answer})
+    storage_client.bucket(bucket).blob(f"{directory}/predictions.jsonl-1").upload_from_string(line)
 
 
 @dataclass

@@ -209,6 +209,10 @@ def test_a_job_that_is_created_while_its_task_is_killed_is_cancelled(
     )
     thread = threading.Thread(target=lambda: run_until_waiting(operator, ti).join())
     thread.start()
+    # Before its request is sent, a task that is killed creates nothing.
+    while not vertex.usage.submission:
+        assert thread.is_alive()
+        time.sleep(0.01)
     while not (vertex.jobs and is_cancelled(vertex)):
         assert thread.is_alive()
         ti.state = "failed"
@@ -223,7 +227,8 @@ def alarm_when(condition: Callable[[], bool]) -> Iterator[None]:
 
     def on_alarm(signum: int, frame: object) -> None:
         if condition():
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            # Again after a while: Python ignores what is raised while it calls back a weak reference.
+            signal.setitimer(signal.ITIMER_REAL, 5, 5)
             raise AirflowTaskTimeout
 
     before = signal.signal(signal.SIGALRM, on_alarm)

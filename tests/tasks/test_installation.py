@@ -77,6 +77,7 @@ def said(process: subprocess.Popen[str]) -> str:
     return found[1]
 
 
+@pytest.mark.variant
 def test_workers_of_one_airflow_agree_and_another_airflow_differs(tmp_path: Path) -> None:
     dags = tmp_path / "dags"
     dags.mkdir()

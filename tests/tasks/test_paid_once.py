@@ -276,7 +276,10 @@ class TestThingsThatChange:
         with Recorder(stack.addresses.storage_url, forbidden=f"/storage/v1/b/{bucket}/o") as refuses:
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", refuses.url)
             assert GeminiBatchSubmitOperator(**slow).execute({"ti": ti}) == name
-        assert [job["state"] for job in vertex.jobs] == ["JOB_STATE_PENDING"]
+        # The service may not be able to read its input either, and fail.
+        (job,) = vertex.jobs
+        assert job["name"] == name
+        assert "CANCEL" not in job["state"]
 
     def test_an_object_whose_metadata_changes_is_the_same_input(
         self, submit_args: dict[str, Any], ti: TaskInstance, storage_client: storage.Client, bucket: str

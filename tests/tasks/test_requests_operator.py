@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_gemini_batch.exceptions import RequestsError
+from airflow_gemini_batch.gcp.table_name import get_table
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
@@ -376,10 +378,12 @@ def test_only_what_is_new_is_asked(
 def test_lines_for_several_jobs(
     build: Callable[..., Any],
     storage_client: storage.Client,
+    bigquery_client: bigquery.Client,
     bucket: str,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
+    """Each file is written from its own partition, so that the requests are not read once for each file."""
     make_jobs_small(monkeypatch, tmp_path, 20)
     sql = "SELECT CONCAT('row-', n) AS key, 'x' AS prompt FROM UNNEST(GENERATE_ARRAY(1, 50)) AS n"
     uris = build(sql, export_uri=f"gs://{bucket}/lines/", model=MODEL)
@@ -395,6 +399,29 @@ def test_lines_for_several_jobs(
     made = {blob.name: blob.generation for blob in storage_client.list_blobs(bucket)}
     assert build(sql, export_uri=f"gs://{bucket}/lines/", model=MODEL) == uris
     assert {blob.name: blob.generation for blob in storage_client.list_blobs(bucket)} == made
+    queries = [getattr(job, "query", "") or "" for job in bigquery_client.list_jobs()]
+    exports = [query for query in queries if "EXPORT DATA" in query and bucket in query]
+    assert sorted(query.rpartition("WHERE ")[2].strip() for query in exports) == [
+        f"file = {n}" for n in range(3)
+    ]
+    (source,) = {re.findall("FROM `(.*)`", query)[0] for query in exports}
+    (files,) = {query for query in queries if f"CREATE OR REPLACE TABLE `{source}`" in query}
+    assert "PARTITION BY RANGE_BUCKET(file, GENERATE_ARRAY(0, 3, 1))" in files
+    assert get_table(bigquery_client, source) is None
+
+
+@pytest.mark.any_airflow
+def test_an_empty_first_file_of_an_export_is_no_error(
+    build: Callable[..., Any], storage_client: storage.Client, bucket: str
+) -> None:
+    """BigQuery may write one beside those with lines."""
+    sql = "SELECT 'row-1' AS key, 'x' AS prompt"
+    (uri,) = build(sql, export_uri=f"gs://{bucket}/lines", model=MODEL)
+    prefix = uri.removeprefix(f"gs://{bucket}/").partition("*")[0]
+    storage_client.bucket(bucket).blob(f"{prefix}!.jsonl").upload_from_string(b"")
+    first, second = storage_client.list_blobs(bucket, prefix=prefix)
+    assert (first.size, bool(second.size)) == (0, True)
+    assert build(sql, export_uri=f"gs://{bucket}/lines", model=MODEL) == [uri]
 
 
 @pytest.mark.parametrize("exported", [False, True])

@@ -20,6 +20,7 @@ from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
 )
+from tests.tasks.landed import add_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,12 +173,7 @@ def test_images_are_stored_and_referred_to(
     storage_client: storage.Client,
     bigquery_client: bigquery.Client,
 ) -> None:
-    (job,) = vertex.jobs
-    directory = job["outputInfo"]["gcsOutputDirectory"].removeprefix(f"gs://{bucket}/")
-    image = {"inlineData": {"mimeType": "image/png", "data": "iVBORw=="}}
-    answer = {"candidates": [{"content": {"parts": [image]}, "finishReason": "STOP"}]}
-    line = json.dumps({"key": "row-1", "request": {}, "status": "", "response": answer})
-    storage_client.bucket(bucket).blob(f"{directory}/predictions.jsonl-1").upload_from_string(line)
+    add_image(vertex, storage_client, bucket)
     manifest = land(media_uri_prefix=f"gs://{bucket}/images").execute(context)
     assert manifest["counts"]["succeeded"] == 3
     part = "JSON_QUERY(response, '$.candidates[0].content.parts[0]')"

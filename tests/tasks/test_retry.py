@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.tasks.conftest import TaskInstance
 
 
-@pytest.mark.parametrize("regional", [True, False], ids=["by a table", "by files"])
+@pytest.mark.parametrize("regional", [True, variant(False, name="by files")], ids=["by a table", None])
 def test_every_row_ends_in_its_bucket(land: Callable[..., Landed], regional: bool) -> None:
     landed = land(regional=regional)
     assert sorted(landed.errors().values()) == [False, True, True, True]
@@ -79,6 +79,7 @@ def test_a_fifth_of_the_rows_fails_in_three_ways_and_the_cost_is_known_to_the_ce
 
 
 @pytest.mark.any_airflow
+@pytest.mark.variant
 def test_rounds_share_the_free_searches(land: Callable[..., Landed]) -> None:
     """Tokens are free here. Every answer makes one to three queries, and the first round has two answers."""
     tools = [{"googleSearch": {"excludeDomains": ["example.invalid"]}}]
@@ -129,7 +130,7 @@ def test_lines_that_are_no_requests_are_not_submitted(land: Callable[..., Landed
 
 
 @pytest.mark.parametrize(
-    "dies", ["before the job ends", variant("before the rows are landed"), "between two rounds"]
+    "dies", [variant("before the job ends"), variant("before the rows are landed"), "between two rounds"]
 )
 def test_a_task_that_is_killed_pays_no_round_twice(
     land: Callable[..., Landed],
@@ -248,6 +249,7 @@ def test_a_job_may_have_given_all_its_rows_away(land: Callable[..., Landed]) -> 
 
 
 @pytest.mark.any_airflow
+@pytest.mark.variant
 def test_all_rounds_of_a_task_share_a_hook(
     land: Callable[..., Landed], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ def asked(landed: Landed) -> int:
 
 @pytest.mark.parametrize(
     ("named", "write_mode"),
-    [(True, "append"), (False, "merge"), variant(True, "merge"), variant(False, "append")],
+    [(True, "append"), *(variant(*each) for each in [(False, "merge"), (True, "merge"), (False, "append")])],
 )
 def test_two_task_runs_at_once_pay_once(land: Callable[..., Landed], named: bool, write_mode: str) -> None:
     landed = land()

@@ -61,12 +61,60 @@ def test_a_job_is_created_as_asked(
 
 
 def test_several_inputs_are_one_job(
-    vertex: Emulator, submit_args: dict[str, Any], context: Context, bucket: str
+    vertex: Emulator,
+    submit_args: dict[str, Any],
+    context: Context,
+    storage_client: storage.Client,
+    bucket: str,
 ) -> None:
-    submit_args["input_uri"] = [submit_args["input_uri"], f"gs://{bucket}/in/*.jsonl"]
-    GeminiBatchSubmitOperator(**submit_args).execute(context)
+    storage_client.bucket(bucket).blob("more/x.jsonl").upload_from_string('{"key": "x", "request": {}}')
+    submit_args["input_uri"] = [submit_args["input_uri"], f"gs://{bucket}/more/*.jsonl"]
+    GeminiBatchSubmitOperator(**submit_args, preflight=False).execute(context)
     (job,) = vertex.jobs
     assert job["inputConfig"]["gcsSource"]["uris"] == submit_args["input_uri"]
+
+
+@pytest.mark.parametrize("preflight", [None, False])
+@pytest.mark.parametrize("also", ["in/*.jsonl", "in/**", "in/request[s].jsonl"])
+def test_a_file_that_is_given_twice_creates_no_job(
+    vertex: Emulator,
+    submit_args: dict[str, Any],
+    context: Context,
+    bucket: str,
+    also: str,
+    preflight: bool | None,
+) -> None:
+    """Each of its rows would be paid twice."""
+    given = submit_args["input_uri"]
+    submit_args["input_uri"] = [given, f"gs://{bucket}/{also}"]
+    with pytest.raises(AirflowFailException, match="given twice") as caught:
+        GeminiBatchSubmitOperator(**submit_args, preflight=preflight).execute(context)
+    assert f"{given}'" in str(caught.value)
+    assert f"by {given} and by gs://{bucket}/{also}" in str(caught.value)
+    assert not creates(vertex)
+
+
+def test_a_uri_that_is_given_twice_is_refused_when_the_dag_is_parsed(submit_args: dict[str, Any]) -> None:
+    submit_args["input_uri"] = [submit_args["input_uri"]] * 2
+    with pytest.raises(InvalidParameterError, match=r"it is given twice\. All its rows would"):
+        GeminiBatchSubmitOperator(**submit_args)
+
+
+def test_a_file_that_two_wildcards_match_by_now_creates_no_second_job(
+    vertex: Emulator,
+    submit_args: dict[str, Any],
+    context: Context,
+    storage_client: storage.Client,
+    bucket: str,
+) -> None:
+    submit_args["input_uri"] = [f"gs://{bucket}/in/*.jsonl", f"gs://{bucket}/in/later*"]
+    blob = storage_client.bucket(bucket).blob("in/later.txt")
+    blob.upload_from_string('{"key": "x", "request": {}}')
+    first = GeminiBatchSubmitOperator(**submit_args, preflight=False).execute(context)
+    storage_client.bucket(bucket).rename_blob(blob, "in/later.jsonl")
+    with pytest.raises(AirflowFailException, match="given twice"):
+        GeminiBatchSubmitOperator(**submit_args, preflight=False, force_new="again").execute(context)
+    assert [job["name"] for job in vertex.jobs] == [first]
 
 
 @pytest.mark.parametrize("preflight", [None, True, False])

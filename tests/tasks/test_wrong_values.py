@@ -85,6 +85,12 @@ SUBMIT: list[tuple[str, Given, str, str]] = [
     ("a negative interval", {"poll_interval": -5}, PARSED, "poll_interval=-5: give a number of seconds"),
     ("an interval that is text", {"poll_interval": "60"}, PARSED, "poll_interval='60': give a number"),
     ("a timeout that is text", {"wait_timeout": "4h"}, PARSED, "wait_timeout='4h': give a number of seconds"),
+    (
+        "a negative time to submit",
+        {"submit_timeout": -1},
+        PARSED,
+        "submit_timeout=-1: give a number of seconds",
+    ),
     ("a flag that is text", {"deferrable": "no"}, PARSED, "deferrable='no': give True or False"),
     ("another flag that is text", {"preflight": "yes"}, PARSED, "preflight='yes': give True or False"),
     (
@@ -125,6 +131,7 @@ WAIT: list[tuple[str, Given, str, str]] = [
     ("a timeout that is text", {"timeout": "4h"}, PARSED, "timeout='4h': give a number of seconds"),
 ]
 LAND: list[tuple[str, Given, str, str]] = [
+    ("no job", {"job_name": []}, PARSED, r"job_name=\[\]: it has no jobs; give the name of at least one"),
     ("a table without a dataset", {"destination_table": "answers"}, PARSED, "give 'project.dataset.table'"),
     ("a table of legacy SQL", {"destination_table": "p:d.answers"}, PARSED, "cannot be part of a name"),
     ("a partition", {"destination_table": "d.answers$20260101"}, PARSED, "remove the partition suffix"),
@@ -287,7 +294,10 @@ def decorated(function: Any, bucket: str, **more: Any) -> Any:
     [
         ({"template": "{title} {body}"}, r"template='body': the row has no such field; it has \['title'\]"),
         ({"staging_uri": "my-bucket/x"}, "staging_uri='my-bucket/x': give gs://bucket/prefix"),
-        ({"staging_uri": None}, "staging_uri=None: give gs://bucket/prefix, or set GEMINI_BATCH_STAGING_URI"),
+        (
+            {"staging_uri": None},
+            r"staging_uri=None: .*or set \[gemini_batch\] staging_uri",
+        ),
         ({"staging_uri": "gs://my-buckett/x"}, "staging_uri='gs://my-buckett/x': bucket my-buckett does not"),
         ({"generation_config": {"maxOutputToken": 5}}, "all 1 row would fail.*maxOutputToken"),
         ({"results_table": "gone.answers"}, "dataset local-project.gone does not exist"),
@@ -329,10 +339,18 @@ def test_a_function_that_fails_midway(
     assert vertex.jobs == ()
 
 
+FILES: Given = {"python_callable": None, "input_uri": "gs://bucket/in/*.jsonl"}
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"python_callable": GENERATOR}, "python_callable='generator': give the function itself"),
+        ({"input_uri": "gs://b/in/*"}, "python_callable='<lambda>': leave it out, or leave out input_uri"),
+        ({**FILES, "tools": [{}]}, "tools='list': leave it out, or leave out input_uri"),
+        ({**FILES, "template": "{text}"}, "template='str': leave it out, or leave out input_uri"),
+        ({**FILES, "input_uri": "in/*"}, "input_uri='in/\\*': must start with gs://"),
+        ({"python_callable": None}, "python_callable='NoneType': give the function itself"),
         ({"min_success_ratio": 0.9}, "min_success_ratio=0.9: .*give results_table as well"),
         ({"land": {"max_invalid_ratio": 0.1}}, "max_invalid_ratio=0.1: .*give results_table as well"),
         ({"max_retry_rounds": 1}, "max_retry_rounds=1: give results_table"),
@@ -340,7 +358,10 @@ def test_a_function_that_fails_midway(
         ({"results_table": "d.answers", "write_mode": "overwrite"}, "write_mode='overwrite': give 'append'"),
         ({"results_table": "d.answers", "error_table": "d.answers"}, "need a table of their own"),
     ],
-    ids=["a generator", "a gate", "a gate of a task", "retries", "an interval", "a write mode", "one table"],
+    ids=[
+        *("a generator", "two sources", "tools for files", "a template for files", "no file", "no source"),
+        *("a gate", "a gate of a task", "retries", "an interval", "a write mode", "one table"),
+    ],
 )
 def test_the_task_group(given: Given, words: str) -> None:
     settings = {"model": "gemini-3.5-flash", "location": "global", "staging_uri": "gs://bucket/s"}

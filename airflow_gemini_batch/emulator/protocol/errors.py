@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_gemini_batch.batch_job import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
+_ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 
 CANCELLED = 1
 INVALID_ARGUMENT = 3
@@ -37,13 +38,22 @@ class CallError(Exception):
 
     :param code: HTTP status code
     :param status: name of the ``google.rpc.Code``
+    :param info: a ``google.rpc.ErrorInfo``
     """
 
-    def __init__(self, code: int, status: str, message: str, violations: Sequence[Violation] = ()) -> None:
+    def __init__(
+        self,
+        code: int,
+        status: str,
+        message: str,
+        violations: Sequence[Violation] = (),
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
         self.code = code
         self.status = status
         self.message = message
         self.violations = tuple(violations)
+        self.info = info
         super().__init__(message)
 
     def body(self) -> dict[str, Any]:
@@ -52,6 +62,8 @@ class CallError(Exception):
         if self.violations:
             fields = [{"field": v.field, "description": v.description} for v in self.violations]
             error["details"] = [{"@type": _BAD_REQUEST, "fieldViolations": fields}]
+        if self.info:
+            error["details"] = [{"@type": _ERROR_INFO, **self.info}]
         return {"error": error}
 
 
@@ -195,13 +207,31 @@ def of_status(code: int, *, at_token_endpoint: bool = False) -> CallError:
     return CallError(code, status, message)
 
 
-def quota_exceeded(metric: str) -> CallError:
-    """Return the 429 of too many calls."""
+def quota_exceeded(metric: str, limit: int, parent: str) -> CallError:
+    """Return the 429 of too many calls in a minute.
+
+    :param metric: without the name of the service
+    :param limit: calls a minute
+    :param parent: ``projects/P/locations/L``
+    """
+    service = "aiplatform.googleapis.com"
+    _, project, _, location = parent.split("/")
     return CallError(
         429,
         "RESOURCE_EXHAUSTED",
-        f"Quota exceeded for {metric}. Please submit a quota increase request. "
+        f"Quota exceeded for {service}/{metric}. Please submit a quota increase request. "
         "https://cloud.google.com/vertex-ai/docs/quotas.",
+        info={
+            "reason": "RATE_LIMIT_EXCEEDED",
+            "domain": "googleapis.com",
+            "metadata": {
+                "consumer": f"projects/{project}",
+                "service": service,
+                "quota_metric": f"{service}/{metric}",
+                "quota_limit_value": str(limit),
+                "quota_location": location,
+            },
+        },
     )
 
 

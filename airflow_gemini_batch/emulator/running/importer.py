@@ -86,6 +86,15 @@ class _Column:
         return _refused(f"Only optional fields can be set to NULL. Field: {self.name}; Value: NULL")
 
 
+def can_be_imported(line: bytes) -> bool:
+    """Whether a line alone passes :func:`check_import`."""
+    try:
+        check_import([line])
+    except errors.JobFailedError:
+        return False
+    return True
+
+
 def check_import(lines: Sequence[bytes], max_rows: int = MAX_ROWS) -> None:
     """Fail the job unless its lines can be loaded into one table.
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import CompletionStats, JobState
+from airflow_gemini_batch.emulator.behaviour import AS_ASSUMED
 from airflow_gemini_batch.emulator.faults.plan import JobFault, OutputFault, RowFaultKind
 from airflow_gemini_batch.emulator.protocol import errors
-from airflow_gemini_batch.emulator.running.importer import MAX_ROWS, check_import
+from airflow_gemini_batch.emulator.running.importer import MAX_ROWS, can_be_imported, check_import
 from airflow_gemini_batch.emulator.running.job_store import Abandoned, Outcome, rfc3339, utc_now
 from airflow_gemini_batch.emulator.running.row_faults import disturbed_answer, disturbed_lines, order
 from airflow_gemini_batch.emulator.running.rows import RowProcessor, copied, prediction_line
@@ -32,6 +33,7 @@ from airflow_gemini_batch.models import find_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_gemini_batch.emulator.behaviour import Behaviour
     from airflow_gemini_batch.emulator.running.job_store import Job
     from airflow_gemini_batch.emulator.running.rows import Habits, InputRow, OutputRow
 
@@ -44,9 +46,10 @@ _NO_FAULT = JobFault()
 class Runner:
     """Starts a thread for each job."""
 
-    def __init__(self, habits: Habits, seed: int) -> None:
+    def __init__(self, habits: Habits, seed: int, behaviour: Behaviour = AS_ASSUMED) -> None:
         self._habits = habits
         self._seed = seed
+        self._behaviour = behaviour
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
 
@@ -68,7 +71,7 @@ class Runner:
 
     def _run(self, job: Job) -> None:
         try:
-            with _Work(job, self._habits, self._seed) as work:
+            with _Work(job, self._habits, self._seed, self._behaviour) as work:
                 failure = None
                 try:
                     work.answer_rows()
@@ -132,8 +135,9 @@ class _Input:
 class _Work:
     """One run of one job."""
 
-    def __init__(self, job: Job, habits: Habits, seed: int) -> None:
+    def __init__(self, job: Job, habits: Habits, seed: int, behaviour: Behaviour) -> None:
         self._job = job
+        self._behaviour = behaviour
         self._habits = habits
         self._seed = seed
         self._begun = utc_now()
@@ -161,6 +165,8 @@ class _Work:
             write = prediction_line
         else:
             self._columns = columns = with_answers(source.columns())
+            if not self._behaviour.unites_columns:
+                self._check_same_members(source)
 
             def write(output: OutputRow) -> bytes:
                 return table_line(output, columns)
@@ -180,6 +186,10 @@ class _Work:
             lines = disturbed_lines(write(output), faults, f"{plan.seed}/{row}", in_table=prefix is None)
             self._spool.add(lines, succeeded=not output.status)
 
+    def _check_same_members(self, source: _Input) -> None:
+        if len({tuple(sorted(source.parse(item).fields)) for item in source.items}) > 1:
+            raise errors.export_failed("The rows have different columns.")
+
     def end(self, share: float | None, failure: errors.JobFailedError | None = None) -> Outcome:
         """Write the output and return the result of the job.
 
@@ -189,7 +199,8 @@ class _Work:
         state, error = JobState.SUCCEEDED, None
         if share is not None:
             rows = int(rows * share)
-            state, error = JobState.CANCELLED, errors.JobFailedError(errors.CANCELLED, "CANCELED")
+            state = self._behaviour.ends_cancelled
+            error = errors.JobFailedError(errors.CANCELLED, "CANCELED")
             if not rows:
                 return Outcome(state, error)
         elif fault := self._job.plan.fault:
@@ -197,6 +208,8 @@ class _Work:
             state = fault.ends or state
             error = errors.of_state(state, fault.code)
         stats = self._spool.stats(rows)
+        if state is JobState.SUCCEEDED and not stats.successful:
+            state = self._behaviour.ends_all_failed
         shows_stats = (self._job.plan.fault or _NO_FAULT).counts
         try:
             return Outcome(state, error, stats, self._export(rows), shows_stats)
@@ -227,10 +240,14 @@ class _Work:
 
     def _read(self, config: Mapping[str, Any]) -> _Input:
         if "bigquerySource" in config:
+            if not self._behaviour.reads_tables_inside and self._job.name.location in ("us", "eu"):
+                raise errors.import_failed("The dataset is not in the location of the job.")
             columns, rows = self._tables().read(config["bigquerySource"]["inputUri"])
             return _Input(rows, lambda row: row, lambda: columns)
-        lines = read_lines(self._storage(), config["gcsSource"]["uris"])
+        lines = read_lines(self._storage(), config["gcsSource"]["uris"], self._behaviour)
         known = find_model(self._job.request["model"])
+        if self._behaviour.skips_bad_lines:
+            lines = [line for line in lines if can_be_imported(line)]
         check_import(lines, known.max_rows if known else MAX_ROWS)
 
         def parse(line: bytes) -> InputRow:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
 from typing import IO, TYPE_CHECKING, Any
 
+from airflow_gemini_batch.emulator.behaviour import AS_ASSUMED
 from airflow_gemini_batch.emulator.protocol import errors
 from airflow_gemini_batch.emulator.running.rows import Answered, InputRow, coerced
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
 
     from google.cloud.storage import Client
 
+    from airflow_gemini_batch.emulator.behaviour import Behaviour
     from airflow_gemini_batch.emulator.running.rows import Habits
 
 _TIMEOUT_SECONDS = 60.0
+_GZIP = b"\x1f\x8b"
 MAX_FILE_BYTES = 1_000_000_000
 
 
@@ -50,7 +54,7 @@ class ObjectStorage:
         if not self._client.bucket(bucket).exists(timeout=_TIMEOUT_SECONDS, retry=None):
             raise errors.bucket_not_found(bucket)
 
-    def read(self, uri: str) -> bytes:
+    def read(self, uri: str, behaviour: Behaviour) -> bytes:
         """Return the concatenated content of all objects that match a URI, which may have wildcards.
 
         They are read as in Cloud Storage: ``*`` stays within a folder.
@@ -59,13 +63,19 @@ class ObjectStorage:
         """
         bucket, name = split_uri(uri)
         prefix = prefix_of(name)
+        if not behaviour.double_star_crosses:
+            uri = re.sub(r"\*\*+", "*", uri)
         blobs = self._client.list_blobs(bucket, prefix=prefix, timeout=_TIMEOUT_SECONDS, retry=None)
-        found = sorted(Matches.of(uri, blobs).objects, key=lambda blob: str(blob.name))
+        matches = Matches.of(uri, blobs)
+        objects = matches.across if behaviour.star_crosses else matches.objects
+        found = sorted(objects, key=lambda blob: str(blob.name))
         if not found:
             raise errors.import_failed(f"Not found: URI {uri}")
         for blob in found:
             check_size(int(blob.size or 0))
         contents = [blob.download_as_bytes(timeout=_TIMEOUT_SECONDS, retry=None) for blob in found]
+        if behaviour.reads_gzip:
+            contents = [gzip.decompress(each) if each.startswith(_GZIP) else each for each in contents]
         return b"\n".join(contents)
 
     def write(self, uri: str, content: IO[bytes]) -> None:
@@ -100,14 +110,15 @@ def check_size(size: int) -> None:
         )
 
 
-def read_lines(storage: ObjectStorage, uris: Sequence[str]) -> list[bytes]:
+def read_lines(storage: ObjectStorage, uris: Sequence[str], behaviour: Behaviour = AS_ASSUMED) -> list[bytes]:
     """Return the lines of all objects, without empty lines.
 
     :raises JobFailedError: when a bucket or an object does not exist, or there are no lines
     """
-    for uri in uris:
+    read = uris if behaviour.reads_all_uris else uris[:1]
+    for uri in read:
         storage.check_bucket(uri)
-    lines = [line for uri in uris for line in storage.read(uri).split(b"\n") if line.strip()]
+    lines = [line for uri in read for line in storage.read(uri, behaviour).split(b"\n") if line.strip()]
     if not lines:
         raise errors.import_failed("The input has no rows.")
     return lines

@@ -56,7 +56,7 @@ def adapt(data: Path) -> None:
     def attach_a_project(project: str) -> None:
         # The id becomes the name of a file, and SQL may name any.
         if not PROJECT_ID.fullmatch(project):
-            raise _invalid(f"Invalid project ID: {project}")
+            raise invalid(f"Invalid project ID: {project}")
         attach(project)
 
     @contextmanager
@@ -68,7 +68,7 @@ def adapt(data: Path) -> None:
     def load_copies(cursor: Any, config: Any, upload: str | None) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             uris = [] if upload else config.sourceUris or []
-            token = _copies.set({uri: _copy(uri, Path(folder, str(n))) for n, uri in enumerate(uris)})
+            token = _copies.set({uri: copy(uri, Path(folder, str(n))) for n, uri in enumerate(uris)})
             try:
                 return load.run(cursor, config, upload)
             finally:
@@ -79,11 +79,17 @@ def adapt(data: Path) -> None:
     runner.HANDLERS["load"] = load_copies
 
 
+def uri_of(path: str) -> str:
+    """Return the URI whose copy a load job reads; empty if it reads none."""
+    return next((uri for uri, paths in _copies.get({}).items() if path in paths), "")
+
+
 def _literal(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def _invalid(message: str, reason: str = "invalid") -> Exception:
+def invalid(message: str, reason: str = "invalid") -> Exception:
+    """Return an error as BigQuery's API has them."""
     from local_bigquery.errors import BigQueryError
 
     error: Exception = BigQueryError(reason, message)
@@ -92,16 +98,16 @@ def _invalid(message: str, reason: str = "invalid") -> Exception:
 
 def _check(uri: str) -> None:
     if not re.match(r"gs://[^/]+/.", uri, re.DOTALL):
-        raise _invalid(f"Invalid Cloud Storage URI: {uri}")
+        raise invalid(f"Invalid Cloud Storage URI: {uri}")
 
 
-def _copy(uri: str, folder: Path) -> list[str]:
+def copy(uri: str, folder: Path) -> list[str]:
     """Copy the objects of a URI, which may have one ``*``, into a new folder; return their paths."""
     _check(uri)
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     names = _names(bucket, name) if "*" in name else [name]
     if not names:
-        raise _invalid(f"Not found: URI {uri}", "notFound")
+        raise invalid(f"Not found: URI {uri}", "notFound")
     folder.mkdir()
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         paths = [folder / _file_name(number, each) for number, each in enumerate(names)]
@@ -139,4 +145,4 @@ def _get(place: str, uri: str) -> Any:
     try:
         return _opener.open(os.environ["STORAGE_EMULATOR_HOST"] + place)
     except urllib.error.HTTPError as error:
-        raise _invalid(f"Not found: URI {uri} ({error.code})", "notFound") from None
+        raise invalid(f"Not found: URI {uri} ({error.code})", "notFound") from None

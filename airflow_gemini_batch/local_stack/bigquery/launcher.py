@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 # Modules in the same folder: this file runs as a script.
 import catalog
 import conflicts
+import definitions
 import duckdb_options
+import external
 import files
 import lines
 import lookups
@@ -127,8 +129,10 @@ def main() -> None:
     conflicts.adapt()
     duckdb_options.adapt(arguments.threads)
     files.adapt(arguments.data_dir)
+    external.adapt()
     writes.adapt()
     lookups.adapt()
+    definitions.adapt()
     translations.adapt()
 
     import uvicorn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, is_dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
@@ -25,10 +26,13 @@ _ACCEPTED = (
 
 def camel_case(members: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object with the names of its fields in camelCase. Nested objects stay as they are."""
-    return {
-        re.sub(r"_([a-z0-9])", lambda m: m.group(1).upper(), str(name)): value
-        for name, value in members.items()
-    }
+    return {_camel(str(name)): value for name, value in members.items()}
+
+
+# The names are the same in all rows.
+@lru_cache(1024)
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z0-9])", lambda match: match.group(1).upper(), name)
 
 
 def plain(item: Any) -> Any:

@@ -1,4 +1,6 @@
 -- Claims open failures for a round, and builds the input of its job from what the round has claimed.
+{% include "requests/in_bigquery/failed_since.sql" %}
+
 {% from "requests/in_bigquery/columns.jinja" import label_of %}
 INSERT INTO {{claims.quoted}} (round, claimed_at)
 SELECT '', CURRENT_TIMESTAMP()

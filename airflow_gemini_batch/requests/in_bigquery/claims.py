@@ -236,7 +236,7 @@ class Claims:
 
 
 def open_failures_statement(failures: Failures, claims: TableName | None) -> str:
-    """Return the query that counts open failures; with ``jobs``, its parameter is the array ``@jobs``.
+    """Return the script that counts open failures; with ``jobs``, its parameter is the array ``@jobs``.
 
     :param claims: the table of claims, if it exists
     """

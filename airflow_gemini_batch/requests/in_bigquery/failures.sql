@@ -13,7 +13,8 @@ FROM (
     ROW_NUMBER() OVER (PARTITION BY key, TO_JSON_STRING(request) ORDER BY landed_at DESC, job_name) AS age
   FROM {{failures.errors.quoted}}
   WHERE
-    retryable
+    landed_at >= failed_since
+    AND retryable
     AND key IS NOT NULL
     AND request IS NOT NULL
     AND {{is_of(failures.results, failures.errors)}}
@@ -28,6 +29,7 @@ WHERE
     FROM {{failures.results.quoted}} AS newer
     WHERE
       newer.key = failures.key
+      AND newer.landed_at >= failed_since
       AND newer.landed_at > failures.landed_at
       AND IFNULL(newer.request_fingerprint = failures.request_fingerprint, TRUE)
     {% if failures.jobs %}

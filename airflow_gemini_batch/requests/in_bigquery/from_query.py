@@ -14,7 +14,12 @@ from airflow_gemini_batch.exceptions import (
 )
 from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import check_folder
-from airflow_gemini_batch.gcp.table_name import check_region, dataset_location, get_table
+from airflow_gemini_batch.gcp.table_name import (
+    check_region,
+    dataset_location,
+    get_table,
+    is_same_location,
+)
 from airflow_gemini_batch.models import GLOBAL, reads_tables
 from airflow_gemini_batch.requests.building.embeddings import warn_of_titles
 from airflow_gemini_batch.requests.checking.import_check import Limits
@@ -189,7 +194,7 @@ def _existing(answered: TableName | None, location: str, bigquery: bq.Client) ->
     if answered is None:
         return None
     answered_location = dataset_location(answered, bigquery, location)
-    if answered_location != location:
+    if not is_same_location(answered_location, location):
         fix = "A query can only read tables in one location."
         raise LocationMismatchError(
             f"Results table {answered}", answered_location, "the destination", location, fix

@@ -11,21 +11,27 @@ from airflow_gemini_batch.exceptions import RequestsError
 from airflow_gemini_batch.gcp import bigquery_job
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
 from airflow_gemini_batch.gcp.table_name import get_table
-from airflow_gemini_batch.requests.in_bigquery.statements import export_statement, measure_statement
+from airflow_gemini_batch.requests.in_bigquery.statements import (
+    export_statement,
+    files_statement,
+    measure_statement,
+)
+from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from google.cloud import bigquery as bq
     from google.cloud import storage as gcs
 
     from airflow_gemini_batch.gcp.table_name import TableName
-    from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
     Parameters: TypeAlias = Mapping[str, str | int | list[str]]
 
 _LOSS = "no requests were built"
+# To read the requests once for each of so many files costs no more than to sort them by file.
+_FEW_FILES = 2
 # Both times are BigQuery's, but a table's modification and its job's end are not the same moment.
 _SLACK = timedelta(seconds=1)
 
@@ -55,7 +61,7 @@ class TableJobs:
         :param given: query parameters
         """
         stem = f"gemini-batch-requests-{name}-{self.digest}"
-        return bigquery_job.Step(stem, partial(self._query, statement, given or {}), is_usable, _LOSS)
+        return bigquery_job.Step(stem, partial(self._query, statement, given or {}), is_usable, loss=_LOSS)
 
     def run(self, *steps: bigquery_job.Step[bq.QueryJob]) -> None:
         """Run steps in parallel.
@@ -103,6 +109,8 @@ class TableJobs:
     ) -> tuple[str, ...]:
         """Export requests as JSONL, one set of objects per batch job; return a URI pattern for each set.
 
+        However many sets there are, the requests are read at most twice.
+
         :param shards: number of batch jobs
         :param otherwise: the user's alternative, for the error message
         :raises RequestsError: BigQuery did not export requests as JSON objects
@@ -110,17 +118,24 @@ class TableJobs:
         uris = [
             f"{folder}/{self.digest}/requests-{shard:05d}-of-{shards:05d}-*.jsonl" for shard in range(shards)
         ]
-        self.run(
-            *(
-                self.step(
-                    f"export-{shard}",
-                    export_statement(table, uri, shard, shards),
-                    partial(_has_objects, storage, uri),
-                )
-                for shard, uri in enumerate(uris)
+        modified = self._bigquery.get_table(str(table)).modified
+        content = bigquery_job.digest(self.digest, modified)
+        files = table.sibling(f"gemini_batch_staging_{content}_files") if shards > _FEW_FILES else None
+        exports = [
+            self.step(
+                f"export-{shard}",
+                export_statement(files or table, uri, shard, shards, is_by_file=bool(files)),
+                partial(_has_objects, storage, uri),
             )
-        )
-        _check_lines(storage, uris[0], otherwise)
+            for shard, uri in enumerate(uris)
+        ]
+        if files and not all(map(self.has_run, exports)):
+            statement = files_statement(table, files, shards, TableMark.staging(self.digest))
+            self.run(self.step(f"files-{content}", statement, partial(self.exists, files)))
+        self.run(*exports)
+        if files:
+            self._bigquery.delete_table(str(files), not_found_ok=True)
+        _check_lines(storage, uris, otherwise)
         return tuple(uris)
 
     def _query(self, statement: str, given: Parameters, job_id: str) -> bq.QueryJob:
@@ -143,17 +158,21 @@ def _config(given: Parameters) -> bq.QueryJobConfig:
 
 
 def _has_objects(storage: gcs.Client, uri: str, _job: bq.QueryJob) -> bool:
-    return _first_object(storage, uri) is not None
+    return next(_objects(storage, uri), None) is not None
 
 
-def _first_object(storage: gcs.Client, uri: str) -> Any:
+def _objects(storage: gcs.Client, uri: str) -> Iterator[Any]:
     bucket, name = split_uri(uri)
-    return next(iter(storage.list_blobs(bucket, prefix=name.split("*")[0], max_results=1)), None)
+    return iter(storage.list_blobs(bucket, prefix=name.split("*")[0]))
 
 
-def _check_lines(storage: gcs.Client, uri: str, otherwise: str) -> None:
-    """Check the first bytes: nothing documents that a JSON column is exported as JSON, not as a string."""
-    blob = _first_object(storage, uri)
-    start = blob.download_as_bytes(start=0, end=4096) if blob and blob.size else b""
+def _check_lines(storage: gcs.Client, uris: Sequence[str], otherwise: str) -> None:
+    """Check the first bytes: nothing documents that a JSON column is exported as JSON, not as a string.
+
+    BigQuery may write empty objects beside those with lines.
+    """
+    blobs = (blob for uri in uris for blob in _objects(storage, uri) if blob.size)
+    first = next(blobs, None)
+    start = first.download_as_bytes(start=0, end=4096) if first else b""
     if b'"request":{' not in start.replace(b" ", b""):
-        raise RequestsError(f"BigQuery did not write requests to {uri} as JSON objects. {otherwise}")
+        raise RequestsError(f"BigQuery did not write requests to {uris[0]} as JSON objects. {otherwise}")

@@ -1,4 +1,6 @@
 -- The number of retryable failures per job, and per round that has claimed them.
+{% include "requests/in_bigquery/failed_since.sql" %}
+
 SELECT
   failures.job_name,
   {% if claims %}

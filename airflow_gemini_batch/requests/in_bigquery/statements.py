@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.in_bigquery.columns import RequestColumns
     from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 
+# A BigQuery job can write to this many partitions of a table.
+_MAX_PARTITIONS = 4000
 _SNAKE_CASE = {
     "systemInstruction": "system_instruction",
     "generationConfig": "generation_config",
@@ -117,14 +119,41 @@ def measure_statement(destination: TableName) -> str:
     return render("requests/in_bigquery/measure", destination=destination)
 
 
-def export_statement(destination: TableName, uri: str, shard: int, shards: int) -> str:
+def files_statement(requests: TableName, files: TableName, shards: int, mark: TableMark) -> str:
+    """Return the statement that stores the requests by the file that they go to.
+
+    :param files: the table to create, with a column ``file``, an index from 0
+    :param shards: number of files
+    """
+    width = -(-shards // _MAX_PARTITIONS)
+    return render(
+        "requests/in_bigquery/files",
+        requests=requests,
+        files=files,
+        shards=shards,
+        width=width,
+        partitions=-(-shards // width),
+        mark=mark,
+    )
+
+
+def export_statement(
+    source: TableName, uri: str, shard: int, shards: int, *, is_by_file: bool = False
+) -> str:
     """Return the statement that writes one job's share as JSONL.
 
+    :param source: the requests, or the table of :func:`files_statement`
     :param uri: ``gs://…`` with one ``*``
     :param shard: index of the share, from 0
+    :param is_by_file: whether ``source`` is that table, of which only the share is read
     """
     return render(
-        "requests/in_bigquery/export", destination=destination, uri=escaped(uri), shard=shard, shards=shards
+        "requests/in_bigquery/export",
+        source=source,
+        uri=escaped(uri),
+        shard=shard,
+        shards=shards,
+        is_by_file=is_by_file,
     )
 
 

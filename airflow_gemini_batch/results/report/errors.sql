@@ -13,7 +13,7 @@ FROM (
   SELECT status, error_code, error_status, key, retryable, LEFT(error_message, 400) AS message
   FROM {{ errors.quoted }}
   WHERE
-    job_name = @job_name
+    job_name IN UNNEST(@job_names)
 {% if is_named %}
     AND {{ is_of(results, errors) }}
 {% endif %}

@@ -15,6 +15,7 @@ from airflow_gemini_batch.jobs.identity import estimate_label
 from airflow_gemini_batch.messages import without_quoted_text
 from airflow_gemini_batch.results.cost import Tokens
 from airflow_gemini_batch.results.row_status import RowStatus
+from airflow_gemini_batch.results.token_kinds import ALL_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.batch_job import BatchJob, JobName
     from airflow_gemini_batch.gcp.table_name import TableName
     from airflow_gemini_batch.results.summary import Manifest
-
-_KINDS_OF_TOKENS = ("prompt", "cached", "output", "thought", "total")
 
 
 @dataclass(frozen=True)
@@ -117,13 +116,13 @@ def report_facts(
     """
     has_searches = "search_queries" in _columns(results, bigquery)
     script = report_script("rows", results=results, has_searches=has_searches)
-    rows = _query(bigquery, name, results, script)
+    rows = _query(bigquery, (name,), results, script)
     if not rows and not manifest:
         raise ReportError(f"Table {results} has no rows of {name}. Land the job there first.")
     counts: dict[str, dict[int, int]] = {"prompt": {}, "response": {}}
-    for row in _query(bigquery, name, results, report_script("tokens", results=results)):
+    for row in _query(bigquery, (name,), results, report_script("tokens", results=results)):
         counts[row["kind"]][row["tokens"]] = row["row_count"]
-    errors = _errors(name, results, error_table, bigquery)
+    errors = _errors((name,), results, error_table, bigquery)
     reasons = _sums(rows, "finish_reason", ignored=None)
     found = _sums(rows, "status")
     return ReportFacts(
@@ -148,13 +147,13 @@ def report_facts(
 
 
 def frequent_errors(
-    name: JobName, results: TableName, error_table: TableName, bigquery: Client
+    names: tuple[JobName, ...], results: TableName, error_table: TableName, bigquery: Client
 ) -> tuple[ErrorKind, ...]:
-    """Return the most frequent errors of a landed job, most frequent first.
+    """Return the most frequent errors of landed jobs, most frequent first.
 
     :raises ReportError: the error table cannot be read
     """
-    return tuple(map(_error_kind, _errors(name, results, error_table, bigquery)))
+    return tuple(map(_error_kind, _errors(names, results, error_table, bigquery)))
 
 
 def report_script(query: str, **values: TableName | bool) -> str:
@@ -162,10 +161,12 @@ def report_script(query: str, **values: TableName | bool) -> str:
     return render(f"results/report/{query}", **values)
 
 
-def _errors(name: JobName, results: TableName, error_table: TableName, bigquery: Client) -> list[Any]:
+def _errors(
+    names: tuple[JobName, ...], results: TableName, error_table: TableName, bigquery: Client
+) -> list[Any]:
     is_named = "results_table" in _columns(error_table, bigquery)
     script = report_script("errors", results=results, errors=error_table, is_named=is_named)
-    return _query(bigquery, name, error_table, script)
+    return _query(bigquery, names, error_table, script)
 
 
 def _columns(name: TableName, bigquery: Client) -> set[str]:
@@ -179,11 +180,12 @@ def _columns(name: TableName, bigquery: Client) -> set[str]:
     return {field.name for field in table.schema} if table else set()
 
 
-def _query(bigquery: Client, name: JobName, table: TableName, script: str) -> list[Any]:
+def _query(bigquery: Client, names: tuple[JobName, ...], table: TableName, script: str) -> list[Any]:
     from google.api_core.exceptions import GoogleAPICallError
     from google.cloud import bigquery as bq
 
-    config = bq.QueryJobConfig(query_parameters=[bq.ScalarQueryParameter("job_name", "STRING", str(name))])
+    of_jobs = bq.ArrayQueryParameter("job_names", "STRING", [str(name) for name in names])
+    config = bq.QueryJobConfig(query_parameters=[of_jobs])
     try:
         return list(bigquery.query(script, job_config=config).result())
     except GoogleAPICallError as error:
@@ -191,7 +193,7 @@ def _query(bigquery: Client, name: JobName, table: TableName, script: str) -> li
 
 
 def _tokens(rows: Sequence[Any]) -> Tokens:
-    return Tokens(**{kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in _KINDS_OF_TOKENS})
+    return Tokens(**{kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ALL_KINDS})
 
 
 def _cost(rows: Sequence[Any]) -> Decimal | None:

@@ -35,6 +35,16 @@ class ReportPlace:
             raise InvalidParameterError(parameter, uri, fix)
         return cls(*split_uri(uri))
 
+    @property
+    def uri(self) -> str:
+        """As it was given."""
+        return f"gs://{self.bucket}/{self.name}"
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether each job has a page of its own there."""
+        return self.name.endswith("/")
+
     def write(self, page: str, job_name: JobName, storage: Client) -> str:
         """Write the page of a job, replacing an earlier one.
 
@@ -43,7 +53,7 @@ class ReportPlace:
         """
         from google.api_core.exceptions import GoogleAPICallError
 
-        name = f"{self.name}{job_name.job_id}.html" if self.name.endswith("/") else self.name
+        name = f"{self.name}{job_name.job_id}.html" if self.is_folder else self.name
         uri = f"gs://{self.bucket}/{name}"
         try:
             storage.bucket(self.bucket).blob(name).upload_from_string(

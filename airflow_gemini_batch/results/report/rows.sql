@@ -16,6 +16,6 @@ SELECT
   MAX(run_id) AS run_id,
   MAX(landed_at) AS landed_at
 FROM {{ results.quoted }}
-WHERE job_name = @job_name
+WHERE job_name IN UNNEST(@job_names)
 GROUP BY status, finish_reason
 ORDER BY row_count DESC, status, finish_reason

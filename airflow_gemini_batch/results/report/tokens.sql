@@ -8,11 +8,11 @@ FROM (
   FROM (
     SELECT 'prompt' AS kind, prompt_tokens AS tokens
     FROM {{ results.quoted }}
-    WHERE job_name = @job_name AND prompt_tokens >= 0
+    WHERE job_name IN UNNEST(@job_names) AND prompt_tokens >= 0
     UNION ALL
     SELECT 'response' AS kind, output_tokens + IFNULL(thought_tokens, 0) AS tokens
     FROM {{ results.quoted }}
-    WHERE job_name = @job_name AND output_tokens >= 0
+    WHERE job_name IN UNNEST(@job_names) AND output_tokens >= 0
   )
 )
 GROUP BY kind, tokens, step

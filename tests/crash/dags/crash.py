@@ -119,6 +119,10 @@ with dag("crash_images"):
     done = submit({"emulator-pace": "immediate"}, model="gemini-3.1-flash-image")
     land(done.output, write_mode="truncate", media_uri_prefix=f"{FOLDER}/images")
 
+with dag("crash_slow"):
+    # The proxy lets BigQuery take longer than a task waits on its worker.
+    land(submit(labels={"emulator-pace": "immediate"}).output)
+
 with dag("crash_listener"):
     # The plugin slow_listener.py holds the process of this task longer than Airflow allows.
     job = submit({"emulator-pace": "seconds-15"})

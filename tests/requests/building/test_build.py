@@ -58,6 +58,30 @@ def test_any_text_arrives_as_it_is(text: str, more: str) -> None:
     assert contents([text, text]) == [{"role": "user", "parts": [{"text": text}, {"text": text}]}]
 
 
+class Marked(str):
+    """Text as libraries hand it out, such as ``numpy.str_``."""
+
+    __slots__ = ()
+
+
+def test_text_of_a_subclass_of_str_is_text() -> None:
+    plain = build(["a\n", ["a\n"]]) + build([("k1", "a\n")])
+    assert build([Marked("a\n"), [Marked("a\n")]])[0] == plain[0]
+    (line,) = build([(Marked("k1"), Marked("a\n"))])
+    assert line == plain[2]
+    (row,) = build([[Marked("a\n")]])
+    assert row["request"] == plain[1]["request"]
+    assert row["key"] == build([[Marked("a\n")]])[0]["key"]
+
+
+def test_a_number_that_json_does_not_have_is_refused() -> None:
+    request = {"contents": [{"parts": [{"text": "a"}]}], "generationConfig": {"temperature": float("nan")}}
+    with pytest.raises(InvalidParameterError, match="not valid JSON"):
+        build([request])
+    with pytest.raises(InvalidParameterError, match="not valid JSON"):
+        build([{**request, "generationConfig": {"temperature": object()}}])
+
+
 def test_keys_are_given_or_follow_from_the_content() -> None:
     given_keys = build([("invoice-17", "a"), {"key": "Case 9/b", "prompt": "a"}])
     assert [line["key"] for line in given_keys] == ["invoice-17", "Case 9/b"]

@@ -1,9 +1,10 @@
-"""All statements that build requests, checked by the GoogleSQL analyzer."""
+"""All statements that build requests: the GoogleSQL analyzer resolves their names and types."""
 
 from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,7 @@ from airflow_gemini_batch.requests.in_bigquery.statements import (
     TableBuild,
     build_statement,
     export_statement,
+    files_statement,
     inspect_statement,
     measure_statement,
     parameters,
@@ -25,10 +27,16 @@ from airflow_gemini_batch.requests.in_bigquery.statements import (
 )
 from airflow_gemini_batch.requests.in_bigquery.table_marks import TableMark
 from airflow_gemini_batch.requests.key_field import KeyField
+from tests.statement_size import assert_is_small, depth
 
-STAGING, REQUESTS, ANSWERS, FAILED, CLAIMS = (
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.results.google_sql import GoogleSql
+
+STAGING, REQUESTS, ANSWERS, FAILED, CLAIMS, FILES = (
     TableName("my-project", "my_data", name)
-    for name in ("staging", "requests", "answers", "failed", "claims")
+    for name in ("staging", "requests", "answers", "failed", "claims", "files")
 )
 MARK = TableMark.requests_of("it's a dag", "task", "prod", "0123")
 CLAIM = claims.Claim("round", "series", "", 1, "owner", claims.Place("p", "l", "m"), "gs://b/out", ("job",))
@@ -39,6 +47,12 @@ OF_CLAIMS = (
     claims.release_statement,
 )
 LEGACY = {"INTEGER": "INT64"}
+EXPORT_BY_FILE = ";\n".join(
+    (
+        files_statement(REQUESTS, FILES, 3, MARK).rstrip(),
+        export_statement(FILES, "gs://b/x-*.jsonl", 1, 3, is_by_file=True),
+    )
+)
 QUERY = "SELECT \"it's {{not}} a placeholder\" AS key, 'x' AS prompt ;  "
 FULL = Defaults(
     system_instruction="it's",
@@ -108,13 +122,12 @@ def columns_of(build: TableBuild, key: str) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.analyzer
 @pytest.mark.xdist_group("analyzer")
-def test_every_variant_is_valid_googlesql() -> None:
+def test_names_types_and_syntax_of_every_statement_are_those_of_bigquery(analyzer: GoogleSql) -> None:
     """One test, because the analyzer starts slowly and needs a gigabyte of memory."""
-    pytest.importorskip("zetasql", reason="the analyzer is installed with the dev group")
-    from tests.results.google_sql import GoogleSql, sql_type
+    from tests.results.google_sql import sql_type
     from tests.results.test_sql import flat
 
-    analyzer, text = GoogleSql(), sql_type("STRING")
+    text = sql_type("STRING")
     for build in variants():
         for key in ("STRING", "INTEGER"):
             types = {name: sql_type(*kind) for name, kind in columns_of(build, key).items()}
@@ -141,8 +154,10 @@ def test_every_variant_is_valid_googlesql() -> None:
         failed = {**landed, "request": sql_type("JSON"), "retryable": sql_type("BOOL"), "results_table": text}
         tables = {str(ANSWERS): landed, str(FAILED): failed, str(CLAIMS): kinds}
         names = {"jobs": sql_type("STRING", "REPEATED")} if jobs else {}
+        names["failed_since"] = sql_type("TIMESTAMP")
         for known in (None, CLAIMS):
-            assert analyzer.check(claims.open_failures_statement(failures, known), tables, names)
+            found = flat(claims.open_failures_statement(failures, known))
+            assert analyzer.check(found, tables, names)
         claim = claims.claim_statement(failures, CLAIMS, REQUESTS, MARK, 30, labels_keys=bool(jobs))
         *_, made = analyzer.check(flat(claim), tables, {**names, **parameters_of_claim})
         assert [each.name for each in made.column_definition_list] == ["key", "request"]
@@ -157,6 +172,8 @@ def test_every_variant_is_valid_googlesql() -> None:
     answers = {str(ANSWERS): {"key": text, "status": text}}
     assert analyzer.check(measure_statement(REQUESTS), requests, {})
     assert analyzer.check(export_statement(REQUESTS, "gs://b/it's-*.jsonl", 1, 3), requests, {})
+    made, _ = analyzer.check(EXPORT_BY_FILE, requests, {})
+    assert [each.name for each in made.column_definition_list] == ["file", "key", "request"]
     for request, key in itertools.product(("JSON", "STRING"), ("STRING", "INTEGER", "JSON", None)):
         kinds = {"request": request, **({"key": key} if key else {})}
         tables = {str(REQUESTS): {name: sql_type(kind) for name, kind in kinds.items()}}
@@ -179,6 +196,7 @@ def test_every_file_is_used() -> None:
         build_statement(build, MARK),
         measure_statement(REQUESTS),
         export_statement(REQUESTS, "gs://b/x", 0, 1),
+        files_statement(REQUESTS, FILES, 3, MARK),
         preflight.statement(str(REQUESTS), {"request": "JSON"}, RowConditions.of(None)),
         sample.table_statement(str(REQUESTS), "JSON"),
         claims.open_failures_statement(Failures(ANSWERS, FAILED), CLAIMS),
@@ -200,25 +218,58 @@ def test_values_are_query_parameters() -> None:
     assert "it's {{not}} a placeholder" in stage_statement(QUERY, STAGING, MARK)
 
 
-def depth(sql: str) -> int:
-    """Return how deeply parentheses are nested."""
-    levels = list(itertools.accumulate({"(": 1, ")": -1}.get(letter, 0) for letter in sql))
-    return max(levels)
+@pytest.mark.parametrize(
+    ("files", "ranges"),
+    [(3, "0, 3, 1"), (4000, "0, 4000, 1"), (4001, "0, 4002, 2"), (9000, "0, 9000, 3")],
+)
+def test_a_table_by_file_has_at_most_4000_partitions(files: int, ranges: str) -> None:
+    statement = files_statement(REQUESTS, FILES, files, MARK)
+    assert f"PARTITION BY RANGE_BUCKET(file, GENERATE_ARRAY({ranges}))" in statement
 
 
 @pytest.mark.parametrize("source", ["request", "prompt"])
-def test_a_statement_grows_with_its_columns_and_defaults_only_in_proportion(source: str) -> None:
-    """BigQuery takes a statement of 1 MB."""
-
+@pytest.mark.parametrize(
+    "statement_of", [lambda build: build_statement(build, MARK), inspect_statement], ids=["build", "inspect"]
+)
+def test_a_statement_grows_with_its_columns_and_defaults_only_in_proportion(
+    source: str, statement_of: Callable[[TableBuild], str]
+) -> None:
     def statement(defaults: int, passed: int) -> str:
         columns = [TableColumn("key", "STRING"), TableColumn(source, "STRING")]
         columns += [TableColumn(f"a_column_with_a_long_name_{n}", "STRING") for n in range(passed)]
         config = {f"aSetting{n}": n for n in range(defaults)}
         members = Defaults(generation_config=config).members()
         build = TableBuild(STAGING, REQUESTS, RequestColumns.of(columns), members, model=STRICT)
-        return build_statement(build, MARK)
+        return statement_of(build)
 
     small, large, larger = statement(1, 1), statement(30, 300), statement(60, 600)
+    assert_is_small(large)
     assert len(large) < 50_000
-    assert len(larger) - len(large) < 1.1 * (len(large) - len(small))
+    assert len(larger) - len(large) <= 1.1 * (len(large) - len(small))
     assert depth(larger) == depth(small)
+
+
+def test_statements_about_a_table_of_300_columns_are_small() -> None:
+    kinds = {f"a_column_with_a_long_name_{number}": "STRING" for number in range(300)}
+    kinds |= {"key": "INTEGER", "request": "STRING"}
+    for field in map(KeyField.parse, KEY_FIELDS):
+        assert_is_small(preflight.statement(str(REQUESTS), kinds, RowConditions.of(STRICT), field))
+
+
+def test_all_other_statements_are_small() -> None:
+    failures = Failures(ANSWERS, FAILED, ("job",))
+    statements_of_retries = [
+        claims.open_failures_statement(failures, CLAIMS),
+        claims.claim_statement(failures, CLAIMS, REQUESTS, MARK, 30, labels_keys=True),
+        claims.source_models_statement(ANSWERS),
+        *(statement(CLAIMS) for statement in OF_CLAIMS),
+    ]
+    for statement in (
+        *statements_of_retries,
+        EXPORT_BY_FILE,
+        measure_statement(REQUESTS),
+        sample.table_statement(str(REQUESTS), "STRING"),
+        stage_statement(QUERY, STAGING, MARK, ANSWERS),
+    ):
+        assert_is_small(statement)
+        assert len(statement) < 10_000

@@ -84,12 +84,17 @@ class Layout:
     problems: list[str]
 
 
-def screenshot(page: Path, png: Path, *, width: int, height: int, dark: bool) -> Picture:
-    """Take a screenshot of a page and measure its colors."""
+def screenshot(page: Path | str, png: Path, *, width: int, height: int, dark: bool) -> Picture:
+    """Take a screenshot of a page and measure its colors.
+
+    :param page: a file, or a URL
+    """
     scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-    _run(f"--window-size={width},{height}", scheme, f"--screenshot={png}", page.as_uri())
+    address = page if isinstance(page, str) else page.as_uri()
+    wait = "--virtual-time-budget=4000"
+    _run(f"--window-size={width},{height}", scheme, wait, f"--screenshot={png}", address)
     data = base64.b64encode(png.read_bytes()).decode()
-    return Picture(**_ask(page.with_name("look.html"), _LOOK.format(png=data)))
+    return Picture(**_ask(png.with_name("look.html"), _LOOK.format(png=data)))
 
 
 def layout(page: Path, width: int) -> Layout:
@@ -101,9 +106,17 @@ def layout(page: Path, width: int) -> Layout:
 def _ask(file: Path, html: str) -> Any:
     """Run a test page and return the values it found."""
     file.write_text(html, encoding="utf-8")
-    dumped = _run(
-        "--allow-file-access-from-files", "--virtual-time-budget=10000", "--dump-dom", file.as_uri()
-    )
+    return found_by(file.as_uri())
+
+
+def dump(url: str) -> str:
+    """Return the HTML of a page after its scripts have run."""
+    return _run("--allow-file-access-from-files", "--virtual-time-budget=10000", "--dump-dom", url)
+
+
+def found_by(url: str) -> Any:
+    """Run a test page and return the values that it has left in ``data-found`` of its body."""
+    dumped = dump(url)
     found = re.search(r'data-found="([^"]*)"', dumped)
     assert found, f"the test page returned no values: {dumped[-500:]}"
     return json.loads(unescape(found.group(1)))

@@ -84,6 +84,7 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         destination_table="report_page.reviews",
         response_schema=SCHEMA,
         report_uri="gs://report-page/report.html",
+        deferrable=False,
     ).execute(context)
     file = tmp_path_factory.mktemp("report") / "report.html"
     file.write_bytes(bucket.blob("report.html").download_as_bytes())

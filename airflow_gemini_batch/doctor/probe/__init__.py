@@ -1,0 +1,1 @@
+"""Tiny jobs that settle what nobody has published about the service."""

@@ -1,0 +1,1 @@
+"""The list of batch jobs that Airflow's page and ``gemini-batch jobs`` show."""

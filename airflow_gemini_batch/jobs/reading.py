@@ -1,0 +1,87 @@
+"""Reading many jobs with few requests: Google allows 600 reads a minute for a project and region."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_gemini_batch.exceptions import ApiError
+from airflow_gemini_batch.jobs.creation import created
+from airflow_gemini_batch.service import PAGE_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_gemini_batch.batch_job import BatchJob, JobName, JobPage
+
+log = logging.getLogger(__name__)
+
+# So few are read one by one.
+_FEW = 10
+_AT_ONCE = 8
+# Jobs that are landed together were created about the same time.
+_AROUND = timedelta(hours=12)
+
+
+class JobReader(Protocol):
+    """The calls that reading needs; :class:`GeminiBatchHook` implements them."""
+
+    def get_job(self, name: JobName) -> BatchJob:
+        """Read a job."""
+        ...
+
+    def list_page(self, project: str, location: str, query: Mapping[str, Any]) -> JobPage:
+        """List one page of jobs."""
+        ...
+
+
+def read_jobs(jobs: JobReader, names: Sequence[JobName]) -> tuple[BatchJob, ...]:
+    """Read jobs, in the order of their names: from a list if there are many, the others one by one.
+
+    :raises ApiError: :class:`JobNotFoundError` if one does not exist
+    :raises ServiceUnreachableError: no response
+    """
+    found: dict[JobName, BatchJob] = {}
+    for place, group in groupby(sorted(names, key=_place), _place):
+        there = list(group)
+        if len(there) > _FEW:
+            # A list may name the number of the project where a task names its ID.
+            listed = {job.name.job_id: job for job in _listed(jobs, place, there)}
+            found |= {name: listed[name.job_id] for name in there if name.job_id in listed}
+    rest = [name for name in names if name not in found]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found |= zip(rest, pool.map(jobs.get_job, rest), strict=True)
+    return tuple(found[name] for name in names)
+
+
+def _place(name: JobName) -> tuple[str, str]:
+    return name.project, name.location
+
+
+def _listed(jobs: JobReader, place: tuple[str, str], names: list[JobName]) -> list[BatchJob]:
+    """List the jobs that were created about when the first one was, in fewer requests than one for each."""
+    first = jobs.get_job(names[0])
+    found = [first]
+    if first.create_time is None:
+        return found
+    since, until = first.create_time - _AROUND, first.create_time + _AROUND
+    query: dict[str, Any] = {
+        "filter": f"{created('>=', since)} AND {created('<=', until)}",
+        "pageSize": PAGE_ROWS,
+    }
+    missing = {name.job_id for name in names[1:]}
+    try:
+        for _ in range(2 + len(names) // 20):
+            page = jobs.list_page(*place, query)
+            shown = [job for job in page.jobs if job.name.job_id in missing]
+            found += shown
+            missing -= {job.name.job_id for job in shown}
+            if not page.next_token or not missing:
+                break
+            query["pageToken"] = page.next_token
+    except ApiError as error:
+        log.info("Reading the jobs one by one, since they cannot be listed: %s", error)
+    return found

@@ -1,0 +1,1 @@
+"""What BigQuery bills for landing a job: read from the statements, and written to docs/cost.md."""
