@@ -201,7 +201,6 @@ def test_a_filter_lets_pass_what_it_names() -> None:
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [
-        ("labels", {"team": 1}),
         ("labels", ["team"]),
         ("display_name_prefix", 7),
         ("model", "a/b"),
@@ -217,6 +216,12 @@ def test_a_filter_that_cannot_match_is_refused(parameter: str, value: object) ->
     with pytest.raises(InvalidParameterError) as error:
         JobFilter.of(**given)
     assert error.value.parameter == parameter
+
+
+def test_a_label_that_cannot_match_is_named() -> None:
+    with pytest.raises(InvalidParameterError) as error:
+        JobFilter.of(labels={"team": 1}, display_name_prefix=None, model=None, states=None)
+    assert error.value.parameter == "labels['team']"
 
 
 def test_the_query_has_a_filter_that_google_documents() -> None:
