@@ -13,6 +13,8 @@
           OR {{ row }}.request_fingerprint = outcomes.labeled_fingerprint
         )
 {%- endmacro %}
+{# The labels of a job are parsed once, not for each of its rows. #}
+{% set jobs_with_labels = "(SELECT jobs.number, jobs.name, PARSE_JSON(jobs.labels) AS labels FROM UNNEST(@jobs) AS jobs)" %}
 {% macro that_resubmitted(jobs) %}
 WITH RECURSIVE later AS (
   SELECT DISTINCT failed_job, job_name
@@ -216,10 +218,10 @@ SELECT
 {% for column in landing.columns %}
   responses.column_{{ loop.index0 }},
 {% endfor %}
-  outcomes.cost_usd, responses.usage_metadata, PARSE_JSON(jobs.labels), jobs.name, @dag_id, @task_id, @run_id,
+  outcomes.cost_usd, responses.usage_metadata, jobs.labels, jobs.name, @dag_id, @task_id, @run_id,
   @map_index, landing_time, outcomes.fingerprint, outcomes.search_queries, outcomes.source_uri
 FROM outcomes
-JOIN UNNEST(@jobs) AS jobs ON jobs.number = outcomes.job
+JOIN {{ jobs_with_labels }} AS jobs ON jobs.number = outcomes.job
 JOIN responses ON responses.response_id = outcomes.response_id
 LEFT JOIN (
   -- The only vector, or the first of several. A vector with a NULL in it is dropped as a whole.
@@ -264,10 +266,10 @@ SELECT
 {% else %}
   CAST(NULL AS JSON),
 {% endif %}
-  PARSE_JSON(jobs.labels), jobs.name, @dag_id, @task_id, @run_id, @map_index, landing_time,
+  jobs.labels, jobs.name, @dag_id, @task_id, @run_id, @map_index, landing_time,
   outcomes.fingerprint, outcomes.source_uri
 FROM outcomes
-JOIN UNNEST(@jobs) AS jobs ON jobs.number = outcomes.job
+JOIN {{ jobs_with_labels }} AS jobs ON jobs.number = outcomes.job
 LEFT JOIN requests ON requests.request_id = outcomes.request_id
 WHERE
   outcomes.status IN ('malformed', 'missing')
