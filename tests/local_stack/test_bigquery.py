@@ -6,6 +6,7 @@ import subprocess
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ from airflow_gemini_batch.local_stack.stack import LocalStack
 
 if TYPE_CHECKING:
     from google.cloud import bigquery, storage
+
+
+pytestmark = pytest.mark.any_airflow
 
 
 @pytest.mark.parametrize(
@@ -92,6 +96,44 @@ def test_a_name_is_that_of_a_table_in_the_default_dataset(
         assert [table.table_id for table in job.referenced_tables] == ["numbers"]
         with pytest.raises(GoogleAPICallError, match="numbers"):
             bigquery_client.query_and_wait(script.format(first="SELECT 0"))
+
+
+def test_a_statement_means_what_it_says_for_each_table(
+    dataset: str, bigquery_client: bigquery.Client
+) -> None:
+    """Its text is the same but for the name of the table, whose columns decide what it means."""
+    from google.api_core.exceptions import BadRequest, NotFound
+
+    def found(table: str) -> list[object]:
+        job = bigquery_client.query(f"SELECT v.a, '{table}' AS name FROM `{table}` WHERE TRUE")
+        rows = list(job.result())
+        assert [str(read).replace(":", ".") for read in job.referenced_tables] == [table]
+        assert {row.name for row in rows} == {table}
+        return [row.a for row in rows]
+
+    names = [f"{dataset}.{name}" for name in ("one", "two", "v", "one_more")]
+    values: list[tuple[str, object]] = [
+        ("STRUCT(1 AS a)", 1),
+        ('JSON \'{"a": "x"}\'', "x"),
+        ("STRUCT(DATE '2026-11-01' AS a)", date(2026, 11, 1)),
+        ("STRUCT(2 AS a)", 2),
+    ]
+    for _ in range(2):
+        values.reverse()
+        for name, (value, _) in zip(names, values, strict=True):
+            bigquery_client.query_and_wait(f"CREATE OR REPLACE TABLE `{name}` AS SELECT {value} AS v, 1 AS n")
+            bigquery_client.query_and_wait(f"INSERT INTO `{name}` (v, n) SELECT v, n + 1 FROM `{name}`")
+        assert [found(name) for name in names] == [[shown, shown] for _, shown in values]
+    bigquery_client.query_and_wait(f"DROP TABLE `{names[1]}`")
+    with pytest.raises(NotFound, match="two"):
+        found(names[1])
+    assert found(names[0]) == [1, 1]
+    filtered = (
+        f"`{names[1]}` (v STRUCT<a INT64>, t DATE) PARTITION BY t OPTIONS (require_partition_filter = TRUE)"
+    )
+    bigquery_client.query_and_wait(f"CREATE TABLE {filtered}")
+    with pytest.raises(BadRequest, match="filter"):
+        found(names[1])
 
 
 def test_the_columns_of_a_table_are_those_that_it_has_now(

@@ -275,6 +275,7 @@ class TestFromQuery:
 FAILING = rows((RowFaultKind.REFUSED, (1,)), (RowFaultKind.EXHAUSTED, (2, 3)), (RowFaultKind.DROPPED, (4,)))
 
 
+@pytest.mark.any_airflow
 def test_failed_rows_are_resubmitted_as_files(
     land: Callable[..., Landed], bigquery_client: bigquery.Client
 ) -> None:

@@ -86,6 +86,7 @@ def keys(bigquery_client: bigquery.Client, dataset: str, context: Context) -> Ca
     return land
 
 
+@pytest.mark.any_airflow
 def test_a_custom_id(
     run: Callable[..., str], keys: Callable[..., set[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_custom_id(
     assert keys(name, key_field="custom_id") == {"req-1", "req-2"}
 
 
+@pytest.mark.any_airflow
 def test_labels_of_gateways(run: Callable[..., str], keys: Callable[..., set[str]]) -> None:
     """Their requests are equal but for the label; a row without it is joined by its request."""
     name = run(GATEWAYS)
@@ -105,6 +107,7 @@ def test_labels_of_gateways(run: Callable[..., str], keys: Callable[..., set[str
     assert all(len(key) == 64 for key in (found | others) - {"req-1", "b-1"})
 
 
+@pytest.mark.any_airflow
 def test_a_merge_of_equal_requests_without_keys_fails_before_it_writes(
     run: Callable[..., str], keys: Callable[..., set[str]]
 ) -> None:
@@ -166,6 +169,7 @@ def test_a_table_is_checked_by_the_same_keys(
         assert bool(message) is ("Of the 3 rows of" in caplog.text)
 
 
+@pytest.mark.any_airflow
 @pytest.mark.parametrize(
     ("name", "in_files"),
     [variant("custom_id", False), ("metadata.request_id", True), variant("labels.my_id", False)],
@@ -185,6 +189,7 @@ def test_a_retry_lands_under_the_same_keys(land: Callable[..., Landed], name: st
     assert len(landed.jobs) == 3
 
 
+@pytest.mark.any_airflow
 @pytest.mark.parametrize("key_label", [False, variant(True)])
 def test_the_requests_of_a_retry_have_a_label_only_if_asked_for(
     land: Callable[..., Landed], key_label: bool
@@ -205,6 +210,7 @@ def test_the_requests_of_a_retry_have_a_label_only_if_asked_for(
     assert landed.statuses() == expected(row_0="failed")
 
 
+@pytest.mark.any_airflow
 def test_a_label_that_a_request_has_is_kept(land: Callable[..., Landed]) -> None:
     labels = {"labels": {KEY_LABEL: "mine"}}
     landed = land(requests=[{**request(n), **labels} for n in range(10)])

@@ -218,6 +218,7 @@ def test_an_error_of_its_own_is_reported_after_the_wait(task: Task, slow: SlowBi
     assert all(job_id.endswith("-1") for job_id in slow.started)
 
 
+@pytest.mark.any_airflow
 def test_an_error_of_another_try_is_not_its_own(task: Task, slow: SlowBigQuery) -> None:
     slow.slow = "-land-.*-1$"
     slow.endings = [("-land-", {"reason": "invalidQuery", "message": "Division by zero: x"})]
@@ -229,6 +230,7 @@ def test_an_error_of_another_try_is_not_its_own(task: Task, slow: SlowBigQuery) 
     assert task.keys() == KEYS
 
 
+@pytest.mark.any_airflow
 def test_conflicts_and_transient_errors_are_tried_again_in_the_same_bounds(
     task: Task, slow: SlowBigQuery
 ) -> None:
@@ -241,6 +243,7 @@ def test_conflicts_and_transient_errors_are_tried_again_in_the_same_bounds(
     assert task.keys() == KEYS
 
 
+@pytest.mark.any_airflow
 def test_transient_errors_are_not_tried_again_forever(task: Task, slow: SlowBigQuery) -> None:
     slow.slow = "-land-"
     slow.endings = [("-land-", TRANSIENT)] * 9
@@ -408,6 +411,7 @@ def test_a_lost_trigger_says_what_bigquery_does(task: Task) -> None:
     assert "cost" not in str(caught.value)
 
 
+@pytest.mark.any_airflow
 def test_images_are_stored_once(
     task: Task, slow: SlowBigQuery, vertex: Emulator, bucket: str, storage_client: Any, caplog: Any
 ) -> None:
