@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -77,9 +78,10 @@ def land(dataset: str, context: Context) -> Callable[..., Any]:
     return run
 
 
-def landings(client: bigquery.Client) -> int:
+def landings(client: bigquery.Client, since: datetime) -> int:
     """How many BigQuery jobs have landed something."""
-    return sum(job.job_id.startswith("gemini-batch-land-") for job in client.list_jobs(max_results=1000))
+    jobs = client.list_jobs(min_creation_time=since)
+    return sum(job.job_id.startswith("gemini-batch-land-") for job in jobs)
 
 
 def test_many_jobs_cost_one_landing_and_few_reads(
@@ -91,9 +93,9 @@ def test_many_jobs_cost_one_landing_and_few_reads(
     bucket: str,
 ) -> None:
     names = [submit(index) for index in range(JOBS)]
-    before, reads = landings(bigquery_client), len(vertex.requests)
+    begun, reads = datetime.now(UTC), len(vertex.requests)
     manifest = land([*names, names[0]], report_uri=f"gs://{bucket}/reports/")
-    assert landings(bigquery_client) == before + 1
+    assert landings(bigquery_client, begun) == 1
     assert len(vertex.requests) - reads < JOBS
     assert manifest["counts"]["succeeded"] == manifest["input_rows"] == JOBS * ROWS
     assert [each["job_name"] for each in manifest["jobs"]] == names
