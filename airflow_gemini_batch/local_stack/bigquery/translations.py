@@ -76,10 +76,10 @@ class _Memory:
         from sqlglot import exp
 
         places = _QUOTED.findall(sql)
-        shape = _QUOTED.sub("", sql), tuple(map(places.index, places))
-        if shape in self._shapes:
-            known, before = self._shapes[shape]
-            tree = known.copy()
+        shape = _QUOTED.sub("``", sql), tuple(map(places.index, places))
+        # Asked once: other threads forget.
+        if known := self._shapes.get(shape):
+            tree, before = known[0].copy(), known[1]
             names = dict(zip(before, places, strict=True))
             for table in filter(_is_in_dataset, tree.find_all(exp.Table)):
                 for part, name in zip(_PARTS, names[_name(table)], strict=True):
