@@ -117,9 +117,10 @@ crash-test:  ## kill processes at every point; write the matrix to docs/reliabil
 	EVERY_CALL=1 $(BIN)/python -m pytest -n $(WORKERS) tests/crash/test_every_call.py
 	$(BIN)/python -m tests.crash --write docs/reliability.md
 
-load-test:  ## submit 500 jobs within the quotas; run 300 jobs at the same time while calls fail and jobs end badly
+load-test:  ## submit 500 jobs within the quotas; time how soon rows are there; run 300 jobs while calls fail and jobs end badly
 	$(SETUP) load bigquery
 	.venv-load/bin/python -m tests.crash.quotas
+	.venv-load/bin/python -m tests.crash.latency
 	.venv-load/bin/python -m tests.crash.load
 
 wheel-test:  ## build the wheel, install it alone, run the demo and a test with LocalStack

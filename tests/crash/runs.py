@@ -117,7 +117,7 @@ class Run:
         wrong += [f"nobody waits for a job that will be charged: {charge}" for charge in running]
         wrong += overpaid(bill, self.asked)
         charged = sum(charge.rows for charge in bill)
-        rows = self._rows()
+        rows = self.rows()
         wrong += wrong_rows([str(key) for key, _, _ in rows], keys())
         if foreign := {name for _, name, _ in rows} - {job["name"] for job in jobs}:
             wrong.append(f"rows of other jobs: {foreign}")
@@ -134,7 +134,8 @@ class Run:
         """The rows that each task run asks for, by its label; the retry of ``crash_bad_end`` asks for two."""
         return {self.name: ROWS, **({f"{self.name}-retry": 2} if self.dag_id == "crash_bad_end" else {})}
 
-    def _rows(self) -> list[list[str | None]]:
+    def rows(self) -> list[list[str | None]]:
+        """Key, job and status of each row of the table; nothing if there is no table."""
         table = f"`{self.airflow.addresses.project}.{DATASET}.{self.name}`"
         try:
             return query(self.airflow.addresses, f"SELECT key, job_name, status FROM {table}")
