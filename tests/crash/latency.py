@@ -1,7 +1,7 @@
 """``python -m tests.crash.latency``: seconds from the end of a job to its rows in the table, in real Airflow.
 
-The runs start at different times between two polls, one after another, so that none waits for the landing of
-another.
+Jobs run for longer than a few polls, since the first polls come sooner. They end one after another, so that
+none waits for the landing of another.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +26,8 @@ SEED = 20261129
 # Of the waiting task in that DAG, in seconds.
 POLL_INTERVAL = 20.0
 TARGET = POLL_INTERVAL / 2 + 10
+# Half of it in the queue.
+JOB_SECONDS = 100.0
 
 
 def main() -> int:
@@ -35,18 +38,22 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="gemini-batch-latency-"))
     print(f"seed {SEED}, logs in {directory}", flush=True)
     dice = random.Random(SEED)
-    took = []
-    with Airflow(directory, pace="seconds:8", parallelism=4, dag_ids=(DAG_ID,), timeout=60) as airflow:
+    starts = [(number + dice.random() / 2) * POLL_INTERVAL for number in range(arguments.runs)]
+    pace = f"seconds:{JOB_SECONDS / 2:g}"
+    with Airflow(directory, pace=pace, parallelism=4, dag_ids=(DAG_ID,), timeout=60) as airflow:
         create_storage(airflow)
-        # The first run starts processes and opens connections that the others find.
-        for number in range(arguments.runs + 1):
+
+        def measure(number: int) -> float:
+            time.sleep(starts[number])
             run = Run(airflow, DAG_ID, f"latency_{number}")
-            time.sleep(dice.uniform(0, POLL_INTERVAL) if number else 0)
             run.start()
             seconds = until_visible(run)
-            print(f"  {seconds:5.1f} s{'' if number else ', not counted'}", flush=True)
-            took += [seconds] if number else []
+            print(f"  {seconds:5.1f} s", flush=True)
             run.wait(120)
+            return seconds
+
+        with ThreadPoolExecutor(arguments.runs) as pool:
+            took = list(pool.map(measure, range(arguments.runs)))
     mean = statistics.mean(took)
     print(
         f"{len(took)} jobs: {min(took):.1f} to {max(took):.1f} s, {mean:.1f} s on the average; "
