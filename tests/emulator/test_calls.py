@@ -407,7 +407,7 @@ class TestPace:
         assert self.states(http, job, 1) == ["PENDING"]
 
     def test_each_state_lasts_for_a_time(self, http: Http, create: Create) -> None:
-        job = create("milliseconds-60")
+        job = create("milliseconds-250")
         path = f"/v1/{job['name']}"
         seen: dict[str, None] = {}
         while not JobState(read := http("GET", path)[1]["state"]).is_terminal:

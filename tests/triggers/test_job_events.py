@@ -127,7 +127,7 @@ async def watched(store: Store, **more: Any) -> Triggerer:
 @needs_streams
 def test_each_job_that_ends_is_in_one_event(vertex: Emulator, create: Any) -> None:
     async def run() -> tuple[list[str], list[str], list[dict[str, Any]]]:
-        before = create("milliseconds-1")
+        before = create("immediate")
         store = Store()
         running = await watched(store)
         names = [await asyncio.to_thread(create, team="search") for _ in range(3)]
@@ -155,7 +155,7 @@ def test_jobs_that_end_while_no_triggerer_runs_fire_when_one_is_back(vertex: Emu
         # The cursor is stored when the event is.
         await first.until(lambda: told.rpartition("/")[2] in json.dumps(store.values))
         await first.kill()
-        missed = [create("milliseconds-1") for _ in range(2)]
+        missed = [create("immediate") for _ in range(2)]
         second = Triggerer()
         second.start(trigger(), store)
         await second.until(lambda: len(second.fired) >= 2)
@@ -225,7 +225,7 @@ def test_an_outage_delays_events_and_loses_none(
         vertex.faults = FaultPlan(
             calls=[CallFault(route=Route.LIST, kind=CallFaultKind.STATUS, status=503, nth=(1, 2))]
         )
-        name = create("milliseconds-1")
+        name = create("immediate")
         await running.until(lambda: running.fired)
         await running.kill()
         assert running.names() == [name]
@@ -242,7 +242,7 @@ def test_where_long_pages_are_refused_short_ones_are_read(vertex: Emulator, crea
 
     async def run() -> None:
         running = await watched(Store())
-        name = create("milliseconds-1")
+        name = create("immediate")
         await running.until(lambda: running.fired)
         await running.kill()
         assert running.names() == [name]
@@ -256,7 +256,7 @@ def test_without_shared_streams_a_trigger_looks_alone(vertex: Emulator, create: 
     async def run() -> str:
         events = trigger().run()
         fired = asyncio.ensure_future(anext(events))
-        await Triggerer().until(lambda: lists(vertex))
+        await Triggerer().until(lambda: lists(vertex) >= 2)
         name = await asyncio.to_thread(create, "milliseconds-600")
         event = await asyncio.wait_for(fired, 30)
         with suppress(RuntimeError):
