@@ -12,29 +12,24 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
-from airflow_gemini_batch.jobs.spec import MAX_DISPLAY_NAME, MAX_LABELS, MAX_OWN_LABELS, JobSpec
+from airflow_gemini_batch.jobs.spec import LABEL_PREFIX, LABEL_PREFIXES, MAX_DISPLAY_NAME, JobSpec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from airflow_gemini_batch.batch_job import BatchJob
 
-# Google documents list filters on label keys with underscores only. Earlier versions wrote hyphens.
-_PREFIX, _LEGACY_PREFIX = "airflow_gemini_batch_", "airflow-gemini-batch-"
-LABEL_PREFIXES = (_PREFIX, _LEGACY_PREFIX)
-"""How the keys of this package's own labels begin; ``str.startswith`` takes them."""
-RUN_LABEL = f"{_PREFIX}run"
-REQUEST_LABEL = f"{_PREFIX}request"
-MAPPED_LABEL = f"{_PREFIX}mapped"
-OUTPUT_LABEL = f"{_PREFIX}output"
-TRIES_LABEL = f"{_PREFIX}max_tries"
+RUN_LABEL = f"{LABEL_PREFIX}run"
+REQUEST_LABEL = f"{LABEL_PREFIX}request"
+MAPPED_LABEL = f"{LABEL_PREFIX}mapped"
+OUTPUT_LABEL = f"{LABEL_PREFIX}output"
+TRIES_LABEL = f"{LABEL_PREFIX}max_tries"
 """Label with the ``max_tries`` of the task run when it created the job; clearing the task raises them."""
-INSTALLATION_LABEL = f"{_PREFIX}installation"
-DAG_LABEL = f"{_PREFIX}dag"
-TASK_LABEL = f"{_PREFIX}task"
+INSTALLATION_LABEL = f"{LABEL_PREFIX}installation"
+DAG_LABEL = f"{LABEL_PREFIX}dag"
+TASK_LABEL = f"{LABEL_PREFIX}task"
 """These three say whose job it is. Their values are made by :func:`label_value`."""
-ESTIMATE_LABEL = f"{_PREFIX}estimate"
+ESTIMATE_LABEL = f"{LABEL_PREFIX}estimate"
 """Label with the estimated cost in millionths of a US dollar: ``LOW-HIGH``."""
 
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
@@ -142,26 +137,15 @@ class Mark:
 
 
 def marked(spec: JobSpec, run: RunIdentity) -> JobSpec:
-    """Append the mark to the display name, truncated if needed, and add the labels.
-
-    :raises InvalidParameterError: ``spec`` has too many labels
-    """
+    """Append the mark to the display name, truncated if needed, and add the labels."""
     mark = Mark.of(run, spec)
     labels = {**spec.labels, RUN_LABEL: mark.run, REQUEST_LABEL: mark.asked}
     if run.mapped_key:
         labels[MAPPED_LABEL] = shared_key(run, spec)
     if spec.has_output_table:
         labels[OUTPUT_LABEL] = output_key(spec)
-    if len(labels) > MAX_LABELS:
-        raise InvalidParameterError(
-            "labels",
-            sorted(spec.labels),
-            f"at most {MAX_OWN_LABELS} labels are allowed: the others identify the task run",
-        )
-    if len(labels) + 3 <= MAX_LABELS:
-        # They are for people, so they give way to labels of the user.
-        labels[INSTALLATION_LABEL] = label_value(run.installation)
-        labels[DAG_LABEL], labels[TASK_LABEL] = label_value(run.dag_id), label_value(run.task_id)
+    labels[INSTALLATION_LABEL] = label_value(run.installation)
+    labels[DAG_LABEL], labels[TASK_LABEL] = label_value(run.dag_id), label_value(run.task_id)
     name = f"{title(spec)} {mark.text}".strip()
     return replace(spec, display_name=name, labels=labels)
 
@@ -208,7 +192,7 @@ def label_value(text: str) -> str:
 
 def estimate_label(labels: Mapping[str, str]) -> str | None:
     """Return the estimate in a job's labels; earlier versions had another key for it."""
-    return labels.get(ESTIMATE_LABEL) or labels.get(f"{_LEGACY_PREFIX}estimate")
+    return labels.get(ESTIMATE_LABEL) or labels.get(f"{LABEL_PREFIXES[1]}estimate")
 
 
 def _hash(parts: object, digits: int) -> str:

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 MAX_DISPLAY_NAME = 128
 MAX_LABELS = 64
 MAX_LABEL = 64
-MAX_OWN_LABELS = MAX_LABELS - 7
-"""Seven labels are reserved for the identity of the task run, its request and its output."""
+MAX_OWN_LABELS = MAX_LABELS - 9
+"""Nine labels are written by this package; ``airflow_gemini_batch.jobs.identity`` has them."""
+LABEL_PREFIX = "airflow_gemini_batch_"
+"""How their keys begin. Google documents list filters on keys with underscores only."""
+LABEL_PREFIXES = (LABEL_PREFIX, "airflow-gemini-batch-")
+"""The same, and what earlier versions wrote; ``str.startswith`` takes them."""
 
 # The service also writes shards, such as `predictions.jsonl-00000-of-00002`.
 _OUTPUT_NAMES = ("predictions.jsonl", "incremental_predictions.jsonl", "predictions.jsonl-00000-of-00002")
@@ -132,7 +136,7 @@ def job_spec(
         input_uris=inputs,
         output_uri=output,
         display_name=_display_name(display_name),
-        labels=check_labels(labels or {}),
+        labels=check_own_labels(labels or {}),
     )
 
 
@@ -295,6 +299,25 @@ def _display_name(display_name: str | None) -> str:
     if len(name) > MAX_DISPLAY_NAME:
         raise InvalidParameterError("display_name", name, f"at most {MAX_DISPLAY_NAME} characters")
     return name
+
+
+def check_own_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels that a user gives a job if there is room for them beside ours.
+
+    :raises InvalidParameterError: names the label
+    """
+    checked = check_labels(labels)
+    if reserved := [key for key in checked if key.startswith(LABEL_PREFIXES)]:
+        raise InvalidParameterError(
+            "labels", reserved[0], "use another name: this package writes such labels"
+        )
+    if len(checked) > MAX_OWN_LABELS:
+        raise InvalidParameterError(
+            "labels",
+            f"{len(checked)} labels",
+            f"give at most {MAX_OWN_LABELS}: a job can have {MAX_LABELS}, and this package writes the others",
+        )
+    return checked
 
 
 def check_labels(labels: Mapping[str, str]) -> dict[str, str]:

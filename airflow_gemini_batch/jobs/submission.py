@@ -32,7 +32,6 @@ from airflow_gemini_batch.jobs.lookup import Lookup
 from airflow_gemini_batch.jobs.outcome import explain_end
 from airflow_gemini_batch.jobs.polling import utc_now
 from airflow_gemini_batch.jobs.quota import DEFAULT_SUBMIT_TIMEOUT, QuotaStreak
-from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -347,7 +346,7 @@ class _Submitter:
     ) -> Submission:
         spec = self.request.spec
         own = {**spec.labels, **labels}
-        if self.policy.max_tries is not None and len(own) < MAX_OWN_LABELS:
+        if self.policy.max_tries is not None:
             own[TRIES_LABEL] = str(self.policy.max_tries)
         spec = marked(replace(spec, labels=own), self.request.run)
         self._check_not_stopped()

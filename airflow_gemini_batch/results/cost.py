@@ -11,7 +11,7 @@ from airflow_gemini_batch.cost.prices import Prices
 from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import get_table
-from airflow_gemini_batch.jobs.identity import LABEL_PREFIXES
+from airflow_gemini_batch.jobs.spec import LABEL_PREFIXES
 from airflow_gemini_batch.results.token_kinds import ALL_KINDS, KINDS, MODALITIES
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from airflow_gemini_batch.gcp.gcs_uri import split_uri
 from airflow_gemini_batch.gcp.table_name import TableName, get_table
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
 from airflow_gemini_batch.jobs.model_notices import warnings_about
-from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 from airflow_gemini_batch.requests.key_field import DEFAULT_KEY_FIELD
 
 if TYPE_CHECKING:
@@ -159,7 +158,7 @@ def _estimate(options: SubmitOptions, hook: GeminiBatchHook, spec: JobSpec, budg
     # Only for a limit: these twenty calls are free, but take time.
     count = partial(hook.count_tokens, spec) if budget.limit is not None else None
     cost = keep_to_budget(sample, spec.model, spec.location, budget, count).cost_usd
-    return {ESTIMATE_LABEL: cost.to_label()} if cost and len(spec.labels) < MAX_OWN_LABELS else {}
+    return {ESTIMATE_LABEL: cost.to_label()} if cost else {}
 
 
 def _sample(hook: GeminiBatchHook, spec: JobSpec) -> Sample:

@@ -158,9 +158,9 @@ class SubmitOptions(PriceOptions):
         if (self.max_cost_usd, self.prices, self.estimated_output_tokens) != (None, None, None):
             self.budget()
         if self.labels:
-            from airflow_gemini_batch.jobs.spec import check_labels
+            from airflow_gemini_batch.jobs.spec import check_own_labels
 
-            check_labels(self.labels)
+            check_own_labels(self.labels)
 
     def budget(self) -> Budget:
         """What a job may cost.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import InvalidParameterError, JobNotFoundError
-from airflow_gemini_batch.jobs.identity import LABEL_PREFIXES
+from airflow_gemini_batch.jobs.spec import LABEL_PREFIXES
 from airflow_gemini_batch.requests.in_bigquery.claims import Place
 from airflow_gemini_batch.requests.in_bigquery.from_failures import source_models
 

@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 
 from airflow_gemini_batch.batch_job import BatchJob, JobName, JobState
 from airflow_gemini_batch.jobs.identity import (
-    REQUEST_LABEL,
-    RUN_LABEL,
     Mark,
     RunIdentity,
     label_value,
     marked,
 )
-from airflow_gemini_batch.jobs.spec import MAX_DISPLAY_NAME, InputFacts, JobSpec, job_spec
+from airflow_gemini_batch.jobs.spec import MAX_DISPLAY_NAME, InputFacts, JobSpec, check_labels
 
 RUN = RunIdentity("dag", "task", "manual__2026", -1)
 SPEC = JobSpec(
@@ -66,15 +64,8 @@ def test_a_spec_with_a_mark_is_still_valid() -> None:
     named = marked(replace(SPEC, output_uri="bq://proj.ds.tbl"), replace(RUN, map_index=3))
     assert len(named.labels) == 7
     assert named.labels["airflow_gemini_batch_dag"] == label_value(RUN.dag_id)
-    job_spec(
-        project=named.project,
-        location=named.location,
-        model=named.model,
-        input_uri=named.input_uris,
-        output_uri=named.output_uri,
-        display_name=named.display_name,
-        labels=named.labels,
-    )
+    assert check_labels(named.labels) == named.labels
+    assert len(named.display_name) <= MAX_DISPLAY_NAME
 
 
 def test_a_job_created_elsewhere_has_no_mark() -> None:
@@ -97,11 +88,6 @@ def test_the_fingerprint_covers_every_part_of_the_request() -> None:
 
 def test_the_fingerprint_ignores_display_name_and_labels() -> None:
     assert Mark.of(RUN, replace(SPEC, display_name="x", labels={"a": "b"})) == Mark.of(RUN, SPEC)
-
-
-def test_labels_of_people_give_way_to_those_of_the_user() -> None:
-    own = {f"k{number}": "v" for number in range(61)}
-    assert set(marked(replace(SPEC, labels=own), RUN).labels) - set(own) == {RUN_LABEL, REQUEST_LABEL}
 
 
 @pytest.mark.parametrize(

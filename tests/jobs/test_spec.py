@@ -114,6 +114,9 @@ def test_valid_locations(location: str) -> None:
         ("display_name", {"display_name": "x" * 129}),
         ("labels", {"labels": {"Team": "a"}}),
         ("labels", {"labels": {f"k{n}": "v" for n in range(65)}}),
+        ("labels", {"labels": {f"k{n}": "v" for n in range(56)}}),
+        ("labels", {"labels": {"airflow_gemini_batch_dag": "etl"}}),
+        ("labels", {"labels": {"airflow-gemini-batch-estimate": "1-2"}}),
         ("labels['team']", {"labels": {"team": "Data Eng"}}),
     ],
 )

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_gemini_batch.exceptions import CostLimitError, InvalidParameterError
 from airflow_gemini_batch.jobs.identity import ESTIMATE_LABEL
+from airflow_gemini_batch.jobs.spec import MAX_OWN_LABELS
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
 
 if TYPE_CHECKING:
@@ -126,13 +127,17 @@ def test_without_a_limit_and_without_a_check_nothing_is_read(
     assert ESTIMATE_LABEL not in vertex.jobs[0]["labels"]
 
 
-def test_a_job_with_as_many_labels_as_it_can_have_is_created_without_its_estimate(
-    vertex: Emulator, args: Args, context: Context
+def test_a_job_with_all_labels_of_the_package_and_of_a_user_is_created(
+    vertex: Emulator, args: Args, context: Context, dataset: str
 ) -> None:
-    labels = {f"label{n}": "x" for n in range(62)}
-    GeminiBatchSubmitOperator(**args, labels=labels).execute(context)
-    assert ESTIMATE_LABEL not in vertex.jobs[0]["labels"]
-    assert len(vertex.jobs[0]["labels"]) == 64
+    labels = {f"label{n}": "x" for n in range(MAX_OWN_LABELS)}
+    args |= {"output_uri": f"bq://{dataset}.out", "labels": labels}
+    context["ti"].map_index = 0
+    GeminiBatchSubmitOperator(**args).execute(context)
+    (job,) = vertex.jobs
+    assert len(job["labels"]) == 64
+    assert job["labels"].items() >= labels.items()
+    assert ESTIMATE_LABEL in job["labels"]
 
 
 def test_the_location_is_part_of_the_price(vertex: Emulator, args: Args, context: Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from airflow_gemini_batch.exceptions import (
     InvalidParameterError,
     OtherInstallationError,
 )
+from airflow_gemini_batch.jobs.identity import INSTALLATION_LABEL, RunIdentity, marked
 from airflow_gemini_batch.operators.gemini_batch import GeminiBatchSubmitOperator
 from airflow_gemini_batch.operators.jobs import (
     GeminiBatchCancelJobOperator,
@@ -85,7 +87,7 @@ def test_a_job_of_another_installation_is_cancelled_only_if_the_user_says_so(
     assert cancel([mine, theirs], any_installation=True) == [mine, theirs]
 
 
-def test_a_job_of_nobody_and_one_without_room_for_labels_are_left_alone(
+def test_a_job_of_nobody_and_one_that_does_not_say_whose_it_is_are_left_alone(
     vertex: Emulator, submit_args: dict[str, Any]
 ) -> None:
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
@@ -96,9 +98,11 @@ def test_a_job_of_nobody_and_one_without_room_for_labels_are_left_alone(
     by_hand = GeminiBatchHook().create_job(spec)
     with pytest.raises(AirflowFailException, match="was not created by this package"):
         cancel(str(by_hand.name))
-    full = submit(submit_args, labels={**SLOW, **{f"label{n}": "x" for n in range(61)}})
+    unsaid = marked(spec, RunIdentity("dag", "task", "run", -1))
+    labels = {key: value for key, value in unsaid.labels.items() if key != INSTALLATION_LABEL}
+    of_unknown = GeminiBatchHook().create_job(replace(unsaid, labels=labels))
     with pytest.raises(AirflowFailException, match="does not say which Airflow installation created it"):
-        cancel(full)
+        cancel(str(of_unknown.name))
 
 
 def test_a_job_is_deleted_when_it_is_old(vertex: Emulator, submit_args: dict[str, Any]) -> None:
