@@ -227,7 +227,7 @@ def alarm_when(condition: Callable[[], bool]) -> Iterator[None]:
 
     def on_alarm(signum: int, frame: object) -> None:
         if condition():
-            # Again after a while: Python ignores what is raised while it calls back a weak reference.
+            # Again after a while: Python ignores what is raised while it deletes an object.
             signal.setitimer(signal.ITIMER_REAL, 5, 5)
             raise AirflowTaskTimeout
 
@@ -240,6 +240,7 @@ def alarm_when(condition: Callable[[], bool]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("cancel_on_timeout", [True, False])
 @pytest.mark.parametrize("tries", [1, 2])
 def test_execution_timeout_keeps_a_job_that_a_retry_attaches_to(
