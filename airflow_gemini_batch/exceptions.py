@@ -97,8 +97,19 @@ class InvalidParameterError(GeminiBatchError, ValueError):
         self.parameter = parameter
         self.value = value
         self.fix = fix
-        hint = "; a template without a value renders to this" if value in ("None", "") else ""
-        super().__init__(f"{parameter}={value!r}: {fix}{hint}")
+        super().__init__(f"{parameter}={value!r}: {fix}{_template_hint(value)}")
+
+
+def _template_hint(value: object) -> str:
+    """Return what a template may have to do with a value; empty if nothing."""
+    if value in ("None", ""):
+        return "; a template without a value renders to this"
+    if isinstance(value, str) and value.startswith(("['", '["', "LazyXCom")):
+        return (
+            ". A template made text of a list: pass the task's output without a template, or set "
+            "render_template_as_native_obj=True on the DAG"
+        )
+    return ""
 
 
 class ResponseSchemaError(InvalidParameterError):

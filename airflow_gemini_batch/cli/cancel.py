@@ -45,7 +45,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, cancel the jobs, and return the exit code."""
     from airflow_gemini_batch.jobs.ownership import check_ours
-    from airflow_gemini_batch.tasks.manage import cancel_jobs, read_jobs
+    from airflow_gemini_batch.jobs.reading import existing_jobs
+    from airflow_gemini_batch.tasks.manage import cancel_jobs
 
     try:
         if not (arguments.yes or sys.stdin.isatty()):
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             hook = checked_hook_of(arguments.gcp_conn_id, arguments.project, "to cancel jobs")
             mine = installation_of(arguments.installation, is_any=arguments.all_installations)
             names = tuple(dict.fromkeys(_name(job, hook, arguments) for job in arguments.jobs))
-            jobs = read_jobs(hook, names)
+            jobs = existing_jobs(hook, names)
             active = [job for job in jobs if _can_be_cancelled(job)]
             for job in active if mine else ():
                 check_ours(job, mine or "")

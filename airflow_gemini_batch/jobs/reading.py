@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_gemini_batch.exceptions import ApiError
+from airflow_gemini_batch.exceptions import ApiError, JobNotFoundError
 from airflow_gemini_batch.jobs.creation import created
 from airflow_gemini_batch.service import PAGE_ROWS
 
@@ -44,7 +45,33 @@ def read_jobs(jobs: JobReader, names: Sequence[JobName]) -> tuple[BatchJob, ...]
     :raises ApiError: :class:`JobNotFoundError` if one does not exist
     :raises ServiceUnreachableError: no response
     """
-    found: dict[JobName, BatchJob] = {}
+    read = _read_all(jobs, names)
+    found = []
+    for name in names:
+        if isinstance(each := read[name], JobNotFoundError):
+            raise each
+        found.append(each)
+    return tuple(found)
+
+
+def existing_jobs(jobs: JobReader, names: Sequence[JobName]) -> tuple[BatchJob, ...]:
+    """Read those jobs that exist, as :func:`read_jobs` does.
+
+    :raises ApiError: a job could not be read
+    :raises ServiceUnreachableError: no response
+    """
+    existing = []
+    found = _read_all(jobs, names)
+    for name in names:
+        if isinstance(each := found[name], JobNotFoundError):
+            log.info("Batch job %s does not exist", name)
+        else:
+            existing.append(each)
+    return tuple(existing)
+
+
+def _read_all(jobs: JobReader, names: Sequence[JobName]) -> dict[JobName, BatchJob | JobNotFoundError]:
+    found: dict[JobName, BatchJob | JobNotFoundError] = {}
     for place, group in groupby(sorted(names, key=_place), _place):
         there = list(group)
         if len(there) > _FEW:
@@ -53,8 +80,15 @@ def read_jobs(jobs: JobReader, names: Sequence[JobName]) -> tuple[BatchJob, ...]
             found |= {name: listed[name.job_id] for name in there if name.job_id in listed}
     rest = [name for name in names if name not in found]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found |= zip(rest, pool.map(jobs.get_job, rest), strict=True)
-    return tuple(found[name] for name in names)
+        found |= zip(rest, pool.map(partial(_read, jobs), rest), strict=True)
+    return found
+
+
+def _read(jobs: JobReader, name: JobName) -> BatchJob | JobNotFoundError:
+    try:
+        return jobs.get_job(name)
+    except JobNotFoundError as error:
+        return error
 
 
 def _place(name: JobName) -> tuple[str, str]:
@@ -63,7 +97,9 @@ def _place(name: JobName) -> tuple[str, str]:
 
 def _listed(jobs: JobReader, place: tuple[str, str], names: list[JobName]) -> list[BatchJob]:
     """List the jobs that were created about when the first one was, in fewer requests than one for each."""
-    first = jobs.get_job(names[0])
+    first = _read(jobs, names[0])
+    if isinstance(first, JobNotFoundError):
+        return []
     found = [first]
     if first.create_time is None:
         return found

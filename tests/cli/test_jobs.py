@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,9 +56,8 @@ def create(stack: RunningStack, dag: str, *, of: str = "tests", task: str = "sub
         input_uri="gs://no-such-bucket/in.jsonl",
         output_uri="gs://no-such-bucket/out",
         display_name=f"{dag}.{task}",
-        labels={**identity, **SLOW, **labels},
     )
-    return str(GeminiBatchHook().create_job(spec).name)
+    return str(GeminiBatchHook().create_job(replace(spec, labels={**identity, **SLOW, **labels})).name)
 
 
 def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:

@@ -75,6 +75,15 @@ def test_jobs_are_cancelled_and_the_rest_is_no_error(vertex: Emulator, submit_ar
     assert cancel([]) == []
 
 
+def test_many_jobs_are_read_from_a_list(vertex: Emulator, submit_args: dict[str, Any]) -> None:
+    names = [submit(submit_args, f"run {number}", labels=SLOW) for number in range(15)]
+    already = calls(vertex, "GET")
+    assert cancel([*names, UNKNOWN]) == names
+    # One list, the first and the unknown job by name.
+    assert calls(vertex, "GET") - already == 3
+    assert cancel([UNKNOWN, *names]) == []
+
+
 def test_a_job_of_another_installation_is_cancelled_only_if_the_user_says_so(
     vertex: Emulator, submit_args: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,12 @@ WAIT: list[tuple[str, Given, str, str]] = [
     ("an ID that is a number", {"job_name": 1049363276428704042}, PARSED, FORM_OF_NAME),
     ("a display name", {"job_name": "my_dag.submit"}, PARSED, FORM_OF_NAME),
     ("a name without a value", {"job_name": "None"}, PARSED, "a template without a value renders to this"),
+    (
+        "a list that a template made text",
+        {"job_name": "['projects/p/locations/l/batchPredictionJobs/1']"},
+        PARSED,
+        "made text of a list",
+    ),
     ("all jobs of a mapped task", {"job_name": [NAME, NAME]}, PARSED, r"use \.expand\(job_name=…\)"),
     ("no such job", {}, RUN, "was deleted, or it belongs to another"),
     ("another project", {"job_name": NAME.replace("local", "other")}, RUN, "another project or location"),
