@@ -136,6 +136,44 @@ def test_a_statement_means_what_it_says_for_each_table(
         found(names[1])
 
 
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [
+        ("SELECT s /* `{named}` */ FROM {plain}", "one"),
+        ("SELECT s -- `{named}`\nFROM {plain}", "one"),
+        ("SELECT CONCAT(s, '`{named}`') FROM {plain}", "one`{named}`"),
+        ("SELECT '{named}' FROM `{named}`", "{named}"),
+        ("SELECT TO_HEX(b'{named}') FROM `{named}`", "{hex}"),
+        ("SELECT CONCAT(s, '{start}o{escaped}') FROM `{named}`", "{last}{one}"),
+        ("SELECT CONCAT(s, '\"{dotted}\"') FROM `{named}`", '{last}"{dotted}"'),
+        (r'SELECT CONCAT(s, "\"{escaped_dots}\"") FROM `{named}`', '{last}"{dotted_one}"'),
+        ("SELECT CONCAT(s, {last}.s) FROM `{named}`", "{last}{last}"),
+    ],
+)
+def test_the_name_of_a_table_may_be_something_else_as_well(
+    dataset: str, bigquery_client: bigquery.Client, statement: str, value: str
+) -> None:
+    """What differs from a statement before is in a comment, a string or an alias, not only in a table."""
+    for last in ("one", "two"):
+        bigquery_client.query_and_wait(f"CREATE TABLE `{dataset}.{last}` AS SELECT '{last}' AS s")
+    for last in ("one", "two", "one"):
+        named, one = f"{dataset}.{last}", f"{dataset}.one"
+        words = {
+            "named": named,
+            "plain": one,
+            "last": last,
+            "one": one,
+            "hex": named.encode().hex(),
+            "start": one.removesuffix("one"),
+            "escaped": r"\x6e\x65",
+            "dotted": named.replace(".", '"."'),
+            "dotted_one": one.replace(".", '"."'),
+            "escaped_dots": one.replace(".", r"\".\""),
+        }
+        found = bigquery_client.query_and_wait(statement.format(**words))
+        assert [tuple(row) for row in found] == [(value.format(**words),)]
+
+
 def test_the_columns_of_a_table_are_those_that_it_has_now(
     dataset: str, bigquery_client: bigquery.Client
 ) -> None:

@@ -15,13 +15,13 @@ from typing import Any
 # A variable of a script is a temporary table with one row, with another name in each script.
 _VARIABLE = re.compile(r"__variable_[0-9a-f]{12}")
 _PLACE = re.compile(r"\0(\w+)\0")
-# These are replaced by values of a session or a job.
-_OF_A_JOB = re.compile(r"@@|\bEXTERNAL_QUERY\b", re.IGNORECASE)
+# These are replaced by values of a session or a job, or are views of the catalog.
+_NOT_BY_NAME = re.compile(r"@@|\bEXTERNAL_QUERY\b|INFORMATION_SCHEMA|__TABLES", re.IGNORECASE)
 _QUOTED = re.compile(r"`([\w-]+)\.(\w+)\.(\w+)`")
 _PARTS = ("catalog", "db", "this")
 _MAX_REMEMBERED = 256
 _AS_OF = ("version", "when")
-_NAMED = re.compile(r"\x01([qn])(\d+)\x01")
+_NAMED = re.compile(r"\x01(\d+)\x01")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ def adapt() -> None:
 
 
 _Table = tuple[str, str, str]
+# The text of a statement without the names of its tables, and which of these stands where.
+_Shape = tuple[str, tuple[int, ...]]
 
 
 class _Memory:
@@ -52,49 +54,57 @@ class _Memory:
     def __init__(self, parse: Any, translate: Any) -> None:
         self._parse, self._translate = parse, translate
         self._trees: dict[str, list[Any]] = {}
-        self._shapes: dict[Any, tuple[Any, list[_Table]]] = {}
-        # By the identity of a tree, which is kept so that no other tree gets it: its text and its tables.
-        self._texts: dict[int, tuple[Any, str, tuple[_Table, ...]]] = {}
+        self._shapes: dict[_Shape, Any] = {}
+        # By the identity of a tree, which is kept so that no other tree gets it.
+        self._known: dict[int, tuple[Any, _Shape, tuple[_Table, ...]]] = {}
         self._translations: dict[Any, _Translation] = {}
 
     def parse(self, sql: str) -> list[Any]:
         if sql in (known := self._trees):
             return known[sql]
-        trees = self._parsed(sql)
-        tables = None if len(trees) != 1 or _OF_A_JOB.search(sql) else _tables_of(trees[0])
-        if tables is None:
-            return trees
-        if len(self._texts) >= _MAX_REMEMBERED:
-            self._trees, self._texts = {}, {}
-        self._texts[id(trees[0])] = (trees[0], sql, tables)
-        if not tables:
-            self._trees[sql] = trees
-        return trees
-
-    def _parsed(self, sql: str) -> list[Any]:
-        """Parse a statement, or copy the tree of one that differs in the names of its tables only."""
-        from sqlglot import exp
-
         places = _QUOTED.findall(sql)
-        shape = _QUOTED.sub("``", sql), tuple(map(places.index, places))
+        names: tuple[_Table, ...] = tuple(dict.fromkeys(places))
+        shape = _QUOTED.sub("``", sql), tuple(map(names.index, places))
         # Asked once: other threads forget.
-        if known := self._shapes.get(shape):
-            tree, before = known[0].copy(), known[1]
-            names = dict(zip(before, places, strict=True))
-            for table in filter(_is_in_dataset, tree.find_all(exp.Table)):
-                for part, name in zip(_PARTS, names[_name(table)], strict=True):
-                    table.set(part, exp.to_identifier(name, quoted=True))
-            return [tree]
-        trees: list[Any] = self._parse(sql)
-        tables = [table for tree in trees for table in filter(_is_in_dataset, tree.find_all(exp.Table))]
-        if len(trees) == 1 and places and sorted(map(_name, tables)) == sorted(places):
+        if (template := self._shapes.get(shape)) is not None:
+            trees = [_renamed(template, names)]
+        else:
+            trees = self._parse(sql)
+            if (template := self._template(sql, trees, names, len(places))) is None:
+                return trees
             if len(self._shapes) >= _MAX_REMEMBERED:
                 self._shapes.clear()
-            self._shapes[shape] = trees[0].copy(), places
+            self._shapes[shape] = template
+        if _is_of_tables_only(trees[0]):
+            if len(self._known) >= _MAX_REMEMBERED:
+                self._trees, self._known = {}, {}
+            self._known[id(trees[0])] = trees[0], shape, names
+            if not names:
+                self._trees[sql] = trees
         return trees
 
+    def _template(self, sql: str, trees: list[Any], names: tuple[_Table, ...], places: int) -> Any:
+        """Return the tree of a statement with numbers for its tables.
+
+        ``None`` if one of its names is not that of a table, but part of a comment or a string, or if it has
+        tables beside them.
+        """
+        from sqlglot import exp
+
+        if len(trees) != 1 or _NOT_BY_NAME.search(sql):
+            return None
+        if not names:
+            return None if any(map(_is_in_dataset, trees[0].find_all(exp.Table))) else trees[0]
+        (template,) = self._parse(
+            _QUOTED.sub(lambda match: "`{}.{}.{}`".format(*_number(names.index(match.groups()))), sql)
+        )
+        found = [_name(table) for table in filter(_is_in_dataset, template.find_all(exp.Table))]
+        if len(found) != places or {*found} != {*map(_number, range(len(names)))}:
+            return None
+        return template if _renamed(template, names) == trees[0] else None
+
     def translate(self, tree: Any, context: Any) -> tuple[str, dict[str, Any]]:
-        known, text, names = self._texts.get(id(tree), (None, "", ()))
+        known, shape, names = self._known.get(id(tree), (None, ("", ()), ()))
         variables = {_VARIABLE.findall(table)[0]: name for name, table in context.variables.items()}
         same = len(variables) < len(context.variables)
         columns = _columns(names) if known is tree else None
@@ -106,13 +116,13 @@ class _Memory:
         functions = sorted((name, registered) for name, (registered, _) in context.functions.items())
         parameters = sorted(context.parameters.items())
         parts = (context.project_id, *parameters, *functions, *sorted(variables.values()))
-        key = (_without_names(text, names), columns, parts)
+        key = (shape, columns, parts)
         found = self._translations.get(key)
         if found is None:
             before = set(context.temporary)
             sql, bound = self._translate(tree, context)
             template = _without_names(_VARIABLE.sub(lambda match: f"\0{variables[match[0]]}\0", sql), names)
-            if any(re.search(rf"\b{re.escape(name)}\b", template) for *_, name in names):
+            if template is None:
                 return sql, bound
             made = frozenset(context.temporary - before)
             if len(self._translations) >= _MAX_REMEMBERED:
@@ -124,33 +134,33 @@ class _Memory:
         context.temporary |= found.temporary
         of_variables = {name: table for table, name in variables.items()}
         sql = _PLACE.sub(lambda match: of_variables[match[1]], found.sql)
-        sql = _NAMED.sub(lambda match: _shown(names[int(match[2])], quoted=match[1] == "q"), sql)
+        sql = re.sub(f'"{_NAMED.pattern}"', lambda match: _shown(names[int(match[1])]), sql)
         return sql, {name: context.values[name] for name in found.parameters}
 
 
-def _tables_of(tree: Any) -> tuple[_Table, ...] | None:
-    """Return a statement's tables in datasets; ``None`` if its translation depends on more than on them."""
+def _is_of_tables_only(tree: Any) -> bool:
+    """Whether the translation of a statement depends on its text and its tables, and on nothing else."""
     from local_bigquery.catalog.tables import RESULTS
     from sqlglot import exp
 
     # A statement on a schema is changed in place; placeholders are counted; the others name users or tables.
     if tree.args.get("kind") == "SCHEMA" or isinstance(tree, exp.Command):
-        return None
+        return False
     if tree.find(exp.Placeholder, exp.SessionUser, exp.CurrentUser):
-        return None
-    tables: dict[_Table, None] = {}
+        return False
+    has_tables = False
     for table in tree.find_all(exp.Table):
         if table.name.endswith("*"):
-            return None
+            return False
         if _is_in_dataset(table):
-            tables[_name(table)] = None
+            has_tables = True
             is_plain = table.catalog and table.db != RESULTS and isinstance(table.this, exp.Identifier)
             # A decorator, a version, or a view of the catalog.
             if not is_plain or "@" in table.name or "." in table.db or any(map(table.args.get, _AS_OF)):
-                return None
-    if not tables or isinstance(tree, (exp.Query, exp.Insert, exp.Update, exp.Delete)):
-        return tuple(tables)
-    return tuple(tables) if isinstance(tree, exp.Create) and tree.find(exp.TemporaryProperty) else None
+                return False
+    if not has_tables or isinstance(tree, (exp.Query, exp.Insert, exp.Update, exp.Delete)):
+        return True
+    return isinstance(tree, exp.Create) and bool(tree.find(exp.TemporaryProperty))
 
 
 def _columns(names: tuple[_Table, ...]) -> Any:
@@ -195,16 +205,42 @@ def _name(table: Any) -> _Table:
     return table.catalog, table.db, table.name
 
 
-def _without_names(sql: str, names: tuple[_Table, ...]) -> str:
+def _number(number: int) -> _Table:
+    """Return a name that stands for a table."""
+    return "place-of", "a_table", f"with_number_{number}"
+
+
+def _renamed(template: Any, names: tuple[_Table, ...]) -> Any:
+    """Return a copy of a tree with the names of its tables."""
+    from sqlglot import exp
+
+    tree = template.copy()
+    tables = {_number(number): name for number, name in enumerate(names)}
+    for table in filter(_is_in_dataset, tree.find_all(exp.Table)):
+        for part, name in zip(_PARTS, tables[_name(table)], strict=True):
+            table.set(part, exp.to_identifier(name, quoted=True))
+    return tree
+
+
+def _without_names(sql: str, names: tuple[_Table, ...]) -> str | None:
+    """Replace the names of tables by numbers; ``None`` if one is in a string, or is written differently."""
+    from sqlglot import tokenize
+    from sqlglot.errors import TokenError
+
     for number, name in enumerate(names):
-        for form, quoted in (("q", True), ("n", False)):
-            shown = re.escape(_shown(name, quoted=quoted))
-            sql = re.sub(rf"(?<![\w-]){shown}(?![\w-])", f"\x01{form}{number}\x01", sql)
-    return sql
+        sql = sql.replace(_shown(name), f'"\x01{number}\x01"')
+    try:
+        words = [token.text for token in tokenize(sql, read="duckdb") if not _NAMED.fullmatch(token.text)]
+    except TokenError:
+        return None
+    mention = re.compile(
+        "|".join(["\x01", *(rf"\b{re.escape(name)}\b" for *_, name in names)]), re.IGNORECASE
+    )
+    return None if any(map(mention.search, words)) else sql
 
 
-def _shown(name: _Table, *, quoted: bool) -> str:
-    return ".".join(f'"{part}"' if quoted else part for part in name)
+def _shown(name: _Table) -> str:
+    return ".".join(f'"{part}"' for part in name)
 
 
 def _one_value_a_call(node: Any, _context: Any) -> Any:
