@@ -74,7 +74,7 @@ class GeminiBatchRetryFailedOperator(Observed, WaitsInTriggerer, BaseOperator):
     :param max_cost_usd: limit in US dollars for all rounds together; a round that might exceed what is left
         is not started (templated)
     :param preflight: check the input of each round before its job is created; see docs/validate.md
-    :param labels: labels of the new batch jobs; default: the labels of the original job (templated)
+    :param labels: labels of the new batch jobs; default: those that the original jobs share (templated)
     :param wait_timeout: how long to wait for each job, in seconds or as a ``timedelta``; 96 hours by default
     :param write_mode: ``append`` or ``merge``, as the results were landed (templated)
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
@@ -17,6 +18,8 @@ from airflow_gemini_batch.tasks.before_create import check_job
 from airflow_gemini_batch.tasks.land import check_landing, land_job, passed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_gemini_batch.batch_job import BatchJob
@@ -29,8 +32,10 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.requests.in_bigquery.from_failures import RetryInput
     from airflow_gemini_batch.tasks.landing_wait import LandingWait
     from airflow_gemini_batch.tasks.retry_options import RetryTask
-    from airflow_gemini_batch.tasks.retry_sources import Sources
+    from airflow_gemini_batch.tasks.retry_sources import Source, Sources
     from airflow_gemini_batch.tasks.retry_state import Plan, RetryState
+
+log = logging.getLogger(__name__)
 
 
 class Series:
@@ -182,8 +187,19 @@ class Series:
             input_uri=built.uri,
             output_uri=output,
             display_name=f"{run.dag_id}.{run.task_id}",
-            labels=plan.labels if self._task.submit.labels is None else self._task.submit.labels,
+            labels=self._labels(plan.source),
         )
+
+    def _labels(self, source: Source) -> Mapping[str, str]:
+        if (chosen := self._task.submit.labels) is not None:
+            return chosen
+        if source.differing:
+            log.info(
+                "The jobs whose requests failed have different labels, so the new job has none of these: %s. "
+                "Set labels to choose.",
+                ", ".join(source.differing),
+            )
+        return source.labels
 
     def before_create(self, spec: JobSpec) -> dict[str, str]:
         """Refuse a round that would fail or may cost more than is left; return labels for its job.

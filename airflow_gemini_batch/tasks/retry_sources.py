@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.batch_job import JobName
-from airflow_gemini_batch.exceptions import InvalidParameterError, JobNotFoundError
+from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.jobs.reading import existing_jobs
 from airflow_gemini_batch.jobs.spec import LABEL_PREFIXES
 from airflow_gemini_batch.requests.in_bigquery.claims import Place
 from airflow_gemini_batch.requests.in_bigquery.from_failures import source_models
@@ -26,11 +27,13 @@ class Source:
     """What a round takes from the jobs whose requests failed.
 
     :param output_uri: empty if those jobs were deleted
-    :param labels: that a user has set on them
+    :param labels: that users have set on all of them, with the same values
+    :param differing: keys of their other labels
     """
 
     output_uri: str
     labels: dict[str, str]
+    differing: tuple[str, ...] = ()
 
 
 class Sources:
@@ -52,10 +55,12 @@ class Sources:
         """
         names = sorted(names)
         places: dict[str, Place | None] = {}
+        if not model:
+            self._read(names)
         for name in names:
             if model and (place := parsed(name)):
                 places[name] = Place(place.project, place.location, model)
-            elif job := self.job(name):
+            elif job := self._jobs.get(name):
                 places[name] = Place(job.name.project, job.name.location, job.model)
         deleted = [name for name in names if name not in places]
         known = self._models(deleted)
@@ -68,21 +73,27 @@ class Sources:
         return places
 
     def source(self, names: Iterable[str]) -> Source:
-        """Return what to take from the first of some jobs that still exists."""
-        for job in filter(None, map(self.job, sorted(names, reverse=True))):
-            labels = {key: value for key, value in job.labels.items() if not key.startswith(LABEL_PREFIXES)}
-            return Source(job.output_uri or "", labels)
-        return Source("", {})
+        """Return what to take from those of some jobs that still exist."""
+        jobs = self._read(names)
+        if not jobs:
+            return Source("", {})
+        # Rows of one job must not be booked on the labels of another.
+        own = [
+            {(key, job.labels[key]) for key in job.labels if not key.startswith(LABEL_PREFIXES)}
+            for job in jobs
+        ]
+        shared = set.intersection(*own)
+        differing = {key for key, _ in set.union(*own) - shared}
+        return Source(jobs[-1].output_uri or "", dict(sorted(shared)), tuple(sorted(differing)))
 
-    def job(self, name: str) -> BatchJob | None:
-        """Return a job as the service describes it."""
-        if name not in self._jobs:
-            job_name = parsed(name)
-            try:
-                self._jobs[name] = self._hook.get_job(job_name) if job_name else None
-            except JobNotFoundError:
-                self._jobs[name] = None
-        return self._jobs[name]
+    def _read(self, names: Iterable[str]) -> list[BatchJob]:
+        """Return those jobs that still exist, as the service describes them."""
+        wanted = {name: parsed(name) for name in sorted(names)}
+        new = {job_name: name for name, job_name in wanted.items() if job_name and name not in self._jobs}
+        # The service may answer with the number of the project where a name has its ID.
+        found = {job.name.job_id: job for job in existing_jobs(self._hook, [*new])}
+        self._jobs |= {name: found.get(job_name.job_id) for job_name, name in new.items()}
+        return [job for job in map(self._jobs.get, wanted) if job]
 
     def _models(self, names: list[str]) -> dict[str, str]:
         if not names:

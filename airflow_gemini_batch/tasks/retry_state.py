@@ -17,10 +17,10 @@ from airflow_gemini_batch.requests.in_bigquery.from_failures import find_failure
 from airflow_gemini_batch.requests.in_bigquery.statements import Failures
 from airflow_gemini_batch.results.columns import ERROR_COLUMNS, RESULT_COLUMNS, result_columns
 from airflow_gemini_batch.results.destination import add_columns, check_columns
-from airflow_gemini_batch.tasks.retry_sources import Sources
+from airflow_gemini_batch.tasks.retry_sources import Source, Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from google.cloud import bigquery as bq
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 class Plan:
     """The next round: the failures of jobs that share a location and a model.
 
-    :param labels: that users have set on these jobs
+    :param source: what the round takes from these jobs
     :param claimed: how many requests the round has claimed in an earlier try
     """
 
     claim: Claim
-    labels: Mapping[str, str]
+    source: Source
     claimed: int = 0
 
 
@@ -256,7 +256,7 @@ class RetryState:
             failed_jobs=names,
             abandoned=self._abandoned,
         )
-        return Plan(claim, source.labels, requests_of(failures) if claimed_output else 0)
+        return Plan(claim, source, requests_of(failures) if claimed_output else 0)
 
 
 def requests_of(failures: Iterable[OpenFailures]) -> int:

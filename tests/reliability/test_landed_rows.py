@@ -92,6 +92,30 @@ def test_two_retries_at_once(tables: Tables, named: bool, write_mode: str) -> No
     assert wrong_bill(tables, submit=10, retry=5) == []
 
 
+@pytest.mark.parametrize("chosen", [None, {"team": "red"}])
+def test_a_retry_of_several_jobs_has_the_labels_that_all_of_them_have(
+    tables: Tables, caplog: pytest.LogCaptureFixture, chosen: dict[str, str] | None
+) -> None:
+    """On the bill, a row of one team must not be that of another."""
+    table = tables.table()
+    shared = {"kind": "nightly", "emulator-pace": "reads-1"}
+    jobs = [
+        tables.submit([(f"{team} {n}", f"ask {team} {n}") for n in range(3)], plan=failing(1), labels=labels)
+        for team, labels in {
+            "red": {**shared, "team": "red"},
+            "blue": {**shared, "team": "blue", "urgent": "yes"},
+            "nobody": shared,
+        }.items()
+    ]
+    tables.land(jobs, table).run()
+    tables.retry(table, None, labels=chosen).run()
+    (retried,) = [job for job in tables.vertex.jobs if job["name"] not in jobs]
+    own = {key: value for key, value in retried["labels"].items() if not key.startswith("airflow")}
+    assert own == (shared if chosen is None else chosen)
+    assert ("none of these: team, urgent." in caplog.text) == (chosen is None)
+    assert len(tables.rows(table)) == 9
+
+
 def test_a_schema_that_the_table_does_not_fit_is_refused_before_a_round_is_paid(tables: Tables) -> None:
     def schema(kind: str, **more: str) -> dict[str, Any]:
         kinds = {"answer": kind, **more}

@@ -69,7 +69,7 @@ class _Memory:
         if (template := self._shapes.get(shape)) is not None:
             trees = [_renamed(template, names)]
         else:
-            trees = self._parse(sql)
+            trees = list(self._parse(sql))
             if (template := self._template(sql, trees, names, len(places))) is None:
                 return trees
             if len(self._shapes) >= _MAX_REMEMBERED:
