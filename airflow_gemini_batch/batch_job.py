@@ -93,13 +93,21 @@ _JOB_ID = r"[A-Za-z0-9_-]+"
 _JOB_NAME = r"projects/([^/]+)/locations/([^/]+)/batchPredictionJobs/([^/]+)"
 
 
+def check_project(project: object) -> None:
+    """Check the ID or the number of a project.
+
+    :raises InvalidParameterError: it is neither
+    """
+    if not (isinstance(project, str) and re.fullmatch(_PROJECT, project)):
+        raise InvalidParameterError("project_id", project, "give the ID or the number of a project")
+
+
 def check_place(project: object, location: object) -> None:
     """Check the two values that every URL of the service is made from.
 
     :raises InvalidParameterError: ``project`` is no project ID or number, or ``location`` no region
     """
-    if not (isinstance(project, str) and re.fullmatch(_PROJECT, project)):
-        raise InvalidParameterError("project_id", project, "give the ID or the number of a project")
+    check_project(project)
     if not (isinstance(location, str) and re.fullmatch(_LOCATION, location)):
         raise InvalidParameterError("location", location, LOCATION_FORM)
 
@@ -111,6 +119,14 @@ class JobName:
     project: str
     location: str
     job_id: str
+
+    @classmethod
+    def of(cls, name: JobName | str) -> JobName:
+        """Return a name that is parsed, or parse one.
+
+        :raises InvalidParameterError: it is not a full resource name
+        """
+        return name if isinstance(name, cls) else cls.parse(name)  # type: ignore[arg-type]
 
     @classmethod
     def parse(cls, name: str, parameter: str = "job_name") -> JobName:

@@ -253,7 +253,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchSubmitOperator)
         if not self.results_table:
             return None
         options, key_field = LandingOptions.of(self), KeyOptions.of(self).key_field
-        return check_landing(options, hook, self.results_table, self.project_id, key_field)
+        table, project = self.results_table, self.project_id
+        return check_landing(options, hook, table, project, key_field, "results_table")
 
     def _land(self, job_name: str, context: Context, event: dict[str, Any] | None = None) -> Any:
         if not self.results_table:

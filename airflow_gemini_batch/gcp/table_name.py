@@ -53,7 +53,7 @@ class TableName:
         form = _URI_FORM if name.startswith("bq://") else _FORM
         if default_project:
             form += f", or 'dataset.table' in project {default_project!r}"
-        parts = name.removeprefix("bq://").replace("`", "").rsplit(".", 2)
+        parts = re.sub("`([^`]*)`", r"\1", name.removeprefix("bq://")).rsplit(".", 2)
         if len(parts) == 2 and default_project:
             parts = [default_project, *parts]
         if len(parts) != 3:

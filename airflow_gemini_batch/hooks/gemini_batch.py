@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.providers.google.common.hooks.base_google import GoogleBaseAsyncHook, GoogleBaseHook
 
-from airflow_gemini_batch.batch_job import BatchJob, JobName, JobPage, check_place
+from airflow_gemini_batch.batch_job import BatchJob, JobName, JobPage, check_place, check_project
 from airflow_gemini_batch.exceptions import (
     ApiError,
     GeminiBatchError,
@@ -105,14 +105,15 @@ class GeminiBatchHook(GoogleBaseHook):
             report_job(self, spec)
         return BatchJob.from_resource({"name": job.name, "state": job.state, "displayName": job.display_name})
 
-    def get_job(self, name: JobName, *, retry: bool = True) -> BatchJob:
+    def get_job(self, name: JobName | str, *, retry: bool = True) -> BatchJob:
         """Read a job.
 
+        :param name: parsed, or as the submit operator returns it
         :param retry: retry transient errors for a few seconds, or for two minutes if the quota is used up
         :raises ApiError: :class:`JobNotFoundError` if the job does not exist
         :raises ServiceUnreachableError: no response
         """
-        tries = _READ_TRIES if retry else 1
+        name, tries = JobName.of(name), _READ_TRIES if retry else 1
         return BatchJob.from_resource(self._read(name.project, name.location, str(name), {}, tries))
 
     def list_jobs(self, project: str, location: str, filter_: str) -> list[BatchJob]:
@@ -146,7 +147,7 @@ class GeminiBatchHook(GoogleBaseHook):
             raise UnreadableResponseError(f"a list of jobs that is {kind}")
         return JobPage(tuple(map(BatchJob.from_resource, found)), token)
 
-    def cancel_job(self, name: JobName) -> bool:
+    def cancel_job(self, name: JobName | str) -> bool:
         """Request cancellation of a job. Completed rows are kept, and charged.
 
         Transient errors are retried for two seconds: whoever cancels may be about to be killed.
@@ -155,6 +156,7 @@ class GeminiBatchHook(GoogleBaseHook):
         :raises ApiError: the service refused it
         :raises ServiceUnreachableError: no response
         """
+        name = JobName.of(name)
 
         def cancel(client: genai.Client) -> None:
             client.batches.cancel(name=str(name))
@@ -167,7 +169,7 @@ class GeminiBatchHook(GoogleBaseHook):
             return False
         return True
 
-    def delete_job(self, name: JobName) -> None:
+    def delete_job(self, name: JobName | str) -> None:
         """Delete a job that has ended. Its output is kept.
 
         Transient errors are retried for a minute, since creating and deleting jobs share a small quota.
@@ -175,6 +177,7 @@ class GeminiBatchHook(GoogleBaseHook):
         :raises ApiError: :class:`JobNotFoundError` if the job does not exist, as after a lost response
         :raises ServiceUnreachableError: no response
         """
+        name = JobName.of(name)
 
         def delete(client: genai.Client) -> None:
             client.batches.delete(name=str(name))
@@ -200,7 +203,7 @@ class GeminiBatchHook(GoogleBaseHook):
         That is the first that is set: the project of the connection, ``[gemini_batch] project_id``, the
         project of the credentials, ``GOOGLE_CLOUD_PROJECT``.
 
-        :raises InvalidParameterError: none of them is set
+        :raises InvalidParameterError: none of them is set, or the first one is no project
         """
         with reading_credentials(self.gcp_conn_id):
             project = project_id or self._default_project()
@@ -211,6 +214,7 @@ class GeminiBatchHook(GoogleBaseHook):
                 f"no project is configured; pass project_id, set a project in the connection "
                 f"{self.gcp_conn_id!r}, or set [gemini_batch] project_id or GOOGLE_CLOUD_PROJECT",
             )
+        check_project(project)
         return project
 
     def _default_project(self) -> str | None:

@@ -37,8 +37,9 @@ LABEL_PREFIXES = (LABEL_PREFIX, "airflow-gemini-batch-")
 # The service also writes shards, such as `predictions.jsonl-00000-of-00002`.
 _OUTPUT_NAMES = ("predictions.jsonl", "incremental_predictions.jsonl", "predictions.jsonl-00000-of-00002")
 _LOCATION = re.compile(r"[a-z]+(-[a-z]+)*-?[0-9]*")
-_LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]*")
-_LABEL_VALUE = re.compile(r"[a-z0-9_-]*")
+# Letters of any script, if they are not capitals: so says the API's description of `labels`.
+_LABEL_KEY = re.compile(r"[^\W\d_][\w-]*")
+_LABEL_VALUE = re.compile(r"[\w-]*")
 
 
 @dataclass(frozen=True)
@@ -330,17 +331,21 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
     if len(labels) > MAX_LABELS:
         raise InvalidParameterError("labels", sorted(labels), f"at most {MAX_LABELS} labels")
     for key, value in labels.items():
-        if not isinstance(key, str) or len(key) > MAX_LABEL or not _LABEL_KEY.fullmatch(key):
+        if not isinstance(key, str) or len(key) > MAX_LABEL or not _is_label(key, _LABEL_KEY):
             raise InvalidParameterError(
                 "labels",
                 key,
                 f"a label key has at most {MAX_LABEL} characters: a lowercase letter, then lowercase "
                 "letters, digits, '-' or '_'",
             )
-        if not isinstance(value, str) or len(value) > MAX_LABEL or not _LABEL_VALUE.fullmatch(value):
+        if not isinstance(value, str) or len(value) > MAX_LABEL or not _is_label(value, _LABEL_VALUE):
             raise InvalidParameterError(
                 f"labels[{key!r}]",
                 value,
                 f"a label value is a string of at most {MAX_LABEL} lowercase letters, digits, '-' or '_'",
             )
     return dict(labels)
+
+
+def _is_label(text: str, form: re.Pattern[str]) -> bool:
+    return bool(form.fullmatch(text)) and text == text.lower()

@@ -233,7 +233,8 @@ class GeminiBatchSubmitOperator(Observed, WaitsInTriggerer, BaseOperator):
         """How the results will be landed, if that is known."""
         if not self.results_table:
             return None
-        return check_landing(LandingOptions(), hook, self.results_table, self.project_id)
+        table, options = self.results_table, LandingOptions()
+        return check_landing(options, hook, table, self.project_id, parameter="results_table")
 
     def _end_of(self, job: BatchJob, hook: GeminiBatchHook, context: Context) -> str:
         """Wait for a job if requested, and return its name."""
@@ -287,6 +288,8 @@ class GeminiBatchSubmitOperator(Observed, WaitsInTriggerer, BaseOperator):
         values = {name: getattr(self, name) for name in self._checked_when_parsed}
         # None stands for what the environment says when the task runs.
         known = {name: each for name, each in values.items() if each is not None and is_known(each)}
+        if self.results_table:
+            check_tables_when_parsed(self.results_table, None, "results_table")
         with refused_when_parsed():
             check_known_values(known)
             check_flag("wait_for_completion", self.wait_for_completion)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.exceptions import LandingError, LocationMismatchError, TableMismatchError
+from airflow_gemini_batch.exceptions import (
+    DatasetNotFoundError,
+    LandingError,
+    LocationMismatchError,
+    TableMismatchError,
+)
 from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.gcs_uri import split_uri
 from airflow_gemini_batch.gcp.sql_template import render
@@ -20,6 +25,7 @@ from airflow_gemini_batch.results.columns import (
     CLUSTER_COLUMNS,
     ERROR_COLUMNS,
     PARTITION_COLUMN,
+    RESULT_COLUMNS,
     differences,
     schema_fields,
     widened,
@@ -44,6 +50,37 @@ _READ_ONLY = {
 }
 # A regional dataset loads from its own region and from a multi-region that contains it.
 _MULTI_REGIONS = {"US": ("US-", "NORTHAMERICA-"), "EU": ("EUROPE-",), "ASIA": ("ASIA-",)}
+
+
+def location_beside(
+    table: TableName, output: str | TableName, job_location: str, bigquery: Client, storage: StorageClient
+) -> str:
+    """Return the location of a table's dataset.
+
+    :param output: the bucket or the table that a job writes to
+    :raises DatasetNotFoundError: there is no dataset; suggests one in the location of the output
+    """
+    try:
+        return dataset_location(table, bigquery, job_location)
+    except DatasetNotFoundError as error:
+        raise DatasetNotFoundError(
+            error.dataset, _place_of(output, bigquery, storage) or error.location
+        ) from None
+
+
+def _place_of(output: str | TableName, bigquery: Client, storage: StorageClient) -> str | None:
+    """Return where the output of a job is, as BigQuery spells it; ``None`` if unknown."""
+    from google.api_core.exceptions import GoogleAPICallError
+
+    try:
+        if isinstance(output, TableName):
+            return dataset_location(output, bigquery, "")
+        there = storage.get_bucket(output).location or ""
+    except (GoogleAPICallError, DatasetNotFoundError):
+        return None
+    if "-" in there:
+        return there.lower()
+    return there if there in ("US", "EU") else None
 
 
 def check_locations(
@@ -89,16 +126,18 @@ def check_before_job(
     :raises google.api_core.exceptions.Forbidden: no permission to look
     """
     table, errors = tables
-    location = dataset_location(table, bigquery, job_location)
+    # Of an output table, only the dataset matters.
+    written: str | TableName = split_uri(output_uri)[0]
+    if output_uri.startswith("bq://"):
+        written = TableName.parse(f"{output_uri}.any" if is_dataset_uri(output_uri) else output_uri)
+    location = location_beside(table, written, job_location, bigquery, storage)
     if errors.dataset_id != table.dataset_id:
-        there = dataset_location(errors, bigquery, job_location)
+        there = location_beside(errors, written, job_location, bigquery, storage)
         _check_dataset(table, location, f"the error table {errors}", there)
-    if not output_uri.startswith("bq://"):
-        _check_bucket(table, location, split_uri(output_uri)[0], storage)
+    if isinstance(written, str):
+        _check_bucket(table, location, written, storage)
     else:
-        # Only the dataset of this name matters.
-        name = f"{output_uri}.any" if is_dataset_uri(output_uri) else output_uri
-        there = dataset_location(TableName.parse(name), bigquery, job_location)
+        there = dataset_location(written, bigquery, job_location)
         _check_dataset(table, location, f"the job's output {output_uri}", there)
     check_columns(table, columns, bigquery)
     check_columns(errors, ERROR_COLUMNS, bigquery)
@@ -202,11 +241,26 @@ def check_columns(name: TableName, columns: Sequence[Column], bigquery: Client) 
         _check(name, table, columns)
 
 
+_RESULTS, _ERRORS = ({column.name for column in columns} for columns in (RESULT_COLUMNS, ERROR_COLUMNS))
+# What only a table of this kind has, and what only one of the other kind has.
+_KINDS = {
+    "results": (_RESULTS - _ERRORS, _ERRORS - _RESULTS),
+    "error": (_ERRORS - _RESULTS, _RESULTS - _ERRORS),
+}
+
+
 def _check(name: TableName, table: Table, columns: Sequence[Column]) -> None:
     if kind := _READ_ONLY.get(table.table_type or ""):
         raise TableMismatchError(str(name), [f"it is {kind}, and no rows can be written to it; name a table"])
-    if not {column.name.lower() for column in columns} & {field.name.lower() for field in table.schema}:
+    wanted, there = (
+        {column.name.lower() for column in columns},
+        {field.name.lower() for field in table.schema},
+    )
+    if not wanted & there:
         raise TableMismatchError(str(name), ["it has none of their columns; name another table"])
+    for kind, (own, others) in _KINDS.items():
+        if own <= there and not own <= wanted and not others <= there:
+            raise TableMismatchError(str(name), [f"it is the {kind} table of a landing; name another table"])
     if found := differences(columns, widened(columns, table.schema)):
         raise TableMismatchError(str(name), found)
 

@@ -19,7 +19,6 @@ from airflow_gemini_batch.exceptions import (
     TableMismatchError,
 )
 from airflow_gemini_batch.gcp.bigquery_job import digest
-from airflow_gemini_batch.gcp.table_name import dataset_location
 from airflow_gemini_batch.requests.in_bigquery.claims import Claims
 from airflow_gemini_batch.requests.key_field import KeyField
 from airflow_gemini_batch.requests.keys import KEY_FIELD
@@ -31,6 +30,7 @@ from airflow_gemini_batch.results.destination import (
     check_locations,
     create_table,
     ensure_table,
+    location_beside,
     lock_of,
     lock_script,
     not_queryable,
@@ -142,7 +142,8 @@ def land(
     if outputs is None:
         outputs = _of_each(find_output, request.jobs, storage, bigquery)
     inputs = _of_each(find_input, request.jobs, storage, bigquery)
-    location = dataset_location(request.destination, bigquery, request.jobs[0].name.location)
+    written = next(each.name if isinstance(each, JobTable) else each.bucket for each in outputs)
+    location = location_beside(request.destination, written, request.jobs[0].name.location, bigquery, storage)
     check_locations(request.destination, location, outputs, bigquery, storage)
     _check_number(outputs, inputs)
     sources = _sources(

@@ -84,16 +84,18 @@ def check_landing(
     destination_table: str,
     project_id: str | None,
     key_field: str = KEY_FIELD,
+    parameter: str = "destination_table",
 ) -> Landing:
     """Check everything that can be checked without a job.
 
+    :param parameter: that names the table
     :raises InvalidParameterError: a value cannot work
     """
     from airflow_gemini_batch.requests.key_field import KeyField
 
     values = LandingValues.of(options)
     project = hook.resolve_project(project_id)
-    destination, error_table = result_tables(destination_table, options.error_table, project)
+    destination, error_table = result_tables(destination_table, options.error_table, project, parameter)
     return Landing(
         **vars(values),
         options=options,

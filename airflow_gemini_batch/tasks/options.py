@@ -41,6 +41,17 @@ class ConnectionOptions(Options):
     gcp_conn_id: str = "google_cloud_default"
     impersonation_chain: str | Sequence[str] | None = None
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.gcp_conn_id, str) and self.gcp_conn_id):
+            raise InvalidParameterError(
+                "gcp_conn_id", self.gcp_conn_id, "give the ID of an Airflow connection"
+            )
+        chain = self.impersonation_chain
+        accounts = chain if isinstance(chain, (list, tuple)) else [chain or ""]
+        if not all(isinstance(account, str) for account in accounts):
+            fix = "give the email address of a service account, or a list of them"
+            raise InvalidParameterError("impersonation_chain", chain, fix)
+
 
 @options
 class KeyOptions(Options):

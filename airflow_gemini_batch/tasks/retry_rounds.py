@@ -61,7 +61,8 @@ class Series:
         self._task = task
         self._options = task.retry
         self._context = context
-        self._landing = check_landing(task.landing, hook, task.retry.results_table, task.retry.project_id)
+        table, project = task.retry.results_table, task.retry.project_id
+        self._landing = check_landing(task.landing, hook, table, project, parameter="results_table")
         self._sources = sources
 
     @cached_property

@@ -56,6 +56,37 @@ def test_where_a_query_reads_from(lander: Lander) -> None:
 
 
 @pytest.mark.parametrize(
+    ("place", "suggested"),
+    [
+        ("EUROPE-WEST4", "europe-west4"),
+        ("EU", "EU"),
+        ("US", "US"),
+        ("ASIA", "europe-west1"),
+        ("", "europe-west1"),
+    ],
+)
+def test_a_missing_dataset_is_suggested_where_the_output_is(
+    bigquery_client: bigquery.Client, place: str, suggested: str
+) -> None:
+    # The emulator's buckets have no location of their own.
+    storage: Any = SimpleNamespace(get_bucket=lambda _name: SimpleNamespace(location=place))
+    tables = TableName("local-project", "gone", "answers"), TableName("local-project", "gone", "errors")
+    with pytest.raises(
+        DatasetNotFoundError, match=f"bq --location={suggested} mk --dataset local-project:gone"
+    ):
+        check_before_job(tables, RESULT_COLUMNS, "gs://bucket/out", "europe-west1", bigquery_client, storage)
+
+
+def test_a_missing_dataset_is_suggested_where_the_output_table_is(
+    bigquery_client: bigquery.Client, regional: str, storage_client: storage.Client
+) -> None:
+    tables = TableName("local-project", "gone", "answers"), TableName("local-project", "gone", "errors")
+    for uri in (f"bq://{regional}", f"bq://{regional}.out"):
+        with pytest.raises(DatasetNotFoundError, match="--location=us-central1 "):
+            check_before_job(tables, RESULT_COLUMNS, uri, "global", bigquery_client, storage_client)
+
+
+@pytest.mark.parametrize(
     ("dataset", "bucket", "possible"),
     [
         ("US", "EUROPE-WEST4", True),  # the US multi-region loads from anywhere

@@ -15,6 +15,7 @@ from airflow_gemini_batch.exceptions import (
     QualityGateError,
     ReportError,
     RowCountError,
+    TableMismatchError,
 )
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
@@ -71,6 +72,23 @@ def test_rows_that_did_not_succeed_are_a_warning_with_the_reasons_and_the_table(
         "1 of 3 rows did not succeed: 1 × missing",
         f"Errors: {dataset}.answers_errors",
     ]
+
+
+def test_the_table_of_another_kind_is_refused(
+    land: Callable[..., Land], context: Context, dataset: str, bigquery_client: bigquery.Client
+) -> None:
+    land().execute(context)
+    tables = [bigquery_client.get_table(f"{dataset}.{name}") for name in ("answers", "answers_errors")]
+    for tables_given, kind in (
+        ({"destination_table": f"{dataset}.others", "error_table": f"{dataset}.answers"}, "results"),
+        ({"destination_table": f"{dataset}.answers_errors"}, "error"),
+    ):
+        error = failure(land(**tables_given), context)
+        assert isinstance(error, TableMismatchError)
+        assert f"it is the {kind} table of a landing; name another table" in str(error)
+    for table in tables:
+        now = bigquery_client.get_table(table.reference)
+        assert (now.schema, now.num_rows, now.modified) == (table.schema, table.num_rows, table.modified)
 
 
 def test_gates_that_hold(land: Callable[..., Land], context: Context, ti: TaskInstance) -> None:

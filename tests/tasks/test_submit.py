@@ -46,7 +46,9 @@ def creates(vertex: Emulator) -> list[Any]:
 def test_a_job_is_created_as_asked(
     vertex: Emulator, submit_args: dict[str, Any], context: Context, ti: TaskInstance
 ) -> None:
-    name = GeminiBatchSubmitOperator(**submit_args, labels={"team": "data"}).execute(context)
+    name = GeminiBatchSubmitOperator(
+        **submit_args, labels={"team": "data", "équipe": "données-日本"}
+    ).execute(context)
 
     (job,) = vertex.jobs
     assert name == job["name"]
@@ -55,7 +57,7 @@ def test_a_job_is_created_as_asked(
     assert job["inputConfig"]["gcsSource"]["uris"] == [submit_args["input_uri"]]
     assert job["outputConfig"]["gcsDestination"]["outputUriPrefix"] == submit_args["output_uri"]
     assert job["displayName"].startswith("dag.submit [")
-    assert job["labels"]["team"] == "data"
+    assert (job["labels"]["team"], job["labels"]["équipe"]) == ("data", "données-日本")
     assert job["labels"][RUN_LABEL] == ti.identity.key
     assert name.rpartition("/")[2] in ti.xcom[BatchJobLink.xcom_key]
 

@@ -110,7 +110,15 @@ SUBMIT: list[tuple[str, Given, str, str]] = [
         RUN,
         "dataset local-project.gone does not",
     ),
-    ("no table to land in", {"results_table": "answers"}, RUN, "destination_table='answers': give"),
+    ("no table to land in", {"results_table": "answers"}, PARSED, "results_table='answers': give"),
+    ("a project that is a number", {"project_id": 5}, RUN, "project_id=5: give the ID or the number of"),
+    (
+        "credentials that are a number",
+        {"impersonation_chain": 5},
+        PARSED,
+        "impersonation_chain=5: give the email address",
+    ),
+    ("a connection that is a number", {"gcp_conn_id": 5}, PARSED, "gcp_conn_id=5: give the ID of an Airflow"),
 ]
 LINES = {
     "an array of objects": '[\n{"key": "a"},\n{"key": "b"}\n]\n',
@@ -163,6 +171,8 @@ LAND: list[tuple[str, Given, str, str]] = [
         PARSED,
         "need a table of their own",
     ),
+    ("a quoted table", {"destination_table": "d.answers`"}, PARSED, "cannot be part of a name"),
+    ("a project that is a number", {"project_id": 5}, RUN, "project_id=5: give the ID or the number of"),
     ("a flag that is text", {"include_request": "no"}, PARSED, "include_request='no': give True or False"),
     ("a project that is none", {"job_name": "123"}, PARSED, FORM_OF_NAME),
 ]
