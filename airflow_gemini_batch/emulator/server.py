@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 
 FAULTS_PATH = "/_emulator/faults"
 USAGE_PATH = "/_emulator/usage"
+CHARGED_PATH = "/_emulator/charged"
 CLOUD_PATH = "/_emulator/cloud"
 _KEPT_REQUESTS = 100_000
 
@@ -243,6 +244,8 @@ class Emulator:
             return self._answered(partial(self._plan_of, call))
         if call.path == USAGE_PATH and call.method == "GET":
             return self._answered(self.usage.to_json)
+        if call.path == CHARGED_PATH and call.method == "GET":
+            return self._answered(lambda: self.completed_rows)
         if call.path == CLOUD_PATH:
             return self._answered(partial(self._cloud_of, call))
         call = replace(call, faults=self._book.next_call(call.route))

@@ -121,6 +121,11 @@ class Airflow:
                 return found
             query["pageToken"] = page["nextPageToken"]
 
+    def charged_rows(self) -> dict[str, int]:
+        """The rows that are charged, by job, whatever the job says of them."""
+        rows: dict[str, int] = call(f"{self.addresses.vertex_url}/_emulator/charged")
+        return rows
+
     def kill_triggerer(self) -> None:
         """Kill the triggerer and start a new one."""
         with self._lock:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BUCKET = DATASET = "crash"
 ROWS = 6
+_INVALID_ARGUMENT = 3
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ class Run:
         if state != "success":
             states = ", ".join(f"{task['task_id']} {task['state']}" for task in tasks)
             wrong.append(f"the run is {state}: {states}")
-        jobs = [job for by in self.asked for job in self.airflow.jobs(f"labels.{ASKED_BY}={by}")]
-        bill = charges(jobs)
+        jobs = self._jobs()
+        bill = charges(jobs, self.airflow.charged_rows())
         running = [charge for charge in bill if not JobState[charge.state].is_terminal]
         wrong += [f"nobody waits for a job that will be charged: {charge}" for charge in running]
         wrong += overpaid(bill, self.asked)
@@ -128,6 +129,29 @@ class Run:
             wrong += self._wrong_counts(succeeded)
         retries = sum(max(task["try_number"] - 1, 0) for task in tasks)
         return Verdict(state, len(jobs), charged, len(rows), retries, tuple(wrong))
+
+    def clear_if_refused(self) -> bool:
+        """Clear the tasks that failed because the service refused the input and charged nothing.
+
+        So the message of such a task says; here the cause is gone.
+        """
+        jobs, charged = self._jobs(), self.airflow.charged_rows()
+        refused = [job for job in jobs if job.get("error", {}).get("code") == _INVALID_ARGUMENT]
+        if (
+            self.state != "failed"
+            or not refused
+            or refused != jobs
+            or any(charged[job["name"]] for job in jobs)
+        ):
+            return False
+        self.airflow.call(
+            f"dags/{self.dag_id}/clearTaskInstances",
+            {"dag_run_id": self.name, "dry_run": False, "only_failed": True, "reset_dag_runs": True},
+        )
+        return True
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        return [job for by in self.asked for job in self.airflow.jobs(f"labels.{ASKED_BY}={by}")]
 
     @property
     def asked(self) -> dict[str, int]:
