@@ -27,14 +27,14 @@ class End(StrEnum):
 
 _RAISE = "To ask for them again, raise {} and clear this task: rounds that are done are not paid again."
 _EXPLANATIONS = {
-    End.NOTHING_LEFT: "No request that may yet succeed is left.",
     End.NO_PROGRESS: "No request succeeded in the last round, so no further round is run now. To try again, "
     "clear this task: rounds that are done are not paid again.",
     End.MAX_ROUNDS: f"max_rounds is reached. {_RAISE.format('max_rounds')}",
     End.MAX_COST: "Another round could exceed max_cost_usd, so it was not started. "
     + _RAISE.format("max_cost_usd"),
-    End.OTHER_RUN: "They are being resubmitted by other task runs.",
-    End.SOURCE_UNKNOWN: "Their jobs were deleted and the model is not known: set model and output_uri.",
+    End.OTHER_RUN: "Other task runs are resubmitting the requests that are left.",
+    End.SOURCE_UNKNOWN: "The jobs of the requests that are left were deleted, and the model is not "
+    "known: set model and output_uri.",
 }
 
 
@@ -86,12 +86,24 @@ def spent(rounds: Sequence[Round]) -> float | None:
     return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 
-def explain(end: End, rounds: Sequence[Round], left: int) -> tuple[str, str]:
-    """Describe the rounds, and why they ended: two lines for the task log."""
-    done = sum(each.succeeded for each in rounds)
-    is_left = f" {counted(left, 'request')} that may yet succeed {'is' if left == 1 else 'are'} left."
-    return (
-        f"{counted(len(rounds), 'round')}: {counted(done, 'failed request')} succeeded when resubmitted."
-        f"{is_left if left else ''}",
-        _EXPLANATIONS[end],
-    )
+def explain(end: End, rounds: Sequence[Round], left: int, failed: int, rows: int) -> list[str]:
+    """Describe the rounds, and why they ended: lines for the task log.
+
+    :param left: failed requests that are retryable
+    :param failed: rows that did not succeed, after the last round
+    :param rows: all rows
+    """
+    lines = []
+    if rounds:
+        done = sum(each.succeeded for each in rounds)
+        lines = [
+            f"{counted(len(rounds), 'round')}: {counted(done, 'failed request')} succeeded when resubmitted."
+        ]
+    if left:
+        return [*lines, f"{counted(left, 'failed request')} may succeed if resubmitted.", _EXPLANATIONS[end]]
+    why = "there are no rows."
+    if rows:
+        why = "all rows succeeded."
+    if failed:
+        why = f"{failed:,} of {counted(rows, 'row')} did not succeed, and resubmitting them would not help."
+    return [*lines, f"Nothing{' is left' if rounds else ''} to retry: {why}"]

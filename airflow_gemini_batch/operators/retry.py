@@ -237,14 +237,15 @@ class GeminiBatchRetryFailedOperator(Observed, WaitsInTriggerer, BaseOperator):
                 series = self._landed(series, self._wait(series, begun))
 
     def _end(self, series: Series, end: End, context: Context) -> dict[str, Any]:
-        left = series.left()
-        level = logging.WARNING if left else logging.INFO
-        for line in explain(end, series.rounds, left):
+        with self._failures():
+            found = series.found(end)
+        level = logging.WARNING if found.left else logging.INFO
+        for line in explain(end, found.rounds, found.left, found.failed, found.rows):
             self.log.log(level, "%s", line)
         if others := series.explain_other_runs():
             self.log.info("Not resubmitted here, because other task runs do it or have done it: %s", others)
         with self._failures():
-            manifest = series.end(end)
+            manifest = series.end(found)
         record_landing(self, context, manifest)
         return manifest
 
@@ -340,8 +341,8 @@ class GeminiBatchRetryFailedOperator(Observed, WaitsInTriggerer, BaseOperator):
             raise JobEndedError(
                 job,
                 f"Batch job {job.name} was cancelled. Its completed rows are charged and landed; "
-                f"{counted(left, 'failed request')} that may yet succeed are left. To resubmit them, clear "
-                "this task: rounds that are done are not paid again.",
+                f"{counted(left, 'failed request')} may succeed if resubmitted. To do that, clear this task: "
+                "rounds that are done are not paid again.",
             )
 
     def _planned(self) -> Facts:

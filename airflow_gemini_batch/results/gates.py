@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.results.row_status import RowStatus
 
 if TYPE_CHECKING:
@@ -51,9 +52,10 @@ class Gates:
     def _error(self, landed: Landed, status: RowStatus, gate: str, ratio: float) -> QualityGateError:
         limit = getattr(self, gate)
         counts = ", ".join(f"{count:,} {each}" for each, count in landed.counts.items() if count)
+        did = "succeeded" if status is RowStatus.SUCCEEDED else f"are {status}"
         return QualityGateError(
-            f"{landed.counts[status]:,} of {landed.rows:,} rows of "
-            f"{landed.job_name or landed.destination_table} are {status}, a ratio of {ratio:.6g}, but {gate} "
+            f"{landed.counts[status]:,} of {counted(landed.rows, 'row')} of "
+            f"{landed.job_name or landed.destination_table} {did}, a ratio of {ratio:.6g}, but {gate} "
             f"is {limit:.6g}. All rows are landed in {landed.destination_table} with their status: "
             f"{counts or 'none'}. The reasons are in {landed.error_table}. Retrying this task costs nothing "
             f"and changes nothing: it finds the same rows. Check the reasons, then change {gate} and clear "

@@ -48,6 +48,11 @@ class RetryManifest:
         """Rows of every status."""
         return sum(self.counts.values())
 
+    @property
+    def failed(self) -> int:
+        """Rows that did not succeed."""
+        return self.rows - self.counts[RowStatus.SUCCEEDED]
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON types."""
         return {

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.requests.in_bigquery.claims import BegunRound
     from airflow_gemini_batch.requests.in_bigquery.from_failures import RetryInput
+    from airflow_gemini_batch.results.retried import RetryManifest
     from airflow_gemini_batch.tasks.landing_wait import LandingWait
     from airflow_gemini_batch.tasks.retry_options import RetryTask
     from airflow_gemini_batch.tasks.retry_sources import Source, Sources
@@ -228,15 +229,12 @@ class Series:
         """End the claim of the next round, which is not going to be submitted."""
         self._state.claims.release(self._state.round)
 
-    def end(self, end: End) -> dict[str, Any]:
-        """Check all rows against the quality gates, and return what the task returns.
-
-        :raises QualityGateError: they do not pass yet, and other task runs are resubmitting failures
-        """
+    def found(self, end: End) -> RetryManifest:
+        """Count all rows after the last round."""
         from airflow_gemini_batch.results.retried import RetryManifest, count_standing
 
         values, state = self._landing, self._state
-        manifest = RetryManifest(
+        return RetryManifest(
             job_name=self._options.job_name or "",
             destination_table=str(values.destination),
             error_table=str(values.error_table),
@@ -246,8 +244,14 @@ class Series:
             ended=end,
             counts=count_standing(values.destination, state.jobs, state.bigquery),
         )
+
+    def end(self, manifest: RetryManifest) -> dict[str, Any]:
+        """Check all rows against the quality gates, and return what the task returns.
+
+        :raises QualityGateError: they do not pass yet, and other task runs are resubmitting failures
+        """
         try:
-            return passed(manifest, values.gates, self._context)
+            return passed(manifest, self._landing.gates, self._context)
         except AirflowFailException as error:
             if isinstance(error.__cause__, QualityGateError) and manifest.in_other_runs:
                 raise error.__cause__ from None  # A retry may find that the other task runs have succeeded.

@@ -40,7 +40,7 @@ def landed(lander: Lander, vertex: Emulator, tmp_path: Path, monkeypatch: pytest
 def test_on_the_terminal(landed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(landed) == 0
     out, err = capsys.readouterr()
-    assert "1 of 3 rows succeeded (33.3%); 2 of the other 2 may succeed if resubmitted." in out
+    assert "1 of 3 rows succeeded (33.3%); the other 2 may succeed if resubmitted." in out
     assert "succeeded  failed  missing" in out
     assert "1     failed   b            Busy" in out
     assert "secret" not in out

@@ -148,7 +148,7 @@ def test_names_that_are_none(land: Callable[..., Any], names: Any, message: str)
 
 def test_a_gate_counts_the_rows_of_all_jobs(submit: Callable[[int], str], land: Callable[..., Any]) -> None:
     names = [submit(0), submit(1)]
-    with pytest.raises(AirflowFailException, match="of 2 batch jobs are succeeded") as caught:
+    with pytest.raises(AirflowFailException, match="of 2 batch jobs succeeded") as caught:
         land(
             names,
             min_success_ratio=1,

@@ -14,7 +14,7 @@ from airflow_gemini_batch.batch_job import JobState
 from airflow_gemini_batch.emulator.faults.plan import FaultPlan, JobFault, RowFaultKind
 from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError, RequestsError
 from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
-from airflow_gemini_batch.jobs.rounds import End, Round, ended
+from airflow_gemini_batch.jobs.rounds import End, Round, ended, explain
 from airflow_gemini_batch.operators.retry import GeminiBatchRetryFailedOperator
 from tests.tasks.landed import NOTHING, ROWS, Context, Killed, Landed, expected, request, rows
 from tests.variants import variant
@@ -316,3 +316,46 @@ def a_round(succeeded: int) -> Round:
 )
 def test_when_rounds_end(rounds: list[Round], left: int, end: End | None) -> None:
     assert ended(rounds, left, 2) == end
+
+
+@pytest.mark.parametrize(
+    ("rounds", "left", "end", "failed", "lines"),
+    [
+        ([], 0, End.NOTHING_LEFT, 0, ["Nothing to retry: all rows succeeded."]),
+        (
+            [],
+            0,
+            End.NOTHING_LEFT,
+            2,
+            ["Nothing to retry: 2 of 10 rows did not succeed, and resubmitting them would not help."],
+        ),
+        (
+            [a_round(1)],
+            0,
+            End.NOTHING_LEFT,
+            0,
+            [
+                "1 round: 1 failed request succeeded when resubmitted.",
+                "Nothing is left to retry: all rows succeeded.",
+            ],
+        ),
+        (
+            [],
+            3,
+            End.OTHER_RUN,
+            3,
+            [
+                "3 failed requests may succeed if resubmitted.",
+                "Other task runs are resubmitting the requests that are left.",
+            ],
+        ),
+    ],
+)
+def test_the_log_says_what_is_left(
+    rounds: list[Round], left: int, end: End, failed: int, lines: list[str]
+) -> None:
+    assert explain(end, rounds, left, failed, 10) == lines
+
+
+def test_there_may_be_no_rows_at_all() -> None:
+    assert explain(End.NOTHING_LEFT, [], 0, 0, 0) == ["Nothing to retry: there are no rows."]

@@ -82,13 +82,24 @@ def sentence(facts: ReportFacts) -> str:
     good = facts.counts[RowStatus.SUCCEEDED]
     if good == facts.rows:
         return f"All {facts.rows:,} rows succeeded." if facts.rows > 1 else "The only row succeeded."
+    start = f"{good:,} of {facts.rows:,} rows succeeded ({share(good, facts.rows)})"
+    if facts.rows == 1:
+        start = "The only row did not succeed"
+    return f"{start}; {_outlook(facts, facts.rows - good)}"
+
+
+def _outlook(facts: ReportFacts, failed: int) -> str:
+    """Say how many of the rows that did not succeed may do so if they are resubmitted."""
     retryable = sum(each.retryable for each in facts.errors)
-    least = "at least " if facts.error_kinds > len(facts.errors) else ""
-    others = facts.rows - good
-    outlook = f"{least}{retryable:,} of the other {others:,} may succeed if resubmitted."
+    others = f"the other {failed:,}" if failed > 1 else "the other row"
+    if failed == facts.rows:
+        others = "them" if failed > 1 else "it"
     if not retryable:
-        outlook = f"resubmitting the other {others:,} would not help."
-    return f"{good:,} of {facts.rows:,} rows succeeded ({share(good, facts.rows)}); {outlook}"
+        return f"resubmitting {others} would not help."
+    if retryable == failed:
+        return f"{'all of them' if others == 'them' else others} may succeed if resubmitted."
+    least = "at least " if facts.error_kinds > len(facts.errors) else ""
+    return f"{least}{retryable:,} of {others} may succeed if resubmitted."
 
 
 def remark(facts: ReportFacts) -> str:

@@ -196,7 +196,7 @@ def test_rows_that_a_merge_did_not_write_are_in_the_report_of_their_landing(land
     facts = report_facts(name, lander.destination, lander.error_table, lander.bigquery, manifest=manifest)
     assert facts.counts == manifest.counts
     assert facts.finish_reasons == {}
-    assert sentence(facts).startswith("0 of 1 rows succeeded (0%)")
+    assert sentence(facts) == "The only row did not succeed; resubmitting it would not help."
     assert "landed by" not in Page(render(facts)).text
 
 
@@ -236,12 +236,28 @@ def test_values_are_escaped(field: str) -> None:
         (with_counts(succeeded=12_000), "All 12,000 rows succeeded."),
         (
             replace(with_counts(succeeded=9, failed=1), errors=(replace(REFUSED, rows=1),), error_kinds=1),
-            "9 of 10 rows succeeded (90.0%); resubmitting the other 1 would not help.",
+            "9 of 10 rows succeeded (90.0%); resubmitting the other row would not help.",
         ),
         (
             replace(with_counts(succeeded=99_999, failed=5), error_kinds=40),
             "99,999 of 100,004 rows succeeded (> 99.9%); at least 3 of the other 5 may succeed if "
             "resubmitted.",
+        ),
+        (
+            replace(with_counts(succeeded=7, failed=3), error_kinds=1),
+            "7 of 10 rows succeeded (70.0%); the other 3 may succeed if resubmitted.",
+        ),
+        (
+            replace(with_counts(succeeded=0, failed=3), error_kinds=1),
+            "0 of 3 rows succeeded (0%); all of them may succeed if resubmitted.",
+        ),
+        (
+            replace(with_counts(succeeded=0, failed=5), error_kinds=1),
+            "0 of 5 rows succeeded (0%); 3 of them may succeed if resubmitted.",
+        ),
+        (
+            replace(with_counts(succeeded=0, failed=1), errors=(replace(REFUSED, rows=1),), error_kinds=1),
+            "The only row did not succeed; resubmitting it would not help.",
         ),
     ],
 )
