@@ -30,8 +30,9 @@ _EXPLANATIONS = {
     End.NO_PROGRESS: "No request succeeded in the last round, so no further round is run now. To try again, "
     "clear this task: rounds that are done are not paid again.",
     End.MAX_ROUNDS: f"max_rounds is reached. {_RAISE.format('max_rounds')}",
-    End.MAX_COST: "Another round could exceed max_cost_usd, so it was not started. "
-    + _RAISE.format("max_cost_usd"),
+    End.MAX_COST: "Another round was not started, since it may cost more than is left of max_cost_usd. "
+    "To ask for them again, change what the reason names, and clear this task: rounds that are done are not "
+    "paid again.",
     End.OTHER_RUN: "Other task runs are resubmitting the requests that are left.",
     End.SOURCE_UNKNOWN: "The jobs of the requests that are left were deleted, and the model is not "
     "known: set model and output_uri.",
@@ -86,6 +87,19 @@ def spent(rounds: Sequence[Round]) -> float | None:
     return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 
+def what_is_left(end: End, left: int, reason: str = "") -> str:
+    """Say how many requests may yet succeed, why they are not resubmitted now, and what to do.
+
+    :param left: failed requests that are retryable
+    :param reason: why another round may cost too much
+    """
+    return " ".join(filter(None, (*_left(end, left), reason)))
+
+
+def _left(end: End, left: int) -> tuple[str, str]:
+    return f"{counted(left, 'failed request')} may succeed if resubmitted.", _EXPLANATIONS[end]
+
+
 def explain(end: End, rounds: Sequence[Round], left: int, failed: int, rows: int) -> list[str]:
     """Describe the rounds, and why they ended: lines for the task log.
 
@@ -100,7 +114,7 @@ def explain(end: End, rounds: Sequence[Round], left: int, failed: int, rows: int
             f"{counted(len(rounds), 'round')}: {counted(done, 'failed request')} succeeded when resubmitted."
         ]
     if left:
-        return [*lines, f"{counted(left, 'failed request')} may succeed if resubmitted.", _EXPLANATIONS[end]]
+        return [*lines, *_left(end, left)]
     why = "there are no rows."
     if rows:
         why = "all rows succeeded."

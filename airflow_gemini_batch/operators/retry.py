@@ -273,8 +273,7 @@ class GeminiBatchRetryFailedOperator(Observed, WaitsInTriggerer, BaseOperator):
             )
         except CostLimitError as error:
             self.log.warning("%s", error)
-            series.release()
-            return End.MAX_COST
+            return series.stop(error)
         job = submission.job
         self._to_cancel.found(job.name)
         self._saw_submission(job, spec.model, created=submission.created)

@@ -52,14 +52,14 @@ class Gates:
     def _error(self, landed: Landed, status: RowStatus, gate: str, ratio: float) -> QualityGateError:
         limit = getattr(self, gate)
         counts = ", ".join(f"{count:,} {each}" for each, count in landed.counts.items() if count)
+        remedy = f"{landed.remedy} " if landed.remedy else ""
         did = "succeeded" if status is RowStatus.SUCCEEDED else f"are {status}"
         return QualityGateError(
             f"{landed.counts[status]:,} of {counted(landed.rows, 'row')} of "
             f"{landed.job_name or landed.destination_table} {did}, a ratio of {ratio:.6g}, but {gate} "
             f"is {limit:.6g}. All rows are landed in {landed.destination_table} with their status: "
-            f"{counts or 'none'}. The reasons are in {landed.error_table}. Retrying this task costs nothing "
-            f"and changes nothing: it finds the same rows. Check the reasons, then change {gate} and clear "
-            f"this task. {landed.remedy}".rstrip(),
+            f"{counts or 'none'}. The reasons are in {landed.error_table}. {remedy}To accept the rows "
+            f"as they are, change {gate} and clear this task: it finds the same rows, and costs nothing.",
             gate=gate,
             limit=limit,
             ratio=ratio,

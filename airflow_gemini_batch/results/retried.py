@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.gcp.sql_template import render
-from airflow_gemini_batch.jobs.rounds import Round, spent
+from airflow_gemini_batch.jobs.rounds import Round, spent, what_is_left
 from airflow_gemini_batch.results.row_status import RowStatus
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class RetryManifest:
     :param job_name: the job whose failures were resubmitted; empty for those of the whole table
     :param left: retryable failures that remain
     :param in_other_runs: how many of them other task runs have claimed
+    :param reason: why another round may cost too much
     :param counts: rows by status after the last round, including rows that were not resubmitted
     """
 
@@ -37,11 +38,12 @@ class RetryManifest:
     ended: End
     counts: Mapping[RowStatus, int]
     in_other_runs: int = 0
+    reason: str = ""
 
     @property
     def remedy(self) -> str:
-        """How more rows may succeed: nothing that the rounds have not done."""
-        return ""
+        """How more rows may succeed, in sentences; empty if no request that may is left."""
+        return what_is_left(self.ended, self.left, self.reason) if self.left else ""
 
     @property
     def rows(self) -> int:

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_gemini_batch.batch_job import is_table_uri
 from airflow_gemini_batch.exceptions import InvalidParameterError, QualityGateError, RequestsError
-from airflow_gemini_batch.jobs.rounds import spent
+from airflow_gemini_batch.jobs.rounds import End, spent
 from airflow_gemini_batch.tasks.airflow_versions import run_identity
 from airflow_gemini_batch.tasks.before_create import check_job
 from airflow_gemini_batch.tasks.land import check_landing, land_job, passed
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from airflow_gemini_batch.batch_job import BatchJob
     from airflow_gemini_batch.cost.prices import NegotiatedPrices
+    from airflow_gemini_batch.exceptions import CostLimitError
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
     from airflow_gemini_batch.jobs.identity import RunIdentity
-    from airflow_gemini_batch.jobs.rounds import End, Round
+    from airflow_gemini_batch.jobs.rounds import Round
     from airflow_gemini_batch.jobs.spec import JobSpec
     from airflow_gemini_batch.requests.in_bigquery.claims import BegunRound
     from airflow_gemini_batch.requests.in_bigquery.from_failures import RetryInput
@@ -65,6 +66,7 @@ class Series:
         table, project = task.retry.results_table, task.retry.project_id
         self._landing = check_landing(task.landing, hook, table, project, parameter="results_table")
         self._sources = sources
+        self._reason = ""
 
     @cached_property
     def _state(self) -> RetryState:
@@ -225,9 +227,11 @@ class Series:
         """What the next round costs: the rounds before it have used up free searches."""
         return given and given.after(sum(each.search_queries for each in self.rounds))
 
-    def release(self) -> None:
-        """End the claim of the next round, which is not going to be submitted."""
+    def stop(self, error: CostLimitError) -> End:
+        """End the claim of the next round, which may cost too much and is not submitted."""
         self._state.claims.release(self._state.round)
+        self._reason = str(error)
+        return End.MAX_COST
 
     def found(self, end: End) -> RetryManifest:
         """Count all rows after the last round."""
@@ -242,6 +246,7 @@ class Series:
             left=self.left(),
             in_other_runs=sum(each.requests for each in state.in_other_runs),
             ended=end,
+            reason=self._reason,
             counts=count_standing(values.destination, state.jobs, state.bigquery),
         )
 

@@ -75,7 +75,10 @@ def test_too_few_successes() -> None:
         "landed in p.d.answers with their status: 9,499,999 succeeded, 500,000 failed, 1 invalid." in message
     )
     assert "The reasons are in p.d.answers_errors" in message
-    assert "Retrying this task costs nothing and changes nothing" in message
+    assert message.endswith(
+        "To accept the rows as they are, change min_success_ratio and clear this task: it finds the same "
+        "rows, and costs nothing."
+    )
 
 
 def test_too_many_invalid_rows() -> None:

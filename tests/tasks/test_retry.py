@@ -206,6 +206,7 @@ def test_gates_are_for_all_rows_after_the_last_round(
     error = caught.value.__cause__
     assert isinstance(error, QualityGateError)
     assert (error.gate, error.ratio) == ("min_success_ratio", 0.8)
+    assert "1 failed request may succeed if resubmitted. max_rounds is reached. To ask for" in str(error)
     assert ti.xcom["return_value"] == error.manifest
     assert error.manifest["counts"] == dict.fromkeys(error.manifest["counts"], 0) | {
         "succeeded": 8,
@@ -221,8 +222,11 @@ def test_gates_are_for_all_rows_after_the_last_round(
 @pytest.mark.any_airflow
 def test_a_gate_is_looked_at_though_no_round_was_begun(land: Callable[..., Landed]) -> None:
     landed = land()
-    with pytest.raises(AirflowFailException, match=r"^6 of 10 rows of projects/"):
+    with pytest.raises(AirflowFailException, match=r"^6 of 10 rows of projects/") as caught:
         landed.run(max_cost_usd=0.000001, min_success_ratio=0.9)
+    # So an alert says what to change: not only the gate.
+    assert "3 failed requests may succeed if resubmitted. Another round was not started" in str(caught.value)
+    assert "more than max_cost_usd=0.000001" in str(caught.value)
     assert len(landed.jobs) == 1
 
 
