@@ -47,9 +47,11 @@ def before_submitting(model: str, location: str | None, today: date, rows: int =
     known = models()
     name = known.id_of(model)
     if not name:
-        similar = _similar(model, known)
+        parsed = ModelName.parse(model)
+        if parsed and parsed.is_tuned:
+            return []
         unknown = f"{model} is not in the list of models, so its own rules and prices are not known."
-        return [f"{unknown} {similar}"] if similar else []
+        return [f"{unknown} {_similar(model, known)}".rstrip()]
     found = known.by_id[name]
     said = warnings_about(model, location, today) if location else [_retirement(name, found, today, NOTICE)]
     if rows > found.max_rows:

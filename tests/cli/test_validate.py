@@ -54,8 +54,9 @@ def test_the_rules_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     contents = [{"role": "user", "parts": [{"text": "Name a river."}]}]
     path = tmp_path / "in.jsonl"
     path.write_text(json.dumps({"key": "k1", "request": {"contents": contents, "generationConfig": config}}))
-    for arguments, code in (([], 0), (["--model", "gemini-3.5-flash"], 0), (["--model", "our-own"], 0)):
-        assert main(["validate", str(path), "--strict", *arguments]) == code
+    tuned = "projects/p/locations/us-central1/endpoints/7"
+    for model, code in (("", 0), ("gemini-3.5-flash", 0), (tuned, 0), ("our-own", 1)):
+        assert main(["validate", str(path), "--strict", *(["--model", model] if model else [])]) == code
     capsys.readouterr()
     assert main(["validate", str(path), "--model", "publishers/google/models/gemini-3.7-flash"]) == 1
     out = capsys.readouterr().out
