@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import sys
+from configparser import ConfigParser
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,13 +27,39 @@ INSTALLATION_VARIABLE = "AIRFLOW__GEMINI_BATCH__INSTALLATION"
 _PLUGIN = "from airflow_gemini_batch.local_stack.airflow_plugin import LoopbackPlugin\n"
 
 
+_TAKEN = ("METRICS", "OPENLINEAGE", "EMAIL", "SMTP")
+"""Sections whose settings the local stack takes from the environment: they name servers to send to."""
+_SETTING = re.compile(r"AIRFLOW__([A-Z_]+?)__([A-Z_]+)")
+
+
+def taken_settings() -> dict[str, str]:
+    """Return the settings of the environment that are good for the local stack as well."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if (match := _SETTING.fullmatch(name)) and match[1] in _TAKEN
+    }
+
+
 def create(home: Path, dags: Path) -> dict[str, str]:
-    """Make ``home`` and return the environment variables of an Airflow that runs there and reads ``dags``."""
+    """Make ``home`` and return the environment variables of an Airflow that runs there and reads ``dags``.
+
+    They are in its ``airflow.cfg`` too, for ``airflow`` on the command line.
+    """
     (home / "config").mkdir(parents=True, exist_ok=True)
     (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
     (home / "plugins").mkdir(exist_ok=True)
     (home / "plugins" / "loopback.py").write_text(_PLUGIN)
-    return settings(home, dags, installation=INSTALLATION)
+    made = settings(home, dags, installation=INSTALLATION)
+    config = ConfigParser(interpolation=None)
+    for name, value in {**taken_settings(), **made}.items():
+        if match := _SETTING.fullmatch(name):
+            section, key = match[1].lower(), match[2].lower()
+            # Airflow interpolates.
+            config.read_dict({section: {key: value.replace("%", "%%")}})
+    with (home / "airflow.cfg").open("w") as file:
+        config.write(file)
+    return made
 
 
 def settings(home: Path, dags: Path, *, installation: str) -> dict[str, str]:

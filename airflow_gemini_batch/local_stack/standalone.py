@@ -244,7 +244,7 @@ def _detach(directory: Path, dags: Path, pace: str, quotas: float | None) -> sub
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=isolated_environment(),
+            env={**isolated_environment(), **airflow_home.taken_settings()},
             start_new_session=True,
         )
 

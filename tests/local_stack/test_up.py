@@ -16,6 +16,7 @@ from airflow_gemini_batch.cli.main import main
 from airflow_gemini_batch.local_stack import samples, standalone
 from airflow_gemini_batch.local_stack.places import example_dags
 from airflow_gemini_batch.local_stack.rest import call, query
+from airflow_gemini_batch.local_stack.service import isolated_environment
 from airflow_gemini_batch.local_stack.standalone import Running
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def running(directory: Path, dags: Path) -> Iterator[Running]:
     # The job advances with each read, so it cannot end before the sensor waits for it.
-    output = gemini_batch("up", "--directory", str(directory), "--dags", str(dags), "--pace", "reads:2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__METRICS__STATSD_PREFIX", "100%")
+        patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "True")
+        output = gemini_batch("up", "--directory", str(directory), "--dags", str(dags), "--pace", "reads:2")
     running = Running.read(directory)
     assert running
     assert "PRIVATE KEY" not in output
@@ -95,6 +99,20 @@ def test_a_run_through_real_processes_lands_every_row(running: Running) -> None:
     table = f"{running.addresses.project}.{samples.DATASET}.answers_gcs_gcs"
     rows = query(running.addresses, f"SELECT key, status FROM `{table}` ORDER BY key")
     assert rows == sorted([request["key"], "succeeded"] for request in samples.sample())
+
+
+def test_the_command_line_of_airflow_knows_the_stack_by_its_home(
+    running: Running, directory: Path, dags: Path
+) -> None:
+    program = (
+        "from airflow.configuration import conf\n"
+        "names = ('core', 'dags_folder'), ('core', 'load_examples'), ('metrics', 'statsd_prefix')\n"
+        "print([conf.get(*name) for name in names], conf.get('database', 'sql_alchemy_conn'))"
+    )
+    environment = {**isolated_environment(), "AIRFLOW_HOME": str(directory / "airflow")}
+    found = subprocess.check_output([sys.executable, "-c", program], text=True, env=environment)
+    settings = [str(dags), "False", "100%"]
+    assert found.splitlines()[-1] == f"{settings} sqlite:///{directory}/airflow/airflow.db"
 
 
 def test_a_second_up_reports_the_first(running: Running, directory: Path) -> None:
