@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo up down test lint types unit crash airflow2 lowest browser variants reliability bench scaling billing bigquery lock clean crash-test stop-test load-test wheel-test security docs
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo:  ## run the demo DAG on this machine and show the table that it writes
 	$(SETUP) airflow3 bigquery
