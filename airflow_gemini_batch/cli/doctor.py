@@ -1,4 +1,4 @@
-"""``gemini-batch doctor``: check a Google Cloud set-up, and say which command mends what is missing."""
+"""``gemini-batch doctor``: check a Google Cloud set-up, and say which command fixes what is missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "doctor",
         help="check a Google Cloud set-up before the first job",
         description="Check credentials, APIs, roles, locations, the model and quotas, and print the command "
-        "that mends what is missing. Changes nothing. Exit code: 0 nothing is missing, 1 something is "
+        "that fixes what is missing. Changes nothing. Exit code: 0 nothing is missing, 1 something is "
         "missing, 2 wrong usage.",
     )
     parser.add_argument("--project", required=True, help="project of the jobs")

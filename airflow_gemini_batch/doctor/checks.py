@@ -70,11 +70,11 @@ def _credentials(setup: Setup, facts: Facts) -> Finding:
     title = f"Airflow connection {setup.gcp_conn_id}" if setup.gcp_conn_id else "credentials of this machine"
     caller = facts.caller
     if isinstance(caller, Caller):
-        detail = f"They belong to {caller.email}."
+        detail = f"The credentials belong to {caller.email}."
         if caller.email is None:
-            detail = "They do not say whose they are."
+            detail = "The credentials do not say whose they are."
             if not caller.is_user:
-                detail = "They do not say whose they are: replace PRINCIPAL in the commands."
+                detail = "The credentials do not say whose they are: replace PRINCIPAL in the commands."
         return Finding(CREDENTIALS, title, Status.OK, detail)
     command = f"airflow connections get {setup.gcp_conn_id}" if setup.gcp_conn_id else commands.LOG_IN
     status = Status.UNKNOWN if caller.cause is Cause.UNREACHABLE else Status.MISSING
@@ -123,13 +123,13 @@ def _lists_jobs(setup: Setup, facts: Facts, caller: Caller) -> Finding:
     check, title = LISTS_JOBS, f"batch jobs in {setup.location}"
     problem = facts.lists_jobs
     if problem is None:
-        return Finding(check, title, Status.OK, "They can be listed.")
+        return Finding(check, title, Status.OK, "The jobs can be listed.")
     if problem.cause is Cause.UNREACHABLE:
-        return Finding(check, title, Status.UNKNOWN, f"They could not be listed: {problem.detail}")
+        return Finding(check, title, Status.UNKNOWN, f"The jobs could not be listed: {problem.detail}")
     command = commands.grant(setup, USE_JOBS.role, "project", caller.member)
     if not isinstance(facts.enabled, Problem) and APIS[0] not in facts.enabled:
         command = commands.enable(APIS[0], setup.project)
-    return Finding(check, title, Status.MISSING, f"They cannot be listed: {problem.detail}", command)
+    return Finding(check, title, Status.MISSING, f"The jobs cannot be listed: {problem.detail}", command)
 
 
 def _runs_queries(setup: Setup, facts: Facts, caller: Caller) -> Finding:

@@ -1,4 +1,4 @@
-"""The ``gcloud`` commands that mend a set-up. Values are quoted for a shell where that is needed."""
+"""The ``gcloud`` commands that fix a set-up. Values are quoted for a shell where that is needed."""
 
 from __future__ import annotations
 

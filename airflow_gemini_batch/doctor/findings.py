@@ -29,7 +29,7 @@ class Finding:
     :param check: a stable name for scripts, such as ``api.aiplatform``
     :param title: what was checked, for people
     :param detail: one sentence
-    :param command: the one command that mends it; ``None`` if there is nothing to mend, or no command can
+    :param command: the one command that fixes it; ``None`` if there is nothing to fix, or no command can
     """
 
     check: str

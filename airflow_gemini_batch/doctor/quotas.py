@@ -23,7 +23,7 @@ def check_quotas(setup: Setup, facts: Facts, caller: Caller) -> Finding:
     found = facts.quotas
     if isinstance(found, Problem):
         command = commands.to_read(found, setup, LOOK_AT_SERVICES, "project", caller.member)
-        return Finding(check, title, Status.UNKNOWN, f"They could not be read: {found.detail}", command)
+        return Finding(check, title, Status.UNKNOWN, f"The quotas could not be read: {found.detail}", command)
     seen = {name: limit for name, limit in found.items() if _expected(name) is not None}
     if not seen:
         detail = f"None of {len(found)} limits is about batch jobs, as far as their names tell."

@@ -120,7 +120,7 @@ def how_to_run_again(job: BatchJob, *, is_round: bool = False) -> str:
         )
     if not job.is_charged and not job.state.is_success:
         return (
-            f"{_uncharged(job)} A retry would end the same, so there is none: mend the cause, then clear "
+            f"{_uncharged(job)} A retry would end the same, so there is none: fix the cause, then clear "
             f"{task}. It creates a new one."
         )
     if is_round:

@@ -56,7 +56,7 @@ def main() -> int:
             took = list(pool.map(measure, range(arguments.runs)))
     mean = statistics.mean(took)
     print(
-        f"{len(took)} jobs: {min(took):.1f} to {max(took):.1f} s, {mean:.1f} s on the average; "
+        f"{len(took)} jobs: {min(took):.1f} to {max(took):.1f} s, {mean:.1f} s on average; "
         f"half a poll and 10 s are {TARGET:.0f} s"
     )
     return 0 if mean <= TARGET else 1

@@ -56,7 +56,7 @@ def test_nothing_is_paid_again_after_a_job_that_is_not_charged() -> None:
     assert "creates a new one" in explain_end(UNCHARGED)
     hopeless = replace(UNCHARGED, state=JobState.FAILED, error=JobError(3, "x"))
     told = explain_end(hopeless)
-    assert "mend the cause, then clear the task that submitted the job" in told
+    assert "fix the cause, then clear the task that submitted the job" in told
     assert "force_new" not in told
 
 

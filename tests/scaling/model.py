@@ -69,7 +69,7 @@ class Load:
     :param submissions: a minute, over the day
     :param reads: a minute, if each triggerer process lists all waiting jobs once per interval
     :param reads_alone: a minute, if each trigger read its own job
-    :param slots: on the average of the day
+    :param slots: average of the day
     :param bytes_billed: by BigQuery
     """
 

@@ -28,7 +28,7 @@ def tables(row: Row, given: Assumptions) -> str:
             lines.append(f"No wall. The nearest is {first.name}, of which {_share(first.share)} is used.")
             continue
         lines += [f"The first wall is **{first.name}**: {_share(first.share)} of it is needed.", ""]
-        lines += ["| wall | needed | way round |", "| --- | ---: | --- |"]
+        lines += ["| wall | needed | way around |", "| --- | ---: | --- |"]
         lines += [f"| {wall.name} | {_share(wall.share)} | {wall.way} |" for wall in reached]
     lines += [
         "",
@@ -73,7 +73,7 @@ _ROWS: dict[str, Callable[[Load], str]] = {
         need.reads
     ),
     "reads a minute, if each trigger read its own job": lambda need: _small(need.reads_alone),
-    "slots to land, on the average": lambda need: _small(need.slots),
+    "slots to land, on average": lambda need: _small(need.slots),
     "TB billed by BigQuery a day": lambda need: _small(need.bytes_billed / 10**12),
     "BigQuery a day, on demand": lambda need: _dollars(need.bigquery_cost),
     "Gemini a day": lambda need: _dollars(need.model_cost),
