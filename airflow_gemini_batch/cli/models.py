@@ -102,12 +102,12 @@ def _print(known: Models, rows: list[dict[str, Any]]) -> None:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     prices = row["batch_usd_per_million_tokens"]
-    cost = f"{prices['input']:g} / {prices['output']:g}" if prices else "unknown"
     more = f" × {row['outside_global']:g}" if row["outside_global"] != 1 else ""
+    cost = f"{prices['input']:g} / {prices['output']:g}{more}" if prices else "unknown"
     locations = row["locations"]
     return (
         row["model"],
-        f"{cost}{more}",
+        cost,
         f"{row['max_rows']:,}",
         f"{row['max_output_tokens']:,}" if row["max_output_tokens"] else "",
         f"{row['retires']}{'+' if row['retires_or_later'] else ''}" if row["retires"] else "",

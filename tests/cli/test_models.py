@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def test_every_model_has_a_line_with_what_people_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     out = capsys.readouterr().out
+    assert "unknown ×" not in out
     lines = {line.split()[0]: line for line in out.splitlines() if line.strip().startswith("gemini-")}
     assert set(models().models) <= set(lines)
     assert "0.75 / 4.5 × 1.1" in lines["gemini-3.5-flash"]
