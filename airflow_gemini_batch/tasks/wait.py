@@ -206,10 +206,7 @@ def ended_well(job: BatchJob, options: EndOptions | None = None, task_id: str = 
     if job.state.is_success:
         return job
     if is_wanted and job.is_charged and job.known_output:
-        log.warning(
-            "Batch job %s ended %s; the task goes on with the completed rows", job.name.job_id, job.state.name
-        )
-        log.warning("%s", explain_end(job, is_used=True))
+        log.warning("%s The task goes on with the completed rows.", explain_end(job, is_used=True))
         return job
     explanation = explain_end(job, is_round=options is None, task_id=task_id)
     raise JobEndedError(job, explanation, may_run_again=may_run_again(job))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_gemini_batch.batch_job import BatchJob, CompletionStats, JobName, JobState
 from airflow_gemini_batch.emulator.faults.plan import FaultPlan, RowFault, RowFaultKind
+from airflow_gemini_batch.jobs.polling import PollState
 from airflow_gemini_batch.operators.gemini_batch import (
     GeminiBatchResultsToBigQueryOperator,
     GeminiBatchSubmitOperator,
 )
 from airflow_gemini_batch.sensors.gemini_batch import GeminiBatchJobSensor
+from airflow_gemini_batch.tasks.options import EndOptions
+from airflow_gemini_batch.tasks.wait import ended_well
 from tests.tasks.test_sensor import wait_deferred
 
 if TYPE_CHECKING:
@@ -122,3 +127,15 @@ def test_a_job_without_a_row_that_succeeded_is_a_warning_first(
         "3 of 3 rows did not succeed: 2 × 429 RESOURCE_EXHAUSTED, 1 × 400 INVALID_ARGUMENT",
         f"Errors: {TABLE}_errors",
     ]
+
+
+def test_a_job_whose_completed_rows_are_wanted_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    name = JobName("p", "global", "1")
+    job = BatchJob(name, JobState.FAILED, output_location="gs://b/out", stats=CompletionStats(2, 0, 1))
+    _, step = PollState(60, None).after_read(job, datetime.now(UTC))
+    assert step.message == ""
+    with caplog.at_level(logging.INFO, logger="airflow_gemini_batch"):
+        assert ended_well(job, EndOptions(on_incomplete="continue")) is job
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().endswith("The task goes on with the completed rows.")
