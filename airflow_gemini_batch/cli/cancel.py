@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, cancel the jobs, and return the exit code."""
     from airflow_gemini_batch.jobs.ownership import check_ours
-    from airflow_gemini_batch.jobs.reading import existing_jobs
+    from airflow_gemini_batch.jobs.reading import absent, existing_jobs
     from airflow_gemini_batch.tasks.manage import cancel_jobs
 
     try:
@@ -65,11 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
         fix = "If you mean it, give --all-installations."
         print(f"gemini-batch cancel: The batch job {error.job.name} {error.reason}. {fix}", file=sys.stderr)
         return 1
-    # The service may answer with the number of the project where its ID was given.
-    found = {job.name.job_id for job in jobs}
-    if absent := [str(name) for name in names if name.job_id not in found]:
+    if missing := absent(names, jobs):
         print(
-            f"gemini-batch cancel: There is no job {', '.join(absent)}. Nothing was cancelled.",
+            f"gemini-batch cancel: There is no job {', '.join(map(str, missing))}. Nothing was cancelled.",
             file=sys.stderr,
         )
         return 1

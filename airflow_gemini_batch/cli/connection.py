@@ -10,6 +10,7 @@ from airflow_gemini_batch.exceptions import GeminiBatchError, InvalidParameterEr
 from airflow_gemini_batch.settings import LOCATION, PROJECT_ID
 
 if TYPE_CHECKING:
+    from airflow_gemini_batch.exceptions import ServiceUnreachableError
     from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
 
 _OWN_CONNECTION = "gemini_batch_command_line"
@@ -82,6 +83,15 @@ def installation_of(given: str | None, *, is_any: bool) -> str | None:
         "it is not known which Airflow this is: set AIRFLOW_HOME to its home, give the value of its Airflow "
         "variable gemini_batch_installation, or give --all-installations",
     )
+
+
+def how_to_reach(error: ServiceUnreachableError) -> str:
+    """Say what to do if a service was not reached because the local stack does not run; empty otherwise."""
+    from airflow_gemini_batch.local_stack.places import program
+
+    if not (error.never_sent and _is_here(os.environ.get(_VERTEX, ""))):
+        return ""
+    return f". The local stack is not running there: start it with `{program()} up`."
 
 
 def _connection(project: str | None, uses_bigquery: bool) -> str:

@@ -69,12 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from airflow_gemini_batch.exceptions import GeminiBatchError
+    from airflow_gemini_batch.exceptions import GeminiBatchError, ServiceUnreachableError
     from airflow_gemini_batch.local_stack.service import StackError
 
     try:
         with _stopping_on_sigterm():
             return int(chosen.run(chosen) or 0)
+    except ServiceUnreachableError as error:
+        from airflow_gemini_batch.cli.connection import how_to_reach
+
+        print(f"gemini-batch: {error}{how_to_reach(error)}", file=sys.stderr)
+        return 1
     except (StackError, GeminiBatchError, OSError) as error:
         print(f"gemini-batch: {error}", file=sys.stderr)
         return 1

@@ -6,7 +6,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.exceptions import (
     ApiError,
@@ -166,5 +166,23 @@ def _is_transport_error(error: Exception) -> bool:
 
 def _brief(error: Exception) -> str:
     """Describe an error briefly: its full text may contain a token response or a request body."""
+    if place := _unreached(error):
+        return f"cannot connect to {place}"
     text = str(error.args[0]) if error.args else ""
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _unreached(error: Exception) -> str | None:
+    """Return the address to which urllib3 got no connection; ``None`` if that is not what the error says."""
+    from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+
+    cause = error
+    # google-auth wraps the error of requests, which wraps that of urllib3.
+    while cause.args and isinstance(cause.args[0], Exception):
+        cause = cause.args[0]
+    if isinstance(cause, MaxRetryError) and isinstance(
+        cause.reason, (NewConnectionError, ConnectTimeoutError)
+    ):
+        pool: Any = cause.pool
+        return f"{pool.host}:{pool.port}"
+    return None

@@ -14,7 +14,7 @@ from airflow_gemini_batch.jobs.creation import created
 from airflow_gemini_batch.service import PAGE_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_gemini_batch.batch_job import BatchJob, JobName, JobPage
 
@@ -60,14 +60,15 @@ def existing_jobs(jobs: JobReader, names: Sequence[JobName]) -> tuple[BatchJob, 
     :raises ApiError: a job could not be read
     :raises ServiceUnreachableError: no response
     """
-    existing = []
     found = _read_all(jobs, names)
-    for name in names:
-        if isinstance(each := found[name], JobNotFoundError):
-            log.info("Batch job %s does not exist", name)
-        else:
-            existing.append(each)
-    return tuple(existing)
+    return tuple(each for name in names if not isinstance(each := found[name], JobNotFoundError))
+
+
+def absent(names: Iterable[JobName], jobs: Iterable[BatchJob]) -> list[JobName]:
+    """Return the names of the jobs that are not among those that :func:`existing_jobs` has read."""
+    # The service may answer with the number of the project where its ID was given.
+    found = {job.name.job_id for job in jobs}
+    return [name for name in names if name.job_id not in found]
 
 
 def _read_all(jobs: JobReader, names: Sequence[JobName]) -> dict[JobName, BatchJob | JobNotFoundError]:

@@ -11,7 +11,7 @@ from airflow_gemini_batch.exceptions import JobNotFoundError
 from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.jobs.listing import jobs_filter
 from airflow_gemini_batch.jobs.ownership import check_deletable, check_ours, is_old, is_ours
-from airflow_gemini_batch.jobs.reading import existing_jobs
+from airflow_gemini_batch.jobs.reading import absent, existing_jobs
 from airflow_gemini_batch.tasks.installation import installation
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def cancel_jobs(hook: GeminiBatchHook, names: Sequence[JobName], mine: str | Non
     :return: names of the jobs that are being cancelled now
     :raises OtherInstallationError: a job belongs to another installation; none is cancelled then
     """
-    jobs = existing_jobs(hook, names)
+    jobs = _existing(hook, names)
     _check_ours(jobs, mine)
     cancelled = []
     for job in jobs:
@@ -55,7 +55,7 @@ def delete_jobs(
     :raises OtherInstallationError: a job belongs to another installation; none is deleted then
     :raises DeletionRefusedError: a job has not ended, or ended too recently; none is deleted then
     """
-    jobs = existing_jobs(hook, names)
+    jobs = _existing(hook, names)
     _check_ours(jobs, mine)
     now = datetime.now(UTC)
     for job in jobs:
@@ -79,6 +79,13 @@ def old_jobs(hook: GeminiBatchHook, project_id: str | None, location: str, min_a
         hook.resolve_project(project_id), location, jobs_filter(mine, before=now - min_age)
     )
     return [str(job.name) for job in found if is_ours(job, mine) and is_old(job, min_age, now)]
+
+
+def _existing(hook: GeminiBatchHook, names: Sequence[JobName]) -> tuple[BatchJob, ...]:
+    jobs = existing_jobs(hook, names)
+    for name in absent(names, jobs):
+        log.info("Batch job %s does not exist", name)
+    return jobs
 
 
 def _check_ours(jobs: Sequence[BatchJob], mine: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +173,9 @@ def test_a_job_that_does_not_exist_is_not_passed_over(
     """It may run in another place, and cost money."""
     one = create(stack, "etl")
     assert main(["cancel", one, "12", *place, "--yes"]) == 1
-    assert re.search(r"There is no job projects/\S+/12\. Nothing was cancelled\.", capsys.readouterr().err)
+    printed = capsys.readouterr()
+    assert re.search(r"There is no job projects/\S+/12\. Nothing was cancelled\.", printed.err)
+    assert "does not exist" not in printed.out + printed.err
     assert not [each for each in vertex.requests if each.path.endswith(":cancel")]
 
 
@@ -202,3 +205,16 @@ def test_a_job_of_another_installation_is_not_cancelled(
     assert "belongs to another Airflow installation. If you mean it, give --all-installations." in error
     assert not [each for each in vertex.requests if each.path.endswith(":cancel")]
     assert main(["cancel", name, *place, "--yes", "--all-installations"]) == 0
+
+
+def test_a_local_stack_that_is_not_running(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", f"http://127.0.0.1:{port}/secret")
+    assert main(["jobs", "--all-installations", "--project", "p"]) == 1
+    error = capsys.readouterr().err
+    assert f"cannot connect to 127.0.0.1:{port}. The local stack is not running there: start it with" in error
+    assert "Pool" not in error
+    assert "secret" not in error
