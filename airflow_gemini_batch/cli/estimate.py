@@ -19,6 +19,7 @@ from airflow_gemini_batch.cli.input import (
     wrong_usage,
 )
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.models import GLOBAL
 
 if TYPE_CHECKING:
@@ -150,13 +151,14 @@ def _print(
 
     terminal = Terminal()
     terminal.line(
-        f"{name_of(arguments.source)}: {found.rows:,} rows for {in_one_line(arguments.model)} in {location}"
+        f"{name_of(arguments.source)}: {counted(found.rows, 'row')} for {in_one_line(arguments.model)} in "
+        f"{location}"
     )
     terminal.line()
-    searches = found.search_queries.of("queries") if found.search_queries else ""
+    searches = found.search_queries.of("query", "queries") if found.search_queries else ""
     for what, value in (
-        ("input", found.input_tokens.of("tokens")),
-        ("output", found.output_tokens.of("tokens")),
+        ("input", found.input_tokens.of("token", "tokens")),
+        ("output", found.output_tokens.of("token", "tokens")),
         ("search", searches),
         ("cost", str(found.cost_usd or "unknown")),
     ):
@@ -166,7 +168,7 @@ def _print(
         terminal.heading("Rows that would fail")
         kinds = ", ".join(f"{group.rule} {group.count:,} ×" for group in report.of_level(Level.ROW))
         terminal.paragraph(
-            f"{report.failing_rows:,} of the {report.rows:,} rows read: {kinds}. `gemini-batch validate "
+            f"{report.failing_rows:,} of {counted(report.rows, 'row')} read: {kinds}. `gemini-batch validate "
             f"--model {arguments.model}` lists them.",
             indent=4,
         )
@@ -179,3 +181,6 @@ def _print(
         terminal.paragraph(f"The location is {location}; --location names another.", indent=4)
     for reason in found.reasons:
         terminal.paragraph(reason, indent=4)
+    missing = {"--max-output-tokens": found.output_tokens.high is None, "--prices": found.cost_usd is None}
+    if options := " and ".join(option for option, is_missing in missing.items() if is_missing):
+        terminal.paragraph(f"On the command line: {options}.", indent=4)

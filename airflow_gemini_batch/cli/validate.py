@@ -13,6 +13,7 @@ from airflow_gemini_batch.cli.arguments import add_format, add_source
 from airflow_gemini_batch.cli.escaping import in_one_line
 from airflow_gemini_batch.cli.input import name_of, open_lines, with_progress, wrong_usage
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.formats import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -126,7 +127,7 @@ def _written(lines: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _print(terminal: Terminal, source: str, report: Report, repairs: Report | None, *, where: str) -> None:
-    terminal.line(f"{name_of(source)}: {report.rows:,} rows, {report.size:,} bytes")
+    terminal.line(f"{name_of(source)}: {counted(report.rows, 'row')}, {counted(report.size, 'byte')}")
     for groups in (repairs.groups if repairs else (), report.groups):
         level = None
         for group in groups:
@@ -135,7 +136,7 @@ def _print(terminal: Terminal, source: str, report: Report, repairs: Report | No
                 terminal.heading(_HEADINGS[level.value])
             _print_group(terminal, group)
     if report.unlisted:
-        terminal.line(f"\n{report.unlisted:,} more findings of other kinds are not listed.")
+        terminal.line(f"\nNot listed: {counted(report.unlisted, 'finding')} of other kinds.")
     if not report.groups:
         terminal.line()
         terminal.line((f"No problems found{where}.", "green"))

@@ -75,8 +75,8 @@ def keep_to_budget(
     scale = _counted(sample, count) if count else None
     found = estimate(sample, prices, output_tokens=budget.output_tokens, scale=scale)
     log.info("Estimate: %s, %s", counted(found.rows, "request"), found.cost_usd or "cost unknown")
-    for reason in found.reasons:
-        log.info("%s", reason)
+    for gap in found.gaps:
+        log.info("%s", gap)
     if budget.limit is not None:
         found.check(budget.limit)
     return found

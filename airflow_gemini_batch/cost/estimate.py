@@ -40,6 +40,7 @@ class Estimate:
     :param sampled_rows: number of requests that were read
     :param cost_usd: ``None`` when the model's prices are unknown
     :param reasons: sentences on what the ranges are based on
+    :param gaps: those of the reasons that say why there is no upper limit, or no cost, and what to set
     :param search_queries: ``None`` when no request has a search tool
     :param rows_without_request: how many of the rows that were read have no request, or are not JSON
     """
@@ -50,12 +51,15 @@ class Estimate:
     output_tokens: Span
     cost_usd: CostSpan | None
     reasons: tuple[str, ...]
+    gaps: tuple[str, ...] = ()
     search_queries: Span | None = None
     rows_without_request: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-serializable values."""
-        return {**asdict(self), "cost_usd": self.cost_usd.to_dict() if self.cost_usd else None}
+        found = {**asdict(self), "cost_usd": self.cost_usd.to_dict() if self.cost_usd else None}
+        del found["gaps"]
+        return found
 
     def check(self, limit: Decimal) -> None:
         """Refuse a job that may cost more than the limit.
@@ -72,8 +76,8 @@ class Estimate:
             problem = f"The cost of {requests} cannot be estimated, so max_cost_usd={limit} cannot be kept."
             fix = "Set prices, or remove the limit."
         elif self.cost_usd.high is None:
-            cost = f"{self.cost_usd}, without an upper limit"
-            problem = f"{requests} may cost more than max_cost_usd={limit}: {cost}."
+            least = f"{self.cost_usd}, and " if self.cost_usd.low else ""
+            problem = f"{requests} may cost more than max_cost_usd={limit}: {least}there is no upper limit."
             fix = ""
         else:
             problem = f"{requests} may cost {self.cost_usd}, which is more than max_cost_usd={limit}."
@@ -145,6 +149,7 @@ def estimate(
         cost = CostSpan(_usd(sums.cost_low * down, ROUND_FLOOR), high)
         if queries:
             cost = cost.plus(search_cost(queries, prices))
+    gaps = tuple(_gaps(sums, output_tokens, prices))
     return Estimate(
         rows=sample.rows if sample.rows is not None else round(sums.rows * share),
         sampled_rows=sums.rows,
@@ -152,10 +157,13 @@ def estimate(
         output_tokens=span(0, sums.output_high, known=not sums.unbounded_outputs),
         cost_usd=cost,
         reasons=(
-            *_reasons(sums, scale, margin if whole else None, output_tokens, prices),
+            *_basis(sums, scale, margin if whole else None, output_tokens),
+            *gaps,
+            *(("Cached input tokens would lower the cost.",) if prices else ()),
             *((explain_searches(sums.searching, queries, prices),) if queries else ()),
             *((_EARLIER_OUTPUT,) if sample.is_output or sums.outputs else ()),
         ),
+        gaps=gaps,
         search_queries=queries,
         rows_without_request=sums.without_request,
     )
@@ -183,6 +191,10 @@ class _Sums:
     def merge(self, other: _Sums) -> None:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
+
+    @property
+    def has_only_embeddings(self) -> bool:
+        return bool(self.embeddings) and self.embeddings == self.rows - self.without_request
 
     def add(
         self,
@@ -258,46 +270,45 @@ def _margin(pairs: Sequence[tuple[float, float]], ratio: float) -> float:
     return min(max(2 * spread * math.sqrt(count) / (ratio * whole), _MIN_MARGIN), 1.0)
 
 
-def _reasons(
-    sums: _Sums,
-    scale: TokenScale | None,
-    margin: float | None,
-    output_tokens: int | None,
-    prices: BatchPrices | None,
+def _basis(
+    sums: _Sums, scale: TokenScale | None, margin: float | None, output_tokens: int | None
 ) -> Iterable[str]:
     if margin is None:
         yield "The only row was read." if sums.rows == 1 else f"All {sums.rows:,} rows were read."
     else:
-        yield f"{sums.rows:,} rows were sampled across the input; the other rows may differ by {margin:.0%}."
+        read = counted(sums.rows, "row")
+        was = "was" if sums.rows == 1 else "were"
+        yield f"{read} {was} sampled across the input; the other rows may differ by {margin:.0%}."
     if scale:
-        yield f"The service counted the tokens of {scale.counted:,} prompts."
+        yield f"The service counted the tokens of {counted(scale.counted, 'prompt')}."
     else:
         yield "Prompts are estimated at 2 to 6 bytes of text per token and 64 to 2,580 tokens per image."
     if sums.without_request:
         yield (f"Rows without a request, or not JSON: {sums.without_request:,} of those read. They are free.")
         yield "In a file, a single such row fails the job; see `gemini-batch validate`."
-    if sums.unbounded_inputs:
-        yield (
-            f"{sums.unbounded_inputs:,} of the rows read contain audio, video, documents or text files, "
-            "whose tokens are unknown."
-        )
-    if sums.embeddings and sums.embeddings == sums.rows - sums.without_request:
+    if sums.has_only_embeddings:
         yield "Embeddings have no output tokens."
     elif output_tokens is not None:
-        yield f"Output is estimated at up to {output_tokens:,} tokens per response, as configured."
-    elif sums.unbounded_outputs:
-        some = f"{sums.unbounded_outputs:,} of the {sums.rows:,} rows read"
-        yield (
-            "generationConfig.maxOutputTokens is not set in "
-            f"{'any row' if sums.unbounded_outputs == sums.rows else some}, so the cost has no upper bound."
-        )
-        yield "Set maxOutputTokens or estimated_output_tokens (on the command line: --max-output-tokens)."
-    else:
+        limit = counted(output_tokens, "token")
+        yield f"Output is estimated at up to {limit} per response, as configured."
+    elif not sums.unbounded_outputs:
         yield "Output is estimated between 0 and each request's maxOutputTokens."
+
+
+def _gaps(sums: _Sums, output_tokens: int | None, prices: BatchPrices | None) -> Iterable[str]:
+    if sums.unbounded_inputs:
+        yield (
+            "Rows with audio, video, documents or text files, whose tokens are unknown: "
+            f"{sums.unbounded_inputs:,} of those read."
+        )
+    if sums.unbounded_outputs and output_tokens is None and not sums.has_only_embeddings:
+        some = f"{sums.unbounded_outputs:,} of the {sums.rows:,} rows read"
+        where = "any row" if sums.unbounded_outputs == sums.rows else some
+        yield (
+            f"maxOutputTokens is not set in {where}: set it, or estimated_output_tokens, for an upper limit."
+        )
     if prices is None:
-        yield "The prices of this model are unknown; set prices (on the command line: --prices)."
-    else:
-        yield "Cached input tokens would lower the cost."
+        yield "The prices of this model are unknown; set prices."
 
 
 def check_limit(value: object, parameter: str = "max_cost_usd") -> Decimal:

@@ -22,12 +22,12 @@ class Span:
     low: int
     high: int | None
 
-    def of(self, things: str) -> str:
-        """Format it with the name of what is counted."""
+    def of(self, thing: str, things: str) -> str:
+        """Format it with the name of what is counted, in the singular and in the plural."""
         if self.high is None:
-            return f"{self.low:,} or more {things}, no upper limit"
-        low = "" if self.high == self.low else f"{self.low:,} to "
-        return f"{low}{self.high:,} {things}"
+            return f"{self.low:,} or more {things}, no upper limit" if self.low else "no upper limit"
+        low = f"{self.low:,} to " if self.low else "up to "
+        return f"{low if self.low != self.high else ''}{self.high:,} {thing if self.high == 1 else things}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CostSpan:
     def __str__(self) -> str:
         low = dollars(self.low, ROUND_FLOOR)
         if self.high is None:
-            return f"at least {low}"
+            return f"at least {low}" if self.low else "no upper limit"
         high = dollars(self.high, ROUND_CEILING)
         return f"about {high}" if low == high else f"{low} to {high}"
 

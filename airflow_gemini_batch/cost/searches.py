@@ -42,7 +42,7 @@ def explain_searches(rows: int, queries: Span, prices: BatchPrices | None) -> st
     low, high = search_facts().queries_per_request
     text = (
         f"Requests with a search tool: {rows:,} of those read. Each is estimated at {low} to {high} search "
-        f"queries, {queries.of('queries')} in all"
+        f"queries, {queries.of('query', 'queries')} in all"
     )
     if prices is None:
         return f"{text}."

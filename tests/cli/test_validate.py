@@ -26,7 +26,7 @@ BAD = CORPUS / "bad" / "empty-object__google_search.jsonl"
 def test_a_good_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(GOOD)]) == 0
     out, err = capsys.readouterr()
-    assert f"{GOOD}: 1 rows" in out
+    assert f"{GOOD}: 1 row," in out
     assert "No problems found." in out
     assert err == ""
 
@@ -68,7 +68,7 @@ def test_the_rules_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(BAD.read_bytes())))
     assert main(["validate", "-"]) == 1
-    assert "standard input: 1 rows" in capsys.readouterr().out
+    assert "standard input: 1 row," in capsys.readouterr().out
 
 
 def test_keys_of_another_member(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

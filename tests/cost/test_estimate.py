@@ -17,6 +17,7 @@ from airflow_gemini_batch.cost.estimate import (
     estimate,
 )
 from airflow_gemini_batch.cost.prices import BatchPrices
+from airflow_gemini_batch.cost.ranges import Span
 from airflow_gemini_batch.cost.row_tokens import RowSize, row_size
 from airflow_gemini_batch.cost.sample import (
     WHOLE_BYTES,
@@ -154,7 +155,7 @@ def test_audio_has_its_own_price_and_unknown_length() -> None:
     row = line("Write it down", sound, maxOutputTokens=10)
     found = of(row)
     assert found.input_tokens.high is None
-    assert "contain audio, video, documents or text files" in " ".join(found.reasons)
+    assert "Rows with audio, video, documents or text files" in " ".join(found.reasons)
     scale = counted_scale([(4_000, row_size(json.loads(row)["request"]))] * 2)
     counted = of(row, scale=scale)
     assert counted.input_tokens.high == pytest.approx(4_080, abs=1)
@@ -304,7 +305,7 @@ class TestLimit:
             (
                 {},
                 {},
-                r"1 request may cost more than max_cost_usd=0\.5: .* without .*\. Set maxOutputTokens or ",
+                r"1 request may cost more than max_cost_usd=0\.5: .* no upper limit\. .* set it, or ",
             ),
             (
                 {"maxOutputTokens": 10},
@@ -464,3 +465,19 @@ def test_files_whose_length_only_their_content_tells(part: dict[str, object], is
     found = estimate(Sample(((json.dumps({"request": request}).encode(),),)), PRICES).input_tokens
     assert (found.high is not None) is is_known
     assert found.high is None or found.high > 0
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        (Span(0, 1), "up to 1 token"),
+        (Span(0, 2), "up to 2 tokens"),
+        (Span(1, 1), "1 token"),
+        (Span(0, 0), "0 tokens"),
+        (Span(3, 4000), "3 to 4,000 tokens"),
+        (Span(3, None), "3 or more tokens, no upper limit"),
+        (Span(0, None), "no upper limit"),
+    ],
+)
+def test_a_range_in_words(span: Span, text: str) -> None:
+    assert span.of("token", "tokens") == text
