@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow_gemini_batch.cost.prices import prices_of
 from airflow_gemini_batch.exceptions import (
+    Described,
     InvalidParameterError,
     LocationMismatchError,
     OutputNotFoundError,
@@ -202,13 +203,17 @@ def _check_number(outputs: Sequence[Objects | JobTable], inputs: Sequence[Object
         tables = sum(isinstance(each, JobTable) for each in places)
         if tables > MAX_TABLES:
             reason = f"{tables:,} of them have their {what} in BigQuery, and one script can read {MAX_TABLES}"
-            raise InvalidParameterError("job_name", f"{len(places):,} jobs", f"{reason}. {fix}")
+            raise InvalidParameterError(
+                "job_name", Described(f"names {len(places):,} jobs"), f"{reason}. {fix}"
+            )
         objects = sum(len(each.versions) for each in places if isinstance(each, Objects))
         if objects > MAX_LOAD_URIS:
             reason = (
                 f"their {what} has {objects:,} objects, and BigQuery reads at most {MAX_LOAD_URIS:,} at once"
             )
-            raise InvalidParameterError("job_name", f"{len(places):,} jobs", f"{reason}. {fix}")
+            raise InvalidParameterError(
+                "job_name", Described(f"names {len(places):,} jobs"), f"{reason}. {fix}"
+            )
 
 
 def find_outputs(

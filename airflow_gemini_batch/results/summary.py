@@ -80,14 +80,12 @@ class Manifest:
         if self.input_rows is None:
             return "It is unknown whether rows are missing."
         missing = self.counts[RowStatus.MISSING]
-        return f"The service reports {self.input_rows:,} rows; {missing:,} of them are missing in the output."
+        return f"The service reports {counted(self.input_rows, 'row')}; missing in the output: {missing:,}."
 
     @property
     def remedy(self) -> str:
         """How more rows may succeed, as a sentence."""
-        return (
-            "GeminiBatchRetryFailedOperator resubmits the rows that may yet succeed, and pays only for those."
-        )
+        return "GeminiBatchRetryFailedOperator resubmits the rows that may succeed, and pays only for those."
 
     @property
     def rows(self) -> int:
@@ -102,8 +100,8 @@ class Manifest:
         if self.input_rows is None or self.rows == self.input_rows:
             return
         raise RowCountError(
-            f"The input of {self.job_name} has {self.input_rows:,} rows, but {self.rows:,} were landed: "
-            f"{self.unmatched:,} output rows match no input row. No row is lost: all are in "
+            f"The input of {self.job_name} has {counted(self.input_rows, 'row')}, but {self.rows:,} were "
+            f"landed. Output rows that match no input row: {self.unmatched:,}. No row is lost: all are in "
             f"{self.destination_table}. Check whether the input was replaced after the job was submitted.",
             self.to_dict(),
         )
@@ -245,10 +243,10 @@ class LandedJobs:
 def _landed(counts: Mapping[RowStatus, int], cost: Decimal | None, searches: int, tokens: int) -> str:
     found = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
     costs = "cost unknown" if cost is None else f"about {dollars(cost)}"
-    searched = f"{searches:,} searches, " if searches else ""
+    searched = f"{searches:,} {'search' if searches == 1 else 'searches'}, " if searches else ""
     return (
         f"Landed {counted(sum(counts.values()), 'row')}: {found or 'none'}; "
-        f"{costs}, {searched}{tokens:,} tokens"
+        f"{costs}, {searched}{counted(tokens, 'token')}"
     )
 
 

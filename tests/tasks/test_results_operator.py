@@ -148,7 +148,7 @@ def test_rows_that_do_not_add_up(
     page = storage_client.bucket(bucket).get_blob("report.html")
     assert (page is not None) is can_report
     if page:
-        assert b"1 output rows match no input row." in page.download_as_bytes()
+        assert b"Output rows that match no input row: 1." in page.download_as_bytes()
     else:
         assert isinstance(error.__context__, ReportError)
 

@@ -114,9 +114,9 @@ def remark(facts: ReportFacts) -> str:
     if manifest and not manifest.input_known:
         notes.append(f"The input has changed or no longer exists. {manifest.unknown_input}")
     if manifest and manifest.unmatched:
-        notes.append(f"{manifest.unmatched:,} output rows match no input row.")
+        notes.append(f"Output rows that match no input row: {manifest.unmatched:,}.")
     if manifest and manifest.duplicates:
-        notes.append(f"{manifest.duplicates:,} duplicates in the output were not landed.")
+        notes.append(f"Duplicates in the output, which were not landed: {manifest.duplicates:,}.")
     return " ".join(notes)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.formats import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,7 +26,9 @@ class Column:
     def label(self) -> str:
         """The range, and the number of rows in it."""
         limits = f"{self.low:,} and more" if self.high is None else f"{self.low:,} to {self.high - 1:,}"
-        return f"{limits if self.high != self.low + 1 else f'{self.low:,}'} tokens: {self.rows:,} rows"
+        return (
+            f"{limits if self.high != self.low + 1 else f'{self.low:,}'} tokens: {counted(self.rows, 'row')}"
+        )
 
 
 @dataclass(frozen=True)
