@@ -39,6 +39,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_gemini_batch.messages import without_quoted_text
@@ -87,9 +88,27 @@ class GeminiBatchError(Exception):
         return False
 
 
+@dataclass(frozen=True)
+class Described:
+    """What an error says about a value instead of showing it: ``is of type dict``."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def shown_or_type(value: object) -> object:
+    """Return what an error says of a value that may be a prompt or a secret: itself only if it cannot be."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return Described(f"is of type {type(value).__name__}")
+
+
 class InvalidParameterError(GeminiBatchError, ValueError):
     """A parameter has an invalid value.
 
+    :param value: as it is shown; a :class:`Described` says something about it instead
     :param fix: what to give instead
     """
 
@@ -97,7 +116,8 @@ class InvalidParameterError(GeminiBatchError, ValueError):
         self.parameter = parameter
         self.value = value
         self.fix = fix
-        super().__init__(f"{parameter}={value!r}: {fix}{_template_hint(value)}")
+        what = f" {value}" if isinstance(value, Described) else f"={value!r}"
+        super().__init__(f"{parameter}{what}: {fix}{_template_hint(value)}")
 
 
 def _template_hint(value: object) -> str:

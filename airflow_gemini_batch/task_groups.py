@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import TaskGroup, task_group
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import Described, InvalidParameterError
 from airflow_gemini_batch.jobs.polling import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_gemini_batch.jobs.quota import DEFAULT_SUBMIT_TIMEOUT
 from airflow_gemini_batch.operators.combine import GeminiBatchCombineInputsOperator
@@ -257,7 +257,7 @@ def _check_source(given: Mapping[str, Any]) -> None:
     for name, value in given_as_well.items():
         if value is not None:
             fix = "leave it out, or leave out input_uri: the requests in the files are submitted as they are"
-            raise InvalidParameterError(name, getattr(value, "__name__", type(value).__name__), fix)
+            raise InvalidParameterError(name, Described("is set"), fix)
 
 
 def _check_schema(schema: Any, asked_for: Any) -> None:

@@ -166,7 +166,7 @@ def check_location(location: str | None) -> str:
     """
     place = _form_of_location(location)
     if similar := similar_location(place):
-        fix = f"it is not a location that is known; did you mean {similar!r}?"
+        fix = f"unknown location; did you mean {similar!r}?"
         raise InvalidParameterError("location", place, fix)
     return place
 
@@ -315,7 +315,7 @@ def check_own_labels(labels: Mapping[str, str]) -> dict[str, str]:
     if len(checked) > MAX_OWN_LABELS:
         raise InvalidParameterError(
             "labels",
-            f"{len(checked)} labels",
+            sorted(checked),
             f"give at most {MAX_OWN_LABELS}: a job can have {MAX_LABELS}, and this package writes the others",
         )
     return checked
@@ -327,7 +327,7 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
     :raises InvalidParameterError: names the label
     """
     if not isinstance(labels, Mapping):
-        raise InvalidParameterError("labels", type(labels).__name__, "give a dict of text by name")
+        raise InvalidParameterError("labels", labels, "give a dict of text by name")
     if len(labels) > MAX_LABELS:
         raise InvalidParameterError("labels", sorted(labels), f"at most {MAX_LABELS} labels")
     for key, value in labels.items():

@@ -195,7 +195,13 @@ class BigQueryToGeminiBatchRequestsOperator(Observed, BaseOperator):
         with fail_without_retry(DatasetNotFoundError, LocationMismatchError, TableMismatchError):
             built = self._build(context)
         if not built.uris:
-            raise AirflowSkipException("The query returned no rows: there is nothing new to submit")
+            # What the query returned before answered rows were left out is not known: counting it costs.
+            if answered := self.only_new_against:
+                raise AirflowSkipException(
+                    f"The query returned no rows that have not succeeded in {answered} already: there is "
+                    "nothing new to submit"
+                )
+            raise AirflowSkipException("The query returned no rows: there is nothing to submit")
         self.log.info("Wrote %s to %s", counted(built.rows, "request"), ", ".join(built.uris))
         return list(built.uris) if self.export_uri else built.uris[0]
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_origin
 
-from airflow_gemini_batch.exceptions import ResponseSchemaError
+from airflow_gemini_batch.exceptions import Described, ResponseSchemaError
 from airflow_gemini_batch.gcp.column_rules import COLUMN_NAME, MAX_RECORD_DEPTH
 from airflow_gemini_batch.requests.json_schema import BrokenReferenceError, follow
 
@@ -179,7 +179,9 @@ class _Normaliser:
             return schema, references
         if len(parts) > 1:
             raise ResponseSchemaError(
-                path, "allOf", "the service does not support allOf. Write the combined schema instead"
+                path,
+                Described("has allOf"),
+                "the service does not support allOf. Write the combined schema instead",
             )
         siblings = {k: v for k, v in schema.items() if k != "allOf"}
         return self._resolve({**_spelt(parts[0]), **siblings}, path, references)
@@ -206,7 +208,7 @@ class _Normaliser:
             if schema.get("prefixItems") or isinstance(schema.get("items"), list):
                 raise ResponseSchemaError(
                     path,
-                    "prefixItems",
+                    Described("has prefixItems"),
                     "use an object with one property per position",
                 )
             if schema.get("items"):

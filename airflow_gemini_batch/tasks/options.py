@@ -6,7 +6,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import InvalidParameterError, shown_or_type
 from airflow_gemini_batch.jobs.polling import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
@@ -109,7 +109,7 @@ class RequestOptions(Options):
         check_flag("key_label", self.key_label)
         given: object = self.system_instruction
         if given is not None and not isinstance(given, str):
-            raise InvalidParameterError("system_instruction", type(given).__name__, "give text")
+            raise InvalidParameterError("system_instruction", shown_or_type(given), "give text")
         check_schema(self.response_schema)
 
     def defaults(self, model: str | None = None) -> Defaults:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transf
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import InvalidParameterError, shown_or_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -237,7 +237,7 @@ def check_callable(function: object) -> None:
     """
     if not callable(function):
         fix = "give the function itself, without calling it; its arguments go into op_args and op_kwargs"
-        raise InvalidParameterError("python_callable", type(function).__name__, fix)
+        raise InvalidParameterError("python_callable", shown_or_type(function), fix)
 
 
 def check_schema(schema: object) -> None:

@@ -365,7 +365,7 @@ def test_nothing_to_ask(operator: Callable[..., Any], context: Context, vertex: 
 @pytest.mark.parametrize(
     ("returned", "changes", "message"),
     [
-        (None, {}, "prompts='NoneType'"),
+        (None, {}, "prompts=None"),
         (["a", 7], {}, "row 2"),
         (["a", "a"], {}, r"rows 1 and 2.*same key"),
         (["a"], {"staging_uri": "bucket"}, "staging_uri='bucket'"),

@@ -129,8 +129,8 @@ def test_the_steps_on_their_own(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"system_instruction": "Be brief."}, "system_instruction=.*leave system_instruction out"),
-        ({"response_schema": SCHEMA}, "response_schema=.*answers with vectors"),
+        ({"system_instruction": "Be brief."}, "system_instruction is set: .*leave system_instruction out"),
+        ({"response_schema": SCHEMA}, "response_schema is set: .*answers with vectors"),
         ({"embedding_config": {"output_dimensionality": 5000}}, "output_dimensionality.*=5000"),
         ({"model": "gemini-3.5-flash"}, "embedding_config=.*generates"),
         ({"model": "textembedding-gecko@003"}, "model='textembedding-gecko@003'.*use gemini-embedding-001"),
@@ -255,8 +255,8 @@ class TestFromQuery:
     @pytest.mark.parametrize(
         ("request_", "message"),
         [
-            ({"contents": [{"parts": [{"text": "x"}]}]}, "1 rows.*without content"),
-            ({"content": {"parts": []}}, "1 rows.*without content"),
+            ({"contents": [{"parts": [{"text": "x"}]}]}, "1 row .*without content"),
+            ({"content": {"parts": []}}, "1 row .*without content"),
             (
                 {"content": {"parts": [{"text": "x"}]}, "embed_content_config": {"title": "t"}},
                 "embed_content_config.*use camelCase, such as embedContentConfig",

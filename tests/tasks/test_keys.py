@@ -149,8 +149,8 @@ def test_a_table_is_checked_by_the_same_keys(
         "'a' AS custom_id, JSON '{\"id\": 1}' AS meta), ('a', JSON '{\"id\": 2}'), ('b', JSON '{}')])"
     ).result()
     said = {
-        "custom_id": "1 repeat the key of another row",
-        "meta.id": "1 have no key",
+        "custom_id": "1 with the key of another row",
+        "meta.id": "1 without a key",
         "key": "",
     }
     for number, (name, message) in enumerate(said.items()):

@@ -203,9 +203,9 @@ class TestTable:
         rows = [("'a'", self.request()), ("'a'", "not json"), ("NULL", "[1]"), ("'b'", self.request())]
         submit(" UNION ALL ".join(f"SELECT {key} AS key, '{text}' AS request" for key, text in rows))
         (warning,) = warnings
-        assert "2 have a request that is not a JSON object" in warning
-        assert "1 have no key" in warning
-        assert "1 repeat the key of another row" in warning
+        assert "2 whose request is not a JSON object" in warning
+        assert "1 without a key" in warning
+        assert "1 with the key of another row" in warning
         assert len(vertex.jobs) == 1
 
     def test_rows_that_the_model_would_refuse_are_counted_by_rule(

@@ -162,7 +162,7 @@ def test_ready_requests_are_checked_by_the_rules_of_the_model(
     )
     build(sql, model="gemini-3.7-flash")
     found = [each.getMessage() for each in caplog.records if "would fail" in each.getMessage()]
-    assert found == ["Of the 3 rows of the query: 2 rows would fail: refused-by-model frequencyPenalty 2 ×."]
+    assert found == ["The query returns 3 rows: 2 rows would fail: refused-by-model frequencyPenalty 2 ×."]
 
 
 def test_keys_are_text_and_have_labels_if_asked_for(
@@ -181,12 +181,16 @@ def test_keys_are_text_and_have_labels_if_asked_for(
 @pytest.mark.parametrize(
     ("sql", "changes", "message"),
     [
-        ("SELECT 'a' AS key, 'x' AS prompt UNION ALL SELECT NULL, 'y'", {}, "1 rows.*no key"),
-        ("SELECT '' AS key, 'x' AS prompt", {}, "no key"),
+        (
+            "SELECT 'a' AS key, 'x' AS prompt UNION ALL SELECT NULL, 'y'",
+            {},
+            "1 row whose key is NULL or empty",
+        ),
+        ("SELECT '' AS key, 'x' AS prompt", {}, "key is NULL or empty"),
         (f"{TWO} UNION ALL SELECT 'a', 'y'", {}, "another row, such as 'a'"),
-        ("SELECT 'a' AS key, CAST(NULL AS STRING) AS prompt", {}, "have a prompt that is NULL"),
-        ("SELECT 'a' AS key, '{' AS request", {}, "have a request that is NULL"),
-        ("SELECT 'a' AS key, JSON '{\"contents\": []}' AS request", {}, "have a request that is NULL"),
+        ("SELECT 'a' AS key, CAST(NULL AS STRING) AS prompt", {}, "whose prompt is NULL"),
+        ("SELECT 'a' AS key, '{' AS request", {}, "whose request is NULL"),
+        ("SELECT 'a' AS key, JSON '{\"contents\": []}' AS request", {}, "whose request is NULL"),
         (f"SELECT 'a' AS key, '{TEXT_PARTS}' AS request", {}, "1 row with text, a number"),
         (f"SELECT 'a' AS key, JSON '{TEXT_PARTS}' AS request", {"tools": [{"x": 1}]}, "1 row with text"),
         ("SELECT 'a' AS key, 'x' AS prompt, 'gs://b/a' AS media_uri", {}, "media_mime_type"),
@@ -347,7 +351,7 @@ def test_data_that_was_mended_is_seen(
     bigquery_client.create_dataset(source)
     sql = f"SELECT key, prompt FROM `{source}.given`"
     bigquery_client.query(f"CREATE TABLE `{source}.given` AS SELECT '' AS key, 'x' AS prompt").result()
-    with pytest.raises(AirflowFailException, match="no key"):
+    with pytest.raises(AirflowFailException, match="1 row whose key is NULL or empty"):
         build(sql)
     bigquery_client.query(f"UPDATE `{source}.given` SET key = 'a' WHERE TRUE").result()
     assert set(rows(build(sql))) == {"a"}
@@ -371,7 +375,9 @@ def test_only_what_is_new_is_asked(
     assert set(rows(build(TWO, only_new_against=answers))) == {"b"}
     bigquery_client.query(f"UPDATE `{answers}` SET status = 'succeeded' WHERE TRUE").result()
     ti.run_id = "the day after"
-    with pytest.raises(AirflowSkipException, match="nothing new"):
+    with pytest.raises(
+        AirflowSkipException, match=r"have not succeeded in .*answers already: there is nothing new"
+    ):
         build(TWO, only_new_against=answers)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import Described, InvalidParameterError, shown_or_type
 from airflow_gemini_batch.models import is_embedding_model, refuse_legacy_embedding
 from airflow_gemini_batch.requests.building.embeddings import config_members, embedding_of, warn_of_titles
 from airflow_gemini_batch.requests.building.prompts import (
@@ -120,8 +120,8 @@ class Defaults:
             if "responseSchema" in config or "responseJsonSchema" in config:
                 raise InvalidParameterError(
                     "generation_config",
-                    sorted(config),
-                    "it contains a response schema; set either that or response_schema",
+                    Described("has a response schema"),
+                    "set either that or response_schema",
                 )
             config["responseMimeType"] = "application/json"
             config["responseSchema"] = ResponseSchema.of(self.response_schema).for_request()
@@ -142,7 +142,7 @@ class Defaults:
                 fix = (
                     f"{self.model or 'a model with embedding_config'} answers with vectors; leave {name} out"
                 )
-                raise InvalidParameterError(name, type(value).__name__, fix)
+                raise InvalidParameterError(name, Described("is set"), fix)
         config = config_members(self.embedding_config, self.model)
         return {EMBED_CONFIG: config} if config else {}
 
@@ -169,9 +169,8 @@ def build_lines(
     """
     builder = _Builder(defaults or Defaults(), template, key_field)
     if prompts is None or isinstance(prompts, (str, bytes)) or not hasattr(prompts, "__iter__"):
-        kind = type(prompts).__name__
         fix = "pass a list or generator of prompts; a function must return or yield them"
-        raise InvalidParameterError("prompts", kind, fix)
+        raise InvalidParameterError("prompts", shown_or_type(prompts), fix)
     return builder.lines(prompts.items() if hasattr(prompts, "items") else prompts)
 
 
@@ -234,8 +233,8 @@ class _Builder:
         except UnicodeEncodeError:
             raise InvalidParameterError(
                 f"prompts (row {row:,})",
-                "text",
-                "half of a surrogate pair cannot be encoded as UTF-8",
+                Described("has half of a surrogate pair"),
+                "UTF-8 cannot encode it; remove it",
             ) from None
 
     def _from_text(self, text: str, key: str | None = None) -> Line:
@@ -319,9 +318,7 @@ class _Builder:
         except (TypeError, ValueError) as error:
             if isinstance(error, UnicodeError):
                 raise
-            raise InvalidParameterError(
-                "request", type(error).__name__, f"it is not valid JSON: {error}"
-            ) from None
+            raise InvalidParameterError("request", Described("is not valid JSON"), str(error)) from None
         data = line.encode() if line.isascii() else line.translate(_LINE_ENDS).encode()
         return Line(key, data + b"\n")
 
@@ -373,6 +370,6 @@ def _mapping(parameter: str, value: Any) -> dict[str, Any]:
     members = plain(value) if value is not None else {}
     if not isinstance(members, dict):
         raise InvalidParameterError(
-            parameter, type(value).__name__, "pass a dict or an object of google.genai"
+            parameter, shown_or_type(value), "pass a dict or an object of google.genai"
         )
     return {name: each for name, each in members.items() if each is not None}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import Described, InvalidParameterError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.requests.building.upload import Inspector
 from airflow_gemini_batch.requests.checking.findings import Level
 from airflow_gemini_batch.requests.checking.import_check import Check
@@ -39,13 +40,13 @@ class BuiltCheck(Inspector):
         for group in report.of_level(Level.JOB):
             raise InvalidParameterError(
                 "prompts",
-                f"{group.count:,} rows, first {group.first[0].key!r}",
+                Described(f"({counted(group.count, 'row')}, first {group.first[0].key!r})"),
                 f"the whole job would fail: {group.message} (at {group.path}). {group.fix}",
             )
         for group in report.of_level(Level.ROW):
             log.warning(
-                "The model will reject %s requests, first %r: %s (at %s). %s",
-                f"{group.count:,}",
+                "The model will reject %s, first %r: %s (at %s). %s",
+                counted(group.count, "request"),
                 group.first[0].key,
                 group.message,
                 group.path,

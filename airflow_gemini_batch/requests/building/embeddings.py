@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import Described, InvalidParameterError, shown_or_type
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.gcp.discovery import snake_case
 from airflow_gemini_batch.models import Model, find_model
 from airflow_gemini_batch.requests.building.prompts import camel_case, plain, request_of
@@ -26,12 +27,14 @@ def config_members(value: Any, model: str | None) -> dict[str, Any]:
     given = plain(value) if value is not None else {}
     if not isinstance(given, dict):
         fix = "give a dict such as {'output_dimensionality': 768, 'task_type': 'RETRIEVAL_DOCUMENT'}"
-        raise InvalidParameterError("embedding_config", type(value).__name__, fix)
+        raise InvalidParameterError("embedding_config", shown_or_type(value), fix)
     config = {name: each for name, each in camel_case(given).items() if each is not None}
     fields = embedding_fields()
     if unknown := sorted(set(config) - set(fields)):
         raise InvalidParameterError(
-            "embedding_config", unknown, f"the fields are {', '.join(sorted(fields))}"
+            "embedding_config",
+            Described(f"has the fields {unknown}"),
+            f"the fields are {', '.join(sorted(fields))}",
         )
     known_model = (find_model(model) if model else None) or Model()
     longest = known_model.max_dimensions
@@ -70,7 +73,7 @@ def embedding_of(item: Any) -> dict[str, Any]:
         item = {name: value for name, value in item.items() if name != TITLE}
         if item.get("system_instruction"):
             fix = "an embedding model takes none; leave it out"
-            raise InvalidParameterError("prompt", ["system_instruction"], fix)
+            raise InvalidParameterError("prompt", Described("has a system_instruction"), fix)
     return {"content": _content(item), **({EMBED_CONFIG: {"title": str(title)}} if title else {})}
 
 
@@ -79,7 +82,8 @@ def _content(item: Any) -> dict[str, Any]:
     contents = request.pop("contents")
     if request or len(contents) != 1:
         fix = "an embedding model takes one content and does not generate; write {'content': {'parts': […]}}"
-        raise InvalidParameterError("request", [*sorted(request), f"{len(contents)} contents"], fix)
+        found = ", ".join([*sorted(request), counted(len(contents), "content")])
+        raise InvalidParameterError("request", Described(f"has {found}"), fix)
     # The published requests leave this role out.
     return {name: value for name, value in contents[0].items() if (name, value) != ("role", "user")}
 
@@ -89,5 +93,7 @@ def _ready(request: Mapping[str, Any]) -> dict[str, Any]:
     if EMBED_CONFIG in ready:
         ready[EMBED_CONFIG] = camel_case(ready[EMBED_CONFIG])
     if not ready.get("content"):
-        raise InvalidParameterError("request", sorted(ready), "give 'content' with 'parts'")
+        raise InvalidParameterError(
+            "request", Described(f"has the fields {sorted(ready)}"), "give 'content' with 'parts'"
+        )
     return {**ready, "content": _content({"contents": ready["content"]})}

@@ -7,7 +7,7 @@ from dataclasses import asdict, is_dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import Described, InvalidParameterError, shown_or_type
 from airflow_gemini_batch.requests.building.media import media
 from airflow_gemini_batch.requests.keys import KEY_FIELD
 
@@ -53,8 +53,8 @@ def fields_of(item: Any) -> Mapping[str, Any]:
         item = asdict(item)
     if not hasattr(item, "keys"):
         raise InvalidParameterError(
-            "template",
-            type(item).__name__,
+            "prompt",
+            shown_or_type(item),
             "with a template, each row must be a mapping, dataclass, named tuple or pydantic model",
         )
     fields: Mapping[str, Any] = item
@@ -69,7 +69,7 @@ def request_of(item: Any) -> dict[str, Any]:
     if isinstance(item, (list, tuple)):
         return {"contents": _contents(item)}
     if not isinstance(item, dict):
-        raise InvalidParameterError("prompt", type(item).__name__, _ACCEPTED)
+        raise InvalidParameterError("prompt", shown_or_type(item), _ACCEPTED)
     if "request" in item:
         return _ready(plain(item["request"]))
     if "contents" in item:
@@ -78,12 +78,12 @@ def request_of(item: Any) -> dict[str, Any]:
         return _from_row(item)
     if "parts" in item or _PART_FIELDS & set(camel_case(item)):
         return {"contents": _contents([item])}
-    raise InvalidParameterError("prompt", sorted(map(str, item)), _ACCEPTED)
+    raise InvalidParameterError("prompt", Described(f"has the fields {sorted(map(str, item))}"), _ACCEPTED)
 
 
 def _ready(request: Any) -> dict[str, Any]:
     if not isinstance(request, dict) or not request.get("contents"):
-        raise InvalidParameterError("request", type(request).__name__, "pass an object with 'contents'")
+        raise InvalidParameterError("request", shown_or_type(request), "pass an object with 'contents'")
     ready = {name: plain(value) for name, value in camel_case(request).items() if value is not None}
     contents = ready["contents"]
     ready["contents"] = _contents(contents if isinstance(contents, list) else [contents])
@@ -94,7 +94,7 @@ def _from_row(row: dict[str, Any]) -> dict[str, Any]:
     if unknown := set(row) - set(ROW_FIELDS):
         raise InvalidParameterError(
             "prompt",
-            sorted(unknown),
+            Described(f"has the fields {sorted(unknown)}"),
             f"with 'prompt', a row may only have {', '.join((KEY_FIELD, *ROW_FIELDS[1:]))}",
         )
     uris, types = _several(row.get("media_uri")), _several(row.get("media_mime_type"))
@@ -141,5 +141,5 @@ def _part(item: Any) -> dict[str, Any]:
         return {"text": item}
     part = plain(item)
     if not isinstance(part, dict) or not _PART_FIELDS & set(camel_case(part)):
-        raise InvalidParameterError("prompt", type(item).__name__, _ACCEPTED)
+        raise InvalidParameterError("prompt", shown_or_type(item), _ACCEPTED)
     return part

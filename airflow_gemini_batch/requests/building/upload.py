@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from airflow_gemini_batch.exceptions import InvalidParameterError, RequestsError
+from airflow_gemini_batch.exceptions import Described, InvalidParameterError, RequestsError
 from airflow_gemini_batch.gcp.gcs_uri import check_folder, split_folder
 from airflow_gemini_batch.requests.building.manifest import RequestsManifest, RequestsObject
 from airflow_gemini_batch.requests.checking.key_uniqueness import Duplicates
@@ -121,7 +121,9 @@ class _Uploader:
         size = len(line.data)
         if size > min(MAX_LINE, self.max_bytes):
             raise InvalidParameterError(
-                "prompts", f"{size:,} bytes", f"the request {line.key!r} is too large for a job; shorten it"
+                "prompts",
+                Described(f"(request {line.key!r}, {size:,} bytes)"),
+                "it is too large for a job; shorten it",
             )
         current = self._current
         if current and (current.rows >= self.max_rows or current.size + size > self.max_bytes):
@@ -130,7 +132,7 @@ class _Uploader:
             if len(self.done) == self.max_objects:
                 raise InvalidParameterError(
                     "prompts",
-                    f"over {sum(each.rows for each in self.done):,} requests",
+                    Described(f"(over {sum(each.rows for each in self.done):,} requests)"),
                     f"a job takes {self.max_rows:,} requests and {self.max_bytes:,} bytes; the task group "
                     "gemini_batch() creates several jobs",
                 )

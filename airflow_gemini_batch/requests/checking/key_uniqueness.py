@@ -6,7 +6,7 @@ import tempfile
 from array import array
 from typing import IO, TYPE_CHECKING
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import Described, InvalidParameterError
 from airflow_gemini_batch.requests.keys import SAME_KEY
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ class Duplicates:
                     first = next(earlier for earlier, other in self._hashes() if other == value)
                     raise InvalidParameterError(
                         "prompts",
-                        f"rows {first:,} and {row:,}",
-                        f"they have the same key, and {SAME_KEY}. Give each its own; rows without a key have "
-                        "the same one when their text is the same",
+                        Described(f"(rows {first:,} and {row:,}) have the same key"),
+                        f"{SAME_KEY}. Give each its own; rows without a key have the same one when their "
+                        "text is the same",
                     )
                 seen.add(value)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.exceptions import Described, InvalidParameterError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.gcp.discovery import snake_case
 from airflow_gemini_batch.requests.keys import SAME_KEY
 
@@ -27,30 +28,42 @@ def check_counts(counts: Mapping[str, Any], build: TableBuild, limits: Limits, *
     :raises InvalidParameterError: how many rows have a problem, and how to fix it
     """
     problems = {
-        "empty_keys": "have no key, or an empty one; give each row a key",
-        "repeated_keys": f"repeat the key of another row, such as {counts['repeated_key']!r}, and "
-        f"{SAME_KEY}; make keys unique",
-        "empty_requests": f"have a {build.columns.source.name} that is NULL, empty or without content",
-        "invalid_media": "have a media_uri that is neither a gs:// URI nor the URL of a YouTube video, or "
-        "whose extension has no known MIME type; select media_mime_type",
-        "snake_case": f"use snake_case fields such as {snake_case(build.config)}, which defaults cannot be "
-        f"merged into; use camelCase, such as {build.config}",
+        "empty_keys": ("whose key is NULL or empty", "give each row a key"),
+        "repeated_keys": (
+            f"with the key of another row, such as {counts['repeated_key']!r}",
+            f"{SAME_KEY}; make keys unique",
+        ),
+        "empty_requests": (
+            f"whose {build.columns.source.name} is NULL, empty or without content",
+            "give them content, or leave them out",
+        ),
+        "invalid_media": (
+            "whose media_uri is neither a gs:// URI nor the URL of a YouTube video, or has an extension "
+            "without a known MIME type",
+            "select media_mime_type",
+        ),
+        "snake_case": (
+            f"with snake_case fields such as {snake_case(build.config)}",
+            f"defaults cannot be merged into these; use camelCase, such as {build.config}",
+        ),
     }
     if is_exported:
         problems["keys_without_letter"] = (
-            "have a key that does not begin with a letter; in files, the service changes keys that look like "
-            "numbers. Select CONCAT('row-', key) AS key"
+            "whose key does not begin with a letter",
+            "in files, the service changes keys that look like numbers. Select CONCAT('row-', key) AS key",
         )
     elif counts["all_rows"] > limits.rows:
         problems["all_rows"] = (
-            f"are more than the {limits.rows:,} of one job; set export_uri to use several jobs"
+            f"of which one job takes only {limits.rows:,}",
+            "set export_uri to use several jobs",
         )
-    for name, problem in problems.items():
+    for name, (problem, fix) in problems.items():
         if counts[name]:
-            raise InvalidParameterError("sql", f"{counts[name]:,} rows", problem)
+            found = f"returns {counted(counts[name], 'row')} {problem}"
+            raise InvalidParameterError("sql", Described(found), fix)
     if not build.conditions:
         return
-    if fix := build.conditions.wrong_types(counts):
-        raise InvalidParameterError("sql", f"{counts['all_rows']:,} rows", fix)
+    if wrong := build.conditions.wrong_types(counts):
+        raise InvalidParameterError("sql", Described("returns rows that would fail the job"), wrong)
     if failing := build.conditions.findings(counts):
-        log.warning("Of the %s rows of the query: %s.", f"{counts['all_rows']:,}", failing)
+        log.warning("The query returns %s: %s.", counted(counts["all_rows"], "row"), failing)

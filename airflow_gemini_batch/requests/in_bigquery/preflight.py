@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import OUTPUT_COLUMNS, UNSUPPORTED_TYPES
 from airflow_gemini_batch.exceptions import InvalidParameterError
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.requests.checking.earlier_output import is_output_table
 from airflow_gemini_batch.requests.in_bigquery.columns import TableColumn
@@ -110,15 +111,15 @@ def _check_counts(table: str, counts: Mapping[str, Any], conditions: RowConditio
     if fix := conditions.wrong_types(counts):
         raise _refused(table, fix)
     problems = {
-        "invalid_requests": "have a request that is not a JSON object and would fail",
-        "empty_keys": "have no key",
-        "repeated_keys": f"repeat the key of another row: {SAME_KEY}",
+        "invalid_requests": "whose request is not a JSON object and would fail",
+        "empty_keys": "without a key",
+        "repeated_keys": f"with the key of another row: {SAME_KEY}",
     }
     found = [f"{counts[name]:,} {problem}" for name, problem in problems.items() if counts[name]]
     if failing := conditions.findings(counts):
         found.append(failing)
     if found:
-        log.warning("Of the %s rows of the input: %s. Table: %s", f"{rows:,}", "; ".join(found), table)
+        log.warning("The input has %s: %s. Table: %s", counted(rows, "row"), "; ".join(found), table)
 
 
 def _refused(table: str, fix: str) -> InvalidParameterError:

@@ -75,7 +75,7 @@ class RowConditions:
         if not found:
             return ""
         rules = ", ".join(f"{title} {count:,} ×" for title, count in found.items())
-        return f"{counts['failing_rows']:,} rows would fail: {rules}"
+        return f"{counted(counts['failing_rows'], 'row')} would fail: {rules}"
 
     def wrong_types(self, counts: Mapping[str, Any]) -> str | None:
         """Return what is wrong with rows that would fail the job; ``None`` if there are none."""
@@ -83,7 +83,7 @@ class RowConditions:
             return None
         return (
             f"{counted(counts['wrong_types'], 'row')} with text, a number or a boolean where a request has "
-            "an object, such as in contents, parts or generationConfig, which fails the whole job; write "
+            "an object, such as in contents, parts or generationConfig; write "
             '"parts": [{"text": "…"}]'
         )
 

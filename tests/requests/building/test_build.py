@@ -248,11 +248,12 @@ class NotAPrompt(BaseModel):
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        (None, "prompts='NoneType'"),
-        ("the prompt", "prompts='str'"),
-        (7, "prompts='int'"),
+        (None, "prompts=None"),
+        ("the prompt", "prompts is of type str"),
+        (7, "prompts=7"),
         (["ok", ""], r"row 2.*it is empty"),
-        (["ok", 7], r"row 2.*'int'.*pass text"),
+        (["ok", {1}], r"prompts \(row 2\): prompt is of type set: pass text"),
+        (["ok", 7], r"prompts \(row 2\): prompt=7: pass text"),
         ([{"text ": "the prompt"}], r"row 1.*\['text '\]"),
         ([{"prompt": "the prompt", "media_url": "x"}], r"\['media_url'\].*media_uri"),
         ([{"prompt": "the prompt", "media_uri": "gs://b/a"}], "MIME type"),
@@ -262,7 +263,7 @@ class NotAPrompt(BaseModel):
             "one for each",
         ),
         ([[]], "no parts"),
-        ([["the prompt", 7]], "'int'"),
+        ([["the prompt", 7]], "prompt=7"),
         ([{"request": {"contents": []}}], "with 'contents'"),
         (
             [{"contents": [{"parts": [{"text": "the prompt"}]}], "generationConfig": {"seed": {1}}}],
@@ -288,7 +289,7 @@ def test_a_row_without_the_templates_field() -> None:
 def test_two_response_schemas() -> None:
     with pytest.raises(InvalidParameterError, match="set either that or response_schema"):
         build(["a"], Defaults(generation_config={"response_schema": SCHEMA}, response_schema=SCHEMA))
-    with pytest.raises(InvalidParameterError, match="generation_config='int'"):
+    with pytest.raises(InvalidParameterError, match="generation_config=7"):
         build(["a"], Defaults(generation_config=7))
 
 

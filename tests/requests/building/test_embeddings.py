@@ -121,7 +121,7 @@ def test_a_config_tells_what_a_model_that_is_not_named_takes() -> None:
 )
 def test_what_is_only_for_generation_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(
-        InvalidParameterError, match=f"{name}=.*{MODEL} answers with vectors; leave {name} out"
+        InvalidParameterError, match=f"{name} is set: {MODEL} answers with vectors; leave {name} out"
     ):
         Defaults(model=MODEL, **{name: value}).members()
 
@@ -133,7 +133,7 @@ def test_no_schema_is_no_schema() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"dimensions": 768}, "embedding_config=.*dimensions.*the fields are .*outputDimensionality"),
+        ({"dimensions": 768}, "embedding_config has .*dimensions.*the fields are .*outputDimensionality"),
         (
             {"output_dimensionality": 0},
             "output_dimensionality.*=0: give the length of the vectors.*1 to 3072",
@@ -142,7 +142,7 @@ def test_no_schema_is_no_schema() -> None:
         ({"output_dimensionality": "768"}, "='768'"),
         ({"output_dimensionality": True}, "=True"),
         ({"task_type": "SEARCH"}, "task_type.*='SEARCH': give one of RETRIEVAL_QUERY, RETRIEVAL_DOCUMENT"),
-        ([768], "embedding_config='list': give a dict"),
+        ([768], "embedding_config is of type list: give a dict"),
     ],
 )
 def test_a_config_that_cannot_work(config: Any, message: str) -> None:
@@ -190,7 +190,7 @@ def test_an_older_model_is_refused_before_requests_are_built() -> None:
         ({"content": {}}, "row 1.*give 'content' with 'parts'"),
         ({"contents": [TEXT, TEXT]}, "row 1.*2 contents.*takes one content"),
         ({"contents": [TEXT], "tools": []}, "row 1.*tools.*does not generate"),
-        (7, "row 1.*int"),
+        (7, "row 1.*prompt=7: "),
     ],
 )
 def test_prompts_that_cannot_be_embedded(prompt: Any, message: str) -> None:

@@ -59,8 +59,8 @@ def test_columns_are_sorted_by_purpose() -> None:
         ({"key": "STRING", "request": "ARRAY JSON"}, "request ARRAY<JSON>"),
         ({"key": "STRING", "request": "JSON", "media_uri": "STRING"}, "a 'request' is complete"),
         ({"key": "STRING", "prompt": "STRING", "media_mime_type": "STRING"}, "select 'media_uri'"),
-        ({"key": "STRING", "prompt": "STRING", "Status": "STRING"}, "sql='Status'.*input_Status"),
-        ({"key": "STRING", "prompt": "STRING", "response": "JSON"}, "sql='response'"),
+        ({"key": "STRING", "prompt": "STRING", "Status": "STRING"}, "sql selects Status:.*input_Status"),
+        ({"key": "STRING", "prompt": "STRING", "response": "JSON"}, "sql selects response:"),
         (
             {"key": "STRING", "prompt": "STRING", "tags": "ARRAY STRING"},
             r"tags ARRAY<STRING>.*TO_JSON_STRING\(tags\)",
