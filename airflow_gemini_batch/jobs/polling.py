@@ -17,7 +17,7 @@ from airflow_gemini_batch.exceptions import (
     InvalidParameterError,
     JobNotFoundError,
 )
-from airflow_gemini_batch.formats import duration
+from airflow_gemini_batch.formats import counted, duration
 from airflow_gemini_batch.service import MAX_QUEUED, MAX_RUNNING
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ class PollState:
         message = ""
         if self.errors and self.errors_since:
             outage = duration(now - self.errors_since, units=3)
-            message = f"{service} is reachable again after {self.errors} failed polls in {outage}. "
+            message = (
+                f"{service} is reachable again after {counted(self.errors, 'failed poll')} in {outage}. "
+            )
         reached = replace(
             self,
             polls=self.polls + 1,

@@ -57,7 +57,7 @@ class Round:
 
     def __str__(self) -> str:
         cost = "cost unknown" if self.cost_usd is None else f"about {dollars(self.cost_usd)}"
-        return f"{self.succeeded:,} of {self.asked:,} requests succeeded, {cost}"
+        return f"{self.succeeded:,} of {counted(self.asked, 'request')} succeeded, {cost}"
 
 
 def ended(rounds: Sequence[Round], left: int, max_rounds: int, before: Collection[str] = ()) -> End | None:

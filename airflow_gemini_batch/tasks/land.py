@@ -19,6 +19,7 @@ from airflow_gemini_batch.exceptions import (
     RowCountError,
     TableMismatchError,
 )
+from airflow_gemini_batch.formats import counted
 from airflow_gemini_batch.jobs.outcome import how_to_run_again
 from airflow_gemini_batch.jobs.reading import read_jobs
 from airflow_gemini_batch.requests.keys import KEY_FIELD
@@ -224,8 +225,8 @@ def _of_several(
     others = [str(each.name) for each, _ in errors[1:]]
     again = how_to_run_again(job)
     more = f" The same is true of {', '.join(others[:_MOST_NAMED])}" if others else ""
-    more += f" and {len(others) - _MOST_NAMED:,} more jobs" if len(others) > _MOST_NAMED else ""
-    text = f"{len(errors):,} of {len(jobs):,} jobs have no output to land. {consequence} {first} {again}"
+    more += f" and {counted(len(others) - _MOST_NAMED, 'more job')}" if len(others) > _MOST_NAMED else ""
+    text = f"{len(errors):,} of {len(jobs):,} jobs left no output to land. {consequence} {first} {again}"
     return OutputNotFoundError(job, f"{text.rstrip()}{more}{'.' if more else ''}")
 
 

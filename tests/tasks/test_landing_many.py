@@ -122,7 +122,7 @@ def test_jobs_without_output_do_not_keep_the_others_from_being_landed(
     good = [submit(0), submit(1)]
     vertex.faults = FaultPlan(jobs=[JobFault(output=OutputFault.EMPTY)])
     lost = submit(2)
-    with pytest.raises(AirflowFailException, match="1 of 3 jobs have no output to land") as caught:
+    with pytest.raises(AirflowFailException, match="1 of 3 jobs left no output to land") as caught:
         land([good[0], lost, good[1]])
     assert isinstance(caught.value.__cause__, OutputNotFoundError)
     assert lost in str(caught.value)

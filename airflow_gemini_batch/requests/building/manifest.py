@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_gemini_batch.formats import counted
+
 
 @dataclass(frozen=True)
 class RequestsObject:
@@ -74,7 +76,7 @@ def difference(before: RequestsManifest, now: RequestsManifest) -> str | None:
     if before.content == now.content and before.rows == now.rows:
         return "the requests are the same, in another order"
     if before.rows != now.rows:
-        return f"{before.rows:,} requests before, {now.rows:,} now"
+        return f"{counted(before.rows, 'request')} before, {now.rows:,} now"
     if before.keys == now.keys:
         return "the keys are the same, but the content of requests has changed"
     return "the number of requests is the same, but keys or content have changed"

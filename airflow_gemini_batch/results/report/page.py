@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_gemini_batch.batch_job import JobState
-from airflow_gemini_batch.formats import dollars, duration
+from airflow_gemini_batch.formats import counted, dollars, duration
 from airflow_gemini_batch.results.report.tokens import Histogram, histogram, short
 from airflow_gemini_batch.results.row_status import RowStatus
 
@@ -193,6 +193,7 @@ def _template() -> Template:
     )
     filters: dict[str, Any] = {
         "number": "{:,}".format,
+        "counted": counted,
         "short": short,
         "time": lambda when: when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
         "usd": dollars,
