@@ -183,4 +183,4 @@ def _print(
         terminal.paragraph(reason, indent=4)
     missing = {"--max-output-tokens": found.output_tokens.high is None, "--prices": found.cost_usd is None}
     if options := " and ".join(option for option, is_missing in missing.items() if is_missing):
-        terminal.paragraph(f"On the command line: {options}.", indent=4)
+        terminal.paragraph(f"On the command line, set {options}.", indent=4)

@@ -209,7 +209,7 @@ class LandedJobs:
             except RowCountError as error:
                 failed.append(str(error))
         if len(failed) > 1:
-            failed[0] += f" The same is true of {len(failed) - 1:,} more jobs."
+            failed[0] += f" The same is true of {counted(len(failed) - 1, 'more job')}."
         if failed:
             raise RowCountError(failed[0], self.to_dict())
 

@@ -124,7 +124,7 @@ def test_no_upper_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "output no upper limit" in out
     assert "cost no upper limit" in out
     assert "maxOutputTokens is not set in any row" in out
-    assert "On the command line: --max-output-tokens." in out
+    assert "On the command line, set --max-output-tokens." in out
 
 
 def test_objects_in_storage(
