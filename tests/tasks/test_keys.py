@@ -166,7 +166,7 @@ def test_a_table_is_checked_by_the_same_keys(
             force_new=str(number),
         ).execute(context)
         assert message in caplog.text
-        assert bool(message) is ("Of the 3 rows of" in caplog.text)
+        assert bool(message) is ("The input has 3 rows: " in caplog.text)
 
 
 @pytest.mark.any_airflow
