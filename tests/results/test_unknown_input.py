@@ -134,7 +134,7 @@ def test_rows_that_are_missing_count_although_the_input_is_gone(
     manifest = lander.land(job=lander.job(stats=CompletionStats(1, 0, 3)))
     assert (manifest.input_rows, manifest.rows, manifest.counts[RowStatus.MISSING]) == (4, 4, 3)
     assert manifest.to_dict()["input_known"] is False
-    assert "reports 4 rows; 3 of them are missing" in caplog.text
+    assert "reports 4 rows; missing in the output: 3" in caplog.text
     manifest.check_rows()
     with pytest.raises(QualityGateError, match="1 of 4 rows"):
         Gates(min_success_ratio=0.9).check(manifest)
