@@ -99,8 +99,7 @@ class PollState:
         """Process a successful poll."""
         polled, message = self._reached("Vertex AI", now)
         polled = replace(polled, state=job.state)
-        # Whoever waits says more about a bad end.
-        if job.state is not self.state and (job.state.is_success or not job.state.is_terminal):
+        if job.state is not self.state:
             message += _state_line(job, now)
         if job.state.is_terminal:
             return polled, PollStep(outcome=WaitOutcome.ENDED, message=message)

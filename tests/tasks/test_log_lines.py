@@ -133,7 +133,8 @@ def test_a_job_whose_completed_rows_are_wanted_is_one_warning(caplog: pytest.Log
     name = JobName("p", "global", "1")
     job = BatchJob(name, JobState.FAILED, output_location="gs://b/out", stats=CompletionStats(2, 0, 1))
     _, step = PollState(60, None).after_read(job, datetime.now(UTC))
-    assert step.message == ""
+    # How long it took.
+    assert step.message.startswith("Batch job 1 is FAILED")
     with caplog.at_level(logging.INFO, logger="airflow_gemini_batch"):
         assert ended_well(job, EndOptions(on_incomplete="continue")) is job
     (record,) = caplog.records
