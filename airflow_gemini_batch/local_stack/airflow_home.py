@@ -6,10 +6,15 @@ import os
 import re
 import secrets
 import sys
+from base64 import urlsafe_b64encode
 from configparser import ConfigParser
+from io import StringIO
 from typing import TYPE_CHECKING
 
+from airflow_gemini_batch.local_stack.service import open_private
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _LOCAL_SETTINGS = '''\
@@ -27,8 +32,8 @@ INSTALLATION_VARIABLE = "AIRFLOW__GEMINI_BATCH__INSTALLATION"
 _PLUGIN = "from airflow_gemini_batch.local_stack.airflow_plugin import LoopbackPlugin\n"
 
 
-_TAKEN = ("METRICS", "OPENLINEAGE", "EMAIL", "SMTP")
-"""Sections whose settings the local stack takes from the environment: they name servers to send to."""
+_TAKEN = ("METRICS", "OPENLINEAGE")
+"""Sections whose settings the local stack takes from the environment: where to send what can be made up."""
 _SETTING = re.compile(r"AIRFLOW__([A-Z_]+?)__([A-Z_]+)")
 
 
@@ -42,24 +47,32 @@ def taken_settings() -> dict[str, str]:
 
 
 def create(home: Path, dags: Path) -> dict[str, str]:
-    """Make ``home`` and return the environment variables of an Airflow that runs there and reads ``dags``.
-
-    They are in its ``airflow.cfg`` too, for ``airflow`` on the command line.
-    """
+    """Make ``home`` and return the environment variables of an Airflow that runs there and reads ``dags``."""
     (home / "config").mkdir(parents=True, exist_ok=True)
     (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
     (home / "plugins").mkdir(exist_ok=True)
     (home / "plugins" / "loopback.py").write_text(_PLUGIN)
-    made = settings(home, dags, installation=INSTALLATION)
+    return settings(home, dags, installation=INSTALLATION)
+
+
+def write_config(home: Path, variables: Mapping[str, str]) -> None:
+    """Write ``airflow.cfg`` with the settings among some variables, for ``airflow`` on the command line."""
+    # Those that Airflow would write there. Without them, each of its processes makes keys of its own.
     config = ConfigParser(interpolation=None)
-    for name, value in {**taken_settings(), **made}.items():
+    config.read_dict(
+        {
+            "core": {"fernet_key": urlsafe_b64encode(secrets.token_bytes(32)).decode()},
+            "api": {"secret_key": secrets.token_urlsafe(16)},
+        }
+    )
+    for name, value in variables.items():
         if match := _SETTING.fullmatch(name):
-            section, key = match[1].lower(), match[2].lower()
             # Airflow interpolates.
-            config.read_dict({section: {key: value.replace("%", "%%")}})
-    with (home / "airflow.cfg").open("w") as file:
-        config.write(file)
-    return made
+            config.read_dict({match[1].lower(): {match[2].lower(): value.replace("%", "%%")}})
+    text = StringIO()
+    config.write(text)
+    with open_private(home / "airflow.cfg") as file:
+        file.write(text.getvalue().encode())
 
 
 def settings(home: Path, dags: Path, *, installation: str) -> dict[str, str]:

@@ -309,8 +309,10 @@ def serve(directory: Path, dags: Path, pace: str, quotas: float | None = None) -
 
 def _airflow(directory: Path, dags: Path, addresses: StackAddresses, port: int) -> Service:
     binaries = Path(sys.executable).parent
+    made = airflow_home.create(directory / "airflow", dags)
+    airflow_home.write_config(directory / "airflow", {**airflow_home.taken_settings(), **made})
     settings = {
-        **airflow_home.create(directory / "airflow", dags),
+        **made,
         **airflow_home.server_settings(port),
         **addresses.environment(),
         # `airflow standalone` runs `airflow` from the PATH, and this environment may not be activated.

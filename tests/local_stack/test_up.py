@@ -107,12 +107,20 @@ def test_the_command_line_of_airflow_knows_the_stack_by_its_home(
     program = (
         "from airflow.configuration import conf\n"
         "names = ('core', 'dags_folder'), ('core', 'load_examples'), ('metrics', 'statsd_prefix')\n"
-        "print([conf.get(*name) for name in names], conf.get('database', 'sql_alchemy_conn'))"
+        "print([conf.get(*name) for name in names], conf.get('database', 'sql_alchemy_conn'))\n"
+        "print(conf.get('core', 'fernet_key'), conf.get('api', 'secret_key'))"
     )
     environment = {**isolated_environment(), "AIRFLOW_HOME": str(directory / "airflow")}
-    found = subprocess.check_output([sys.executable, "-c", program], text=True, env=environment)
+    command = [sys.executable, "-c", program]
+    found, again = (
+        subprocess.check_output(command, text=True, env=environment).splitlines()[-2:] for _ in range(2)
+    )
     settings = [str(dags), "False", "100%"]
-    assert found.splitlines()[-1] == f"{settings} sqlite:///{directory}/airflow/airflow.db"
+    assert found[0] == f"{settings} sqlite:///{directory}/airflow/airflow.db"
+    # What one process encrypts or signs, another one must read, and nobody else.
+    assert found == again
+    assert all(found[1].split(" "))
+    assert (directory / "airflow" / "airflow.cfg").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_second_up_reports_the_first(running: Running, directory: Path) -> None:
