@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.jobs.spec import LABEL_PREFIX, LABEL_PREFIXES, MAX_DISPLAY_NAME, JobSpec
+from airflow_gemini_batch.jobs.spec import LABEL_PREFIX, LEGACY_LABEL_PREFIX, MAX_DISPLAY_NAME, JobSpec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -139,13 +139,18 @@ class Mark:
 def marked(spec: JobSpec, run: RunIdentity) -> JobSpec:
     """Append the mark to the display name, truncated if needed, and add the labels."""
     mark = Mark.of(run, spec)
-    labels = {**spec.labels, RUN_LABEL: mark.run, REQUEST_LABEL: mark.asked}
+    labels = {
+        **spec.labels,
+        RUN_LABEL: mark.run,
+        REQUEST_LABEL: mark.asked,
+        INSTALLATION_LABEL: label_value(run.installation),
+        DAG_LABEL: label_value(run.dag_id),
+        TASK_LABEL: label_value(run.task_id),
+    }
     if run.mapped_key:
         labels[MAPPED_LABEL] = shared_key(run, spec)
     if spec.has_output_table:
         labels[OUTPUT_LABEL] = output_key(spec)
-    labels[INSTALLATION_LABEL] = label_value(run.installation)
-    labels[DAG_LABEL], labels[TASK_LABEL] = label_value(run.dag_id), label_value(run.task_id)
     name = f"{title(spec)} {mark.text}".strip()
     return replace(spec, display_name=name, labels=labels)
 
@@ -192,7 +197,7 @@ def label_value(text: str) -> str:
 
 def estimate_label(labels: Mapping[str, str]) -> str | None:
     """Return the estimate in a job's labels; earlier versions had another key for it."""
-    return labels.get(ESTIMATE_LABEL) or labels.get(f"{LABEL_PREFIXES[1]}estimate")
+    return labels.get(ESTIMATE_LABEL) or labels.get(f"{LEGACY_LABEL_PREFIX}estimate")
 
 
 def _hash(parts: object, digits: int) -> str:

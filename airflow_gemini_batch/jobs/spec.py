@@ -31,8 +31,8 @@ MAX_OWN_LABELS = MAX_LABELS - 9
 """Nine labels are written by this package; ``airflow_gemini_batch.jobs.identity`` has them."""
 LABEL_PREFIX = "airflow_gemini_batch_"
 """How their keys begin. Google documents list filters on keys with underscores only."""
-LABEL_PREFIXES = (LABEL_PREFIX, "airflow-gemini-batch-")
-"""The same, and what earlier versions wrote; ``str.startswith`` takes them."""
+LEGACY_LABEL_PREFIX = "airflow-gemini-batch-"
+"""How they began in earlier versions."""
 
 # The service also writes shards, such as `predictions.jsonl-00000-of-00002`.
 _OUTPUT_NAMES = ("predictions.jsonl", "incremental_predictions.jsonl", "predictions.jsonl-00000-of-00002")
@@ -302,13 +302,19 @@ def _display_name(display_name: str | None) -> str:
     return name
 
 
+def own_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels of a job that its user gave it, and not this package."""
+    prefixes = (LABEL_PREFIX, LEGACY_LABEL_PREFIX)
+    return {key: value for key, value in labels.items() if not key.startswith(prefixes)}
+
+
 def check_own_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Return the labels that a user gives a job if there is room for them beside ours.
 
     :raises InvalidParameterError: names the label
     """
     checked = check_labels(labels)
-    if reserved := [key for key in checked if key.startswith(LABEL_PREFIXES)]:
+    if reserved := sorted(checked.keys() - own_labels(checked)):
         raise InvalidParameterError(
             "labels", reserved[0], "use another name: this package writes such labels"
         )

@@ -11,7 +11,7 @@ from airflow_gemini_batch.cost.prices import Prices
 from airflow_gemini_batch.gcp.bigquery_message import explain_error
 from airflow_gemini_batch.gcp.sql_template import render
 from airflow_gemini_batch.gcp.table_name import get_table
-from airflow_gemini_batch.jobs.spec import LABEL_PREFIXES
+from airflow_gemini_batch.jobs.spec import own_labels
 from airflow_gemini_batch.results.token_kinds import ALL_KINDS, KINDS, MODALITIES
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def price_parameters(prices: BatchPrices | None) -> dict[str, int | None]:
 
 def users_labels(labels: Mapping[str, str]) -> str:
     """Return a job's labels as JSON, without those that this package adds."""
-    own = {name: value for name, value in labels.items() if not name.startswith(LABEL_PREFIXES)}
-    return json.dumps(own, sort_keys=True)
+    return json.dumps(own_labels(labels), sort_keys=True)
 
 
 def usage_query(table: TableName) -> str:

@@ -75,12 +75,15 @@ def _place_of(output: str | TableName, bigquery: Client, storage: StorageClient)
     try:
         if isinstance(output, TableName):
             return dataset_location(output, bigquery, "")
-        there = storage.get_bucket(output).location or ""
+        there = _spelt(storage.get_bucket(output).location or "")
     except (GoogleAPICallError, DatasetNotFoundError):
         return None
-    if "-" in there:
-        return there.lower()
-    return there if there in ("US", "EU") else None
+    return there if "-" in there or there in ("US", "EU") else None
+
+
+def _spelt(location: str) -> str:
+    """Return the location of a bucket as BigQuery spells it."""
+    return location.lower() if "-" in location else location
 
 
 def check_locations(
@@ -146,7 +149,7 @@ def check_before_job(
 def _check_bucket(table: TableName, location: str, bucket: str, storage: StorageClient) -> None:
     there = storage.get_bucket(bucket).location or ""
     if not can_load(location, there):
-        there = there.lower() if "-" in there else there  # As BigQuery spells it.
+        there = _spelt(there)
         fix = f"Land in a dataset in {there}, or let the job write to a bucket in {location}."
         raise LocationMismatchError(f"Dataset {table.dataset_id}", location, f"bucket {bucket}", there, fix)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_gemini_batch.batch_job import JobName
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.jobs.reading import existing_jobs
-from airflow_gemini_batch.jobs.spec import LABEL_PREFIXES
+from airflow_gemini_batch.jobs.spec import own_labels
 from airflow_gemini_batch.requests.in_bigquery.claims import Place
 from airflow_gemini_batch.requests.in_bigquery.from_failures import source_models
 
@@ -78,10 +78,7 @@ class Sources:
         if not jobs:
             return Source("", {})
         # Rows of one job must not be booked on the labels of another.
-        own = [
-            {(key, job.labels[key]) for key in job.labels if not key.startswith(LABEL_PREFIXES)}
-            for job in jobs
-        ]
+        own = [set(own_labels(job.labels).items()) for job in jobs]
         shared = set.intersection(*own)
         differing = {key for key, _ in set.union(*own) - shared}
         return Source(jobs[-1].output_uri or "", dict(sorted(shared)), tuple(sorted(differing)))

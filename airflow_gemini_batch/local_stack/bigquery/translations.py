@@ -148,17 +148,11 @@ def _is_of_tables_only(tree: Any) -> bool:
         return False
     if tree.find(exp.Placeholder, exp.SessionUser, exp.CurrentUser):
         return False
-    has_tables = False
-    for table in tree.find_all(exp.Table):
-        if table.name.endswith("*"):
-            return False
-        if _is_in_dataset(table):
-            has_tables = True
-            is_plain = table.catalog and table.db != RESULTS and isinstance(table.this, exp.Identifier)
-            # A decorator, a version, or a view of the catalog.
-            if not is_plain or "@" in table.name or "." in table.db or any(map(table.args.get, _AS_OF)):
-                return False
-    if not has_tables or isinstance(tree, (exp.Query, exp.Insert, exp.Update, exp.Delete)):
+    # Their names are plain: see _QUOTED.
+    tables = list(filter(_is_in_dataset, tree.find_all(exp.Table)))
+    if any(table.db == RESULTS or any(map(table.args.get, _AS_OF)) for table in tables):
+        return False
+    if not tables or isinstance(tree, (exp.Query, exp.Insert, exp.Update, exp.Delete)):
         return True
     return isinstance(tree, exp.Create) and bool(tree.find(exp.TemporaryProperty))
 
