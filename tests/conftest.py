@@ -86,10 +86,15 @@ def stack(servers: StackAddresses) -> Iterator[RunningStack]:
 
 
 @pytest.fixture
-def vertex(stack: RunningStack) -> Emulator:
-    """The Vertex emulator, with no jobs and no recorded requests."""
+def vertex(stack: RunningStack) -> Iterator[Emulator]:
+    """The Vertex emulator, with no jobs and no recorded requests.
+
+    A job that a test has not waited for ends with the test: its thread works in this process, where the next
+    test may count calls.
+    """
     stack.vertex.clear()
-    return stack.vertex
+    yield stack.vertex
+    stack.vertex.clear()
 
 
 @pytest.fixture(scope="session")

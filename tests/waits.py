@@ -1,9 +1,26 @@
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
+
+
+def replace_sleep(patch: pytest.MonkeyPatch, replacement: Callable[[float], object]) -> None:
+    """Call the replacement where this thread sleeps; the threads of servers sleep as before."""
+    thread, sleep = threading.current_thread(), time.sleep
+
+    def instead(seconds: float) -> None:
+        if threading.current_thread() is thread:
+            replacement(seconds)
+        else:
+            sleep(seconds)
+
+    patch.setattr(time, "sleep", instead)
 
 
 def shorten_lookups(patch: pytest.MonkeyPatch) -> None:

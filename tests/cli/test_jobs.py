@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_gemini_batch.cli import jobs as command
 from airflow_gemini_batch.cli.main import main
 from airflow_gemini_batch.jobs.identity import (
     DAG_LABEL,
@@ -21,6 +20,7 @@ from airflow_gemini_batch.jobs.identity import (
     label_value,
 )
 from airflow_gemini_batch.jobs.spec import job_spec
+from tests.waits import replace_sleep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +117,7 @@ def test_watching_lists_again_and_asks_once_an_interval(
         if len(waits) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command.time, "sleep", sleep)
+    replace_sleep(monkeypatch, sleep)
     capsys.readouterr()
     assert main(["jobs", *place, "--watch", "--json"]) == 130
     lines = capsys.readouterr().out.splitlines()

@@ -21,6 +21,7 @@ from airflow_gemini_batch.emulator.running.job_clock import Pace
 from airflow_gemini_batch.emulator.running.rows import Habits
 from airflow_gemini_batch.emulator.server import Emulator
 from airflow_gemini_batch.local_stack.stack import stay_on_loopback
+from tests.waits import replace_sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -231,7 +232,7 @@ def test_ctrl_c_cancels_the_jobs(
     def interrupt(_seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("time.sleep", interrupt)
+    replace_sleep(monkeypatch, interrupt)
     file = tmp_path / "probe.json"
     assert main([*arguments("local-project", bucket, regional), "--probe-file", str(file)]) == 130
     monkeypatch.undo()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from airflow_gemini_batch.exceptions import LandingError
 from airflow_gemini_batch.gcp import bigquery_job, table_name
 from airflow_gemini_batch.gcp.bigquery_job import Step
+from tests.waits import replace_sleep
 
 
 class Job:
@@ -62,7 +62,7 @@ def server() -> Any:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr(time, "sleep", found.append)
+    replace_sleep(monkeypatch, found.append)
     return found
 
 

@@ -13,6 +13,7 @@ from airflow_gemini_batch.exceptions import (
 )
 from airflow_gemini_batch.hooks import gemini_batch as hook_module
 from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchHook
+from tests.waits import replace_sleep
 
 NAME = JobName("p", "us-central1", "42")
 BUSY = ApiError(503, "UNAVAILABLE", "busy")
@@ -21,7 +22,7 @@ BUSY = ApiError(503, "UNAVAILABLE", "busy")
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
-    monkeypatch.setattr("time.sleep", slept.append)
+    replace_sleep(monkeypatch, slept.append)
     return slept
 
 

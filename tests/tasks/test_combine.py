@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_gemini_batch.exceptions import InvalidParameterError
 from airflow_gemini_batch.operators.combine import GeminiBatchCombineInputsOperator
+from tests.recorder import Recorder
 from tests.small_jobs import MODEL, make_jobs_small
 
 if TYPE_CHECKING:
@@ -45,19 +46,19 @@ def combined(input_uri: Any, context: Any, **given: Any) -> list[list[str]]:
 
 
 def test_small_files_are_one_job_and_nothing_is_read(
-    put: Put, bucket: str, context: Any, monkeypatch: pytest.MonkeyPatch
+    put: Put, stack: RunningStack, bucket: str, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from google.cloud.storage import Blob
-
     for number in (2, 0, 1):
         put(f"in/{number}.jsonl", 3)
-    reads: list[str] = []
-    monkeypatch.setattr(Blob, "download_as_bytes", lambda blob, **_: reads.append(blob.name))
     files = [f"gs://{bucket}/in/{number}.jsonl" for number in range(3)]
-    assert combined(f"gs://{bucket}/in/*.jsonl", context) == [files]
-    # A list in any order makes the same groups.
-    assert combined(files[::-1], context) == [files]
-    assert not reads
+    with Recorder(stack.addresses.storage_url) as recorder:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", recorder.url)
+        assert combined(f"gs://{bucket}/in/*.jsonl", context) == [files]
+        # A list in any order makes the same groups.
+        assert combined(files[::-1], context) == [files]
+    ours = [seen for seen in recorder.seen if bucket in seen.path]
+    assert ours
+    assert not [seen.path for seen in ours if seen.is_download]
 
 
 def test_the_model_says_how_many_requests_a_job_takes(
