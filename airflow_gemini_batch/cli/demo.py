@@ -81,14 +81,14 @@ def _print_result(terminal: Terminal, result: DemoResult) -> None:
 
 
 def _print_next_steps(terminal: Terminal, directory: Path) -> None:
-    from airflow_gemini_batch.local_stack.places import DEMO_DAG, checkout, example_dags, program
+    from airflow_gemini_batch.local_stack.places import DEMO_DAG, example_dags, program
 
     terminal.heading("Next steps")
     terminal.pairs(
         [
             ("this DAG", _short(example_dags() / DEMO_DAG)),
             ("its logs", _short(directory)),
-            ("in the Airflow UI", "make up" if checkout() else "gemini-batch up"),
+            ("in the Airflow UI", f"{program()} up"),
             ("your own DAGs", f"{program()} up --dags DIR"),
             ("on Google Cloud", "see the README"),
         ]

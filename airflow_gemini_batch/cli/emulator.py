@@ -29,6 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--pace",
+        type=pace,
         default="immediate",
         help="how fast jobs advance: immediate, reads:N (each state is shown N times) or seconds:N (each "
         "state lasts N seconds) (default: immediate)",
@@ -64,6 +65,20 @@ def add_quotas(parser: argparse.ArgumentParser) -> None:
         "to get, list or cancel jobs, and 3,000 calls of countTokens a minute; SECONDS is how long a minute "
         "lasts for them, 60 if not given (default: no quotas)",
     )
+
+
+def pace(text: str) -> str:
+    """Check the value of ``--pace``."""
+    from argparse import ArgumentTypeError
+
+    from airflow_gemini_batch.emulator.running.job_clock import Pace
+    from airflow_gemini_batch.exceptions import InvalidParameterError
+
+    try:
+        Pace.parse(text)
+    except InvalidParameterError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _seconds(text: str) -> float:

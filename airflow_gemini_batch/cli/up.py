@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_gemini_batch.cli.emulator import add_quotas
+from airflow_gemini_batch.cli.emulator import add_quotas, pace
 
 if TYPE_CHECKING:
     import argparse
@@ -31,6 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     up.add_argument(
         "--pace",
+        type=pace,
         help=f"how fast batch jobs advance, see `gemini-batch emulator --help` (default: {_PACE})",
     )
     add_quotas(up)
@@ -52,14 +53,16 @@ def _folder(text: str) -> Path:
 
     if not text:  # As from a shell variable that is not set.
         raise ArgumentTypeError("it is empty; give the folder of your DAG files")
+    if not Path(text).is_dir():
+        raise ArgumentTypeError(f"{text!r} is not a folder; give the folder of your DAG files")
     return Path(text)
 
 
 def _directory(arguments: argparse.Namespace) -> Path:
-    from airflow_gemini_batch.local_stack.places import data_directory
+    from airflow_gemini_batch.local_stack.places import up_directory
 
     given: Path | None = arguments.directory
-    return (given or data_directory() / "up").resolve()
+    return (given or up_directory()).resolve()
 
 
 def run_up(arguments: argparse.Namespace) -> int:
@@ -102,18 +105,16 @@ def run_down(arguments: argparse.Namespace) -> int:
 
 
 def _print_addresses(terminal: Terminal, running: Running, directory: Path) -> None:
-    from airflow_gemini_batch.local_stack import places, samples, standalone
+    from airflow_gemini_batch.local_stack import airflow_home, places, samples, stack, standalone
 
-    stop = "make down" if places.checkout() else "gemini-batch down"
-    if directory != places.data_directory() / "up":
-        stop = f"{places.program()} down --directory {directory}"
     terminal.heading("Airflow")
     terminal.pairs(
         [
             ("UI", f"{running.airflow_url}/dags  (no login; trigger any DAG)"),
             ("DAGs", running.dags),
+            ("tasks", f"{airflow_home.TASKS_AT_ONCE} at a time; more wait in the queue"),
             ("logs", str(directory)),
-            ("stop", stop),
+            ("stop", places.stop_command(directory)),
         ]
     )
     if running.addresses:
@@ -123,6 +124,7 @@ def _print_addresses(terminal: Terminal, running: Running, directory: Path) -> N
                 ("Vertex AI", running.addresses.vertex_url),
                 ("Cloud Storage", running.addresses.storage_url),
                 ("BigQuery", running.addresses.bigquery_url),
+                ("location", f"{stack.LOCATION} where none is set; your own Airflow has no such default"),
                 ("in a shell", f"source {shlex.quote(str(directory / standalone.ENVIRONMENT))}"),
             ]
         )

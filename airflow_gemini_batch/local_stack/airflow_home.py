@@ -28,6 +28,7 @@ airflow_home.stay_local()
 
 INSTALLATION = "local"
 """Marks the jobs of the Airflow of the local stack."""
+TASKS_AT_ONCE = 2
 INSTALLATION_VARIABLE = "AIRFLOW__GEMINI_BATCH__INSTALLATION"
 _PLUGIN = "from airflow_gemini_batch.local_stack.airflow_plugin import LoopbackPlugin\n"
 
@@ -101,7 +102,7 @@ def server_settings(port: int) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         # Each slot is a process; the default of 32 needs 6 GB.
-        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__PARALLELISM": str(TASKS_AT_ONCE),
         # SQLite has one writer at a time: with many runs at once, the scheduler waits until it gives up.
         "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "4",
         "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "16",

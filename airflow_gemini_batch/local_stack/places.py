@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from airflow_gemini_batch.local_stack.service import StackError
 DEMO_DAG = "gemini_batch_demo.py"
 _HERE = Path(__file__).parent
 _NAME = "airflow-provider-gemini-batch"
+_PROGRAM = "gemini-batch"
 
 
 def checkout() -> Path | None:
@@ -20,8 +23,20 @@ def checkout() -> Path | None:
 
 
 def program() -> str:
-    """Return how to call the command line of this package: ``make`` puts it into no ``PATH``."""
-    return ".venv/bin/gemini-batch" if checkout() else "gemini-batch"
+    """Return how to call the command line of this package from the current folder."""
+    called = Path(sys.argv[0])
+    if called.name != _PROGRAM:
+        return f"{shlex.quote(sys.executable)} -m airflow_gemini_batch.cli"
+    path, here = called.absolute(), Path.cwd()
+    if shutil.which(_PROGRAM) == str(path):
+        return _PROGRAM
+    return shlex.quote(str(path.relative_to(here) if here in path.parent.parents else path))
+
+
+def stop_command(directory: Path) -> str:
+    """Return the command that stops what ``gemini-batch up`` runs in ``directory``."""
+    place = "" if directory == up_directory() else f" --directory {shlex.quote(str(directory))}"
+    return f"{program()} down{place}"
 
 
 def example_dags() -> Path:
@@ -52,3 +67,8 @@ def data_directory() -> Path:
     """Return the folder for data and logs: ``.local`` of the checkout, else the cache directory."""
     root = checkout()
     return root / ".local" if root else cache_directory()
+
+
+def up_directory() -> Path:
+    """Return the folder of ``gemini-batch up``, unless one is given."""
+    return data_directory() / "up"

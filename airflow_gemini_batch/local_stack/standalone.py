@@ -23,7 +23,7 @@ from pathlib import Path
 from airflow_gemini_batch.emulator.credentials import exports
 from airflow_gemini_batch.local_stack import airflow_home, samples
 from airflow_gemini_batch.local_stack.bigquery_python import find_bigquery_python
-from airflow_gemini_batch.local_stack.places import example_dags, program
+from airflow_gemini_batch.local_stack.places import example_dags, stop_command
 from airflow_gemini_batch.local_stack.progress import OnStep, Step
 from airflow_gemini_batch.local_stack.rest import call
 from airflow_gemini_batch.local_stack.service import Service, StackError, isolated_environment, open_private
@@ -103,7 +103,7 @@ def find(
     running = Running.read(directory)
     if not running:
         _check_last_end(directory)
-    first = f"run `{program()} down --directory {directory}` first."
+    first = f"run `{stop_command(directory)}` first."
     if running and dags and running.dags != str(dags.resolve()):
         raise StackError(
             f"The local stack is already running, with the DAGs in {running.dags}. To use those in {dags}, "
@@ -146,8 +146,8 @@ def _check_health(running: Running, directory: Path) -> None:
         if time.monotonic() > deadline:
             raise StackError(
                 f"The local stack is running, but a part of Airflow does not answer: {', '.join(silent)}. "
-                f"Its log is {directory / 'airflow.log'}\nTo start anew, run `{program()} down --directory "
-                f"{directory}`, then `up`."
+                f"Its log is {directory / 'airflow.log'}\nTo start anew, run `{stop_command(directory)}`, "
+                "then `up`."
             )
         time.sleep(0.3)
 
@@ -184,8 +184,6 @@ def start(
     """
     if version("apache-airflow").startswith("2."):
         raise StackError("`gemini-batch up` needs Airflow 3.")
-    if dags and not dags.is_dir():
-        raise StackError(f"--dags='{dags}' is not a folder; give the folder of your DAG files.")
     on_step(Step(STEP, "running", "preparing"))
     find_bigquery_python(lambda note: on_step(Step(STEP, "running", note)))
     step = Step(STEP, "running", "scheduler, triggerer, dag-processor and api-server, on the local stack")

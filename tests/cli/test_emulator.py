@@ -77,7 +77,7 @@ def test_the_command_enforces_quotas() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--pace", "soon"], "--pace='soon': give immediate"),
+        (["--pace", "soon"], "argument --pace: pace='soon': give immediate"),
         (["--port", "http"], "'http' is not a port"),
         (["--port", "99999"], "'99999' is not a port"),
         (["--quotas", "0"], "'0' is not a number of seconds greater than 0"),

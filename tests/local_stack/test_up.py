@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -28,11 +29,17 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 DAG_ID = "gemini_batch_gcs_to_gcs"
 
 
-def gemini_batch(*arguments: str) -> str:
-    command = [sys.executable, "-m", "airflow_gemini_batch.cli", *arguments]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def output_of(command: list[str], environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def gemini_batch(*arguments: str, **variables: str) -> str:
+    command = [sys.executable, "-m", "airflow_gemini_batch.cli", *arguments]
+    return output_of(command, {**os.environ, **variables})
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +57,18 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def running(directory: Path, dags: Path) -> Iterator[Running]:
     # The job advances with each read, so it cannot end before the sensor waits for it.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__METRICS__STATSD_PREFIX", "100%")
-        patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "True")
-        output = gemini_batch("up", "--directory", str(directory), "--dags", str(dags), "--pace", "reads:2")
+    output = gemini_batch(
+        "up",
+        *("--directory", str(directory), "--dags", str(dags), "--pace", "reads:2"),
+        AIRFLOW__METRICS__STATSD_PREFIX="100%",
+        AIRFLOW__CORE__LOAD_EXAMPLES="True",
+    )
     running = Running.read(directory)
     assert running
     assert "PRIVATE KEY" not in output
     assert f"source {directory / 'environment.sh'}" in output
+    assert "2 at a time" in output
+    assert "global where none is set" in output
     yield running
     gemini_batch("down", "--directory", str(directory))
 
@@ -168,7 +179,7 @@ def test_another_pace_is_refused_while_it_runs(
     assert main(["up", "--directory", str(directory), "--pace", "seconds:60"]) == 1
     error = capsys.readouterr().err
     assert "already running, with --pace reads:2. To use seconds:60" in error
-    assert f"gemini-batch down --directory {directory}" in error
+    assert f"down --directory {directory}` first" in error
     assert main(["up", "--directory", str(directory), "--pace", "reads:2"]) == 0
 
 
@@ -178,12 +189,28 @@ def test_another_dag_folder_is_refused_while_it_runs(
     assert main(["up", "--directory", str(directory), "--dags", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert f"with the DAGs in {running.dags}" in error
-    assert f"gemini-batch down --directory {directory}" in error
+    assert f"down --directory {directory}` first" in error
 
 
-def test_a_dag_folder_must_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["up", "--directory", str(tmp_path), "--dags", str(tmp_path / "dags")]) == 1
-    assert f"--dags='{tmp_path / 'dags'}' is not a folder" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--dags", "/no/such/dags"), "argument --dags: '/no/such/dags' is not a folder"),
+        (("--pace", "5"), "argument --pace: pace='5': give immediate, reads:N, seconds:N"),
+    ],
+)
+def test_a_bad_argument_is_refused_before_one_is_told_to_stop(
+    running: Running,
+    directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    complaint: str,
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["up", "--directory", str(directory), *arguments])
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert "already running" not in error
 
 
 def test_airflow_2_is_refused(
