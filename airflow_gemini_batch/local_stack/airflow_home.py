@@ -24,7 +24,11 @@ from airflow_gemini_batch.local_stack import airflow_home
 
 airflow_home.stay_local()
 '''
+_EMULATORS = """
+import os
 
+os.environ.update({!r})
+"""
 
 INSTALLATION = "local"
 """Marks the jobs of the Airflow of the local stack."""
@@ -56,8 +60,12 @@ def create(home: Path, dags: Path) -> dict[str, str]:
     return settings(home, dags, installation=INSTALLATION)
 
 
-def write_config(home: Path, variables: Mapping[str, str]) -> None:
-    """Write ``airflow.cfg`` with the settings among some variables, for ``airflow`` on the command line."""
+def configure(home: Path, variables: Mapping[str, str], emulators: Mapping[str, str]) -> None:
+    """Let ``airflow`` on the command line work with ``AIRFLOW_HOME`` alone.
+
+    :param variables: those that are settings go into ``airflow.cfg``
+    :param emulators: variables without which a task would use, and pay for, the real Google Cloud
+    """
     # Those that Airflow would write there. Without them, each of its processes makes keys of its own.
     config = ConfigParser(interpolation=None)
     config.read_dict(
@@ -74,6 +82,8 @@ def write_config(home: Path, variables: Mapping[str, str]) -> None:
     config.write(text)
     with open_private(home / "airflow.cfg") as file:
         file.write(text.getvalue().encode())
+    with open_private(home / "config" / "airflow_local_settings.py") as file:
+        file.write((_LOCAL_SETTINGS + _EMULATORS.format(dict(emulators))).encode())
 
 
 def settings(home: Path, dags: Path, *, installation: str) -> dict[str, str]:
@@ -115,7 +125,7 @@ def server_settings(port: int) -> dict[str, str]:
 
 
 def stay_local() -> None:
-    """Make this Airflow process listen on, and connect to, loopback addresses only."""
+    """Make this Airflow process listen on loopback addresses only, and look no key up at Google."""
     from airflow_gemini_batch.local_stack.stack import stay_on_loopback
 
     stay_on_loopback()

@@ -307,12 +307,12 @@ def serve(directory: Path, dags: Path, pace: str, quotas: float | None = None) -
 
 def _airflow(directory: Path, dags: Path, addresses: StackAddresses, port: int) -> Service:
     binaries = Path(sys.executable).parent
-    made = airflow_home.create(directory / "airflow", dags)
-    airflow_home.write_config(directory / "airflow", {**airflow_home.taken_settings(), **made})
+    made, emulators = airflow_home.create(directory / "airflow", dags), addresses.environment()
+    airflow_home.configure(directory / "airflow", {**airflow_home.taken_settings(), **made}, emulators)
     settings = {
         **made,
         **airflow_home.server_settings(port),
-        **addresses.environment(),
+        **emulators,
         # `airflow standalone` runs `airflow` from the PATH, and this environment may not be activated.
         "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",

@@ -50,7 +50,13 @@ def run(words: list[str], folder: Path, home: Path) -> str:
 @pytest.mark.parametrize(
     ("where", "command"), COMMANDS, ids=[f"{where}-{c.split()[0]}" for where, c in COMMANDS]
 )
-def test_console_block(where: str, command: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_console_block(
+    where: str,
+    command: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     program, *arguments = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)]
     program = program.removeprefix(".venv/bin/")
     if program == "make":
@@ -59,6 +65,8 @@ def test_console_block(where: str, command: str, tmp_path: Path, request: pytest
         return
     assert program in {"gemini-batch", "airflow"}, "mark a block that a test cannot run as `shell`"
     if program == "gemini-batch" and arguments[0] in ONLY_PARSED:
+        (tmp_path / "dags").mkdir()
+        monkeypatch.chdir(tmp_path)
         parser().parse_args(arguments)
         return
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))

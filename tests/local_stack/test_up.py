@@ -119,19 +119,27 @@ def test_the_command_line_of_airflow_knows_the_stack_by_its_home(
         "from airflow.configuration import conf\n"
         "names = ('core', 'dags_folder'), ('core', 'load_examples'), ('metrics', 'statsd_prefix')\n"
         "print([conf.get(*name) for name in names], conf.get('database', 'sql_alchemy_conn'))\n"
-        "print(conf.get('core', 'fernet_key'), conf.get('api', 'secret_key'))"
+        "print(conf.get('core', 'fernet_key'), conf.get('api', 'secret_key'))\n"
+        "import os; from airflow.sdk import BaseHook\n"
+        "project = BaseHook.get_connection('google_cloud_default').extra_dejson['project']\n"
+        "print(os.environ['GOOGLE_VERTEX_BASE_URL'], os.environ['STORAGE_EMULATOR_HOST'], project)"
     )
     environment = {**isolated_environment(), "AIRFLOW_HOME": str(directory / "airflow")}
     command = [sys.executable, "-c", program]
     found, again = (
-        subprocess.check_output(command, text=True, env=environment).splitlines()[-2:] for _ in range(2)
+        subprocess.check_output(command, text=True, env=environment).splitlines()[-3:] for _ in range(2)
     )
     settings = [str(dags), "False", "100%"]
     assert found[0] == f"{settings} sqlite:///{directory}/airflow/airflow.db"
     # What one process encrypts or signs, another one must read, and nobody else.
     assert found == again
     assert all(found[1].split(" "))
-    assert (directory / "airflow" / "airflow.cfg").stat().st_mode & 0o777 == 0o600
+    # A task on the command line must not reach the real Google Cloud.
+    assert running.addresses
+    addresses = running.addresses
+    assert found[2] == f"{addresses.vertex_url} {addresses.storage_url} {addresses.project}"
+    for secret in ("airflow.cfg", "config/airflow_local_settings.py"):
+        assert (directory / "airflow" / secret).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_second_up_reports_the_first(running: Running, directory: Path) -> None:
