@@ -6,9 +6,19 @@ Runs in the emulator's own environment and imports nothing from this package.
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 _GROUP_ROWS = "8192"
+
+
+class _NoPandas:
+    """Says at once that pandas is not installed: DuckDB looks for it with each statement with parameters."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("No module named 'pandas'", name=name)
 
 
 def adapt(threads: int | None) -> None:
@@ -18,6 +28,7 @@ def adapt(threads: int | None) -> None:
     """
     from local_bigquery.engine import database
 
+    sys.meta_path.insert(0, _NoPandas)
     connect, attach = database._connect.__wrapped__, database._attach
 
     @functools.cache
