@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -8,6 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the event loop run until something is so.
+
+    :raises TimeoutError: after 30 seconds
+    """
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
 
 
 def replace_sleep(patch: pytest.MonkeyPatch, replacement: Callable[[float], object]) -> None:

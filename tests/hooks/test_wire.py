@@ -23,6 +23,7 @@ from airflow_gemini_batch.exceptions import (
 from airflow_gemini_batch.hooks import gemini_batch as hooks
 from airflow_gemini_batch.hooks.gemini_batch import GeminiBatchAsyncHook, GeminiBatchHook
 from airflow_gemini_batch.jobs.spec import JobSpec
+from tests.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,8 +185,7 @@ def test_a_stalled_token_endpoint_does_not_stop_other_connections(
         stalled = [
             asyncio.create_task(GeminiBatchAsyncHook(gcp_conn_id="stalled").get_job(NAME)) for _ in range(40)
         ]
-        while "/token/stalled" not in server.calls:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: "/token/stalled" in server.calls)
         started = time.monotonic()
         job = await asyncio.wait_for(GeminiBatchAsyncHook().get_job(NAME), 20)
         took = time.monotonic() - started

@@ -152,7 +152,7 @@ def test_a_second_up_reports_the_first(running: Running, directory: Path) -> Non
 def test_the_api_that_tasks_call_is_warm(running: Running) -> None:
     began = time.monotonic()
     call(f"{running.airflow_url}/execution/health")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5  # Airflow's default for a call of a task.
 
 
 def test_the_variables_are_in_a_file_that_only_this_user_can_read(running: Running, directory: Path) -> None:

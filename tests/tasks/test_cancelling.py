@@ -31,6 +31,7 @@ from airflow_gemini_batch.tasks.wait import cancel_late
 from airflow_gemini_batch.triggers.gemini_batch import GeminiBatchJobTrigger
 from airflow_gemini_batch.triggers.task_state import RUNS_AGAIN
 from tests.task_instance import TaskInstance, execute
+from tests.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,7 +194,7 @@ def test_on_kill_returns_before_airflow_kills_the_process(
         vertex.faults = FaultPlan(calls=[CallFault(route=route, kind=CallFaultKind.STALL, seconds=5)])
     started = time.monotonic()
     operator.on_kill()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4
     TaskWhoseAirflowStalls.released.set()
     thread.join()
     vertex.faults = FaultPlan()
@@ -329,8 +330,7 @@ def test_a_triggerer_that_shuts_down_cancels_nothing(
     async def shut_down() -> None:
         seen = len(vertex.requests)
         task = asyncio.create_task(watch())
-        while len(vertex.requests) < seen + 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: len(vertex.requests) >= seen + 2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

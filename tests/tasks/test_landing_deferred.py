@@ -29,6 +29,7 @@ from airflow_gemini_batch.tasks import landing_wait
 from airflow_gemini_batch.triggers.bigquery_jobs import BigQueryJobsTrigger
 from tests.slow_bigquery import CONFLICT, TRANSIENT, SlowBigQuery
 from tests.tasks.landed import NOTHING, Landed, add_image, expected, fired, rows
+from tests.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -356,7 +357,7 @@ def test_an_outage_of_bigquery_is_ridden_out(
 
     async def outage() -> dict[str, Any]:
         waiting = asyncio.ensure_future(fired(deferred.trigger))
-        await asyncio.sleep(1)
+        await until(lambda: said)
         assert not waiting.done()
         os.environ["BIGQUERY_EMULATOR_HOST"] = url
         slow.finish()
