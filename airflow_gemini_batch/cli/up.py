@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for parser in (up, down):
         parser.add_argument(
             "--directory",
-            type=Path,
+            type=_data_folder,
             metavar="DIR",
             help="folder for data and logs (default: `up` in .local/ of the checkout; without a checkout, in "
             "the folder of this package in your cache directory)",
@@ -55,6 +55,16 @@ def _folder(text: str) -> Path:
         raise ArgumentTypeError("it is empty; give the folder of your DAG files")
     if not Path(text).is_dir():
         raise ArgumentTypeError(f"{text!r} is not a folder; give the folder of your DAG files")
+    return Path(text)
+
+
+def _data_folder(text: str) -> Path:
+    from argparse import ArgumentTypeError
+
+    if not text:
+        raise ArgumentTypeError("it is empty; give a folder for data and logs")
+    if Path(text).exists() and not Path(text).is_dir():
+        raise ArgumentTypeError(f"{text!r} is not a folder; give one for data and logs")
     return Path(text)
 
 
@@ -100,7 +110,7 @@ def run_down(arguments: argparse.Namespace) -> int:
     from airflow_gemini_batch.local_stack import standalone
 
     directory = _directory(arguments)
-    Terminal().line("Stopped." if standalone.stop(directory) else "Nothing is running.")
+    Terminal().line("Stopped." if standalone.stop(directory) else f"Nothing is running in {directory}.")
     return 0
 
 

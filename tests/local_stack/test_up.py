@@ -221,6 +221,16 @@ def test_a_bad_argument_is_refused_before_one_is_told_to_stop(
     assert "already running" not in error
 
 
+@pytest.mark.parametrize("command", ["up", "down"])
+@pytest.mark.parametrize(("directory", "complaint"), [("", "it is empty"), (__file__, "is not a folder")])
+def test_data_needs_a_folder(
+    command: str, directory: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--directory", directory])
+    assert complaint in capsys.readouterr().err
+
+
 def test_airflow_2_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,7 +240,7 @@ def test_airflow_2_is_refused(
 
 
 def test_down_without_up(tmp_path: Path) -> None:
-    assert "Nothing is running" in gemini_batch("down", "--directory", str(tmp_path))
+    assert f"Nothing is running in {tmp_path}." in gemini_batch("down", "--directory", str(tmp_path))
 
 
 def test_airflow_answers_no_page_of_another_site(running: Running) -> None:
