@@ -10,6 +10,7 @@ from airflow_gemini_batch.cli.emulator import add_quotas, pace
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from airflow_gemini_batch.cli.terminal import Terminal
     from airflow_gemini_batch.local_stack.standalone import Running
@@ -24,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     up = subparsers.add_parser("up", help=_UP, description=_UP)
     up.add_argument(
         "--dags",
-        type=_folder,
+        type=_folder("of your DAG files"),
         metavar="DIR",
         help="your DAG folder (default: example_dags/ of the checkout; without a checkout, a folder with "
         "only the demo DAG)",
@@ -41,31 +42,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for parser in (up, down):
         parser.add_argument(
             "--directory",
-            type=_data_folder,
+            type=_folder("for data and logs", may_be_new=True),
             metavar="DIR",
             help="folder for data and logs (default: `up` in .local/ of the checkout; without a checkout, in "
             "the folder of this package in your cache directory)",
         )
 
 
-def _folder(text: str) -> Path:
+def _folder(purpose: str, *, may_be_new: bool = False) -> Callable[[str], Path]:
     from argparse import ArgumentTypeError
 
-    if not text:  # As from a shell variable that is not set.
-        raise ArgumentTypeError("it is empty; give the folder of your DAG files")
-    if not Path(text).is_dir():
-        raise ArgumentTypeError(f"{text!r} is not a folder; give the folder of your DAG files")
-    return Path(text)
+    def check(text: str) -> Path:
+        if not text:  # As from a shell variable that is not set.
+            raise ArgumentTypeError(f"it is empty; give the folder {purpose}")
+        path = Path(text)
+        if not path.is_dir() and not (may_be_new and not path.exists()):
+            raise ArgumentTypeError(f"{text!r} is not a folder; give the folder {purpose}")
+        return path
 
-
-def _data_folder(text: str) -> Path:
-    from argparse import ArgumentTypeError
-
-    if not text:
-        raise ArgumentTypeError("it is empty; give a folder for data and logs")
-    if Path(text).exists() and not Path(text).is_dir():
-        raise ArgumentTypeError(f"{text!r} is not a folder; give one for data and logs")
-    return Path(text)
+    return check
 
 
 def _directory(arguments: argparse.Namespace) -> Path:

@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 _LOCAL_SETTINGS = '''\
 """Airflow imports this when it starts."""
 
+import os
+
 from airflow_gemini_batch.local_stack import airflow_home
 
 airflow_home.stay_local()
-'''
-_EMULATORS = """
-import os
-
 os.environ.update({!r})
-"""
+'''
 
 INSTALLATION = "local"
 """Marks the jobs of the Airflow of the local stack."""
@@ -51,21 +49,22 @@ def taken_settings() -> dict[str, str]:
     }
 
 
-def create(home: Path, dags: Path) -> dict[str, str]:
-    """Make ``home`` and return the environment variables of an Airflow that runs there and reads ``dags``."""
+def create(home: Path, dags: Path, emulators: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Make ``home`` and return the environment variables of an Airflow that runs there and reads ``dags``.
+
+    :param emulators: variables for each of its processes, also on the command line: without them, a task
+        there would use, and pay for, the real Google Cloud
+    """
     (home / "config").mkdir(parents=True, exist_ok=True)
-    (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
+    with open_private(home / "config" / "airflow_local_settings.py") as file:
+        file.write(_LOCAL_SETTINGS.format(dict(emulators or {})).encode())
     (home / "plugins").mkdir(exist_ok=True)
     (home / "plugins" / "loopback.py").write_text(_PLUGIN)
     return settings(home, dags, installation=INSTALLATION)
 
 
-def configure(home: Path, variables: Mapping[str, str], emulators: Mapping[str, str]) -> None:
-    """Let ``airflow`` on the command line work with ``AIRFLOW_HOME`` alone.
-
-    :param variables: those that are settings go into ``airflow.cfg``
-    :param emulators: variables without which a task would use, and pay for, the real Google Cloud
-    """
+def write_config(home: Path, variables: Mapping[str, str]) -> None:
+    """Write ``airflow.cfg`` with the settings among some variables, for ``airflow`` on the command line."""
     # Those that Airflow would write there. Without them, each of its processes makes keys of its own.
     config = ConfigParser(interpolation=None)
     config.read_dict(
@@ -82,8 +81,6 @@ def configure(home: Path, variables: Mapping[str, str], emulators: Mapping[str, 
     config.write(text)
     with open_private(home / "airflow.cfg") as file:
         file.write(text.getvalue().encode())
-    with open_private(home / "config" / "airflow_local_settings.py") as file:
-        file.write((_LOCAL_SETTINGS + _EMULATORS.format(dict(emulators))).encode())
 
 
 def settings(home: Path, dags: Path, *, installation: str) -> dict[str, str]:

@@ -307,8 +307,9 @@ def serve(directory: Path, dags: Path, pace: str, quotas: float | None = None) -
 
 def _airflow(directory: Path, dags: Path, addresses: StackAddresses, port: int) -> Service:
     binaries = Path(sys.executable).parent
-    made, emulators = airflow_home.create(directory / "airflow", dags), addresses.environment()
-    airflow_home.configure(directory / "airflow", {**airflow_home.taken_settings(), **made}, emulators)
+    emulators = addresses.environment()
+    made = airflow_home.create(directory / "airflow", dags, emulators)
+    airflow_home.write_config(directory / "airflow", {**airflow_home.taken_settings(), **made})
     settings = {
         **made,
         **airflow_home.server_settings(port),

@@ -225,7 +225,7 @@ def test_a_shutdown_does_not_wait_for_a_request_that_stalls(vertex: Emulator, cr
         await asyncio.gather(*tasks, return_exceptions=True)
         return time.monotonic() - begun
 
-    assert asyncio.run(run()) < 10
+    assert asyncio.run(run()) < 1
 
 
 def test_a_poller_that_is_cancelled_ends_its_triggers_and_starts_again(vertex: Emulator, create: Any) -> None:
