@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from datetime import date
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
-    from types import FrameType
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -120,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     from airflow_gemini_batch.emulator.quotas import Quotas
     from airflow_gemini_batch.emulator.running.job_clock import Pace
     from airflow_gemini_batch.emulator.server import Emulator
+    from airflow_gemini_batch.emulator.stop_signal import StopSignal
     from airflow_gemini_batch.exceptions import InvalidParameterError
 
     try:
@@ -147,13 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"Cannot listen on port {arguments.port}: {error.strerror}", file=sys.stderr)
         return 1
-    stopped = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    stop = StopSignal()
     with emulator, NamedTemporaryFile(prefix="gemini-batch-emulator-", suffix=".sh") as script:
         url = emulator.url
         environment = {
@@ -166,5 +158,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"The emulator of the Vertex AI batch API listens on {url} (pace: {arguments.pace}).")
         print("The answers are made up. To use it in a shell, and as the connection google_cloud_default:")
         print(f"  source {script.name}", flush=True)
-        stopped.wait()
+        stop.wait()
     return 0

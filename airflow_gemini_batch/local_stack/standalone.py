@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from airflow_gemini_batch.emulator.credentials import exports
+from airflow_gemini_batch.emulator.stop_signal import StopSignal
 from airflow_gemini_batch.local_stack import airflow_home, samples
 from airflow_gemini_batch.local_stack.bigquery_python import find_bigquery_python
 from airflow_gemini_batch.local_stack.places import example_dags, stop_command
@@ -277,9 +277,7 @@ def serve(directory: Path, dags: Path, pace: str, quotas: float | None = None) -
 
     :raises StackError: a part did not start, or Airflow ended by itself
     """
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    stop = StopSignal()
     _lock(directory / "lock")
     with ExitStack() as stack:
         Running(os.getpid(), "", None, str(dags), pace, quotas).write(directory)
@@ -297,9 +295,9 @@ def serve(directory: Path, dags: Path, pace: str, quotas: float | None = None) -
         stack.callback(airflow.stop)
         airflow.start()
         url = f"http://127.0.0.1:{port}"
-        _wait_until_healthy(airflow, url, stopped)
+        _wait_until_healthy(airflow, url, stop)
         Running(os.getpid(), url, addresses, str(dags), pace, quotas).write(directory)
-        while not stopped.wait(0.5):
+        while not stop.wait(0.5):
             if not airflow.is_running:
                 raise StackError(f"Airflow ended. Its log is {airflow.log}")
         Running.forget(directory)
@@ -321,7 +319,7 @@ def _airflow(directory: Path, dags: Path, addresses: StackAddresses, port: int) 
     return Service("Airflow", [str(binaries / "airflow"), "standalone"], directory / "airflow.log", settings)
 
 
-def _wait_until_healthy(airflow: Service, url: str, stopped: threading.Event) -> None:
+def _wait_until_healthy(airflow: Service, url: str, stop: StopSignal) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         with suppress(OSError, ValueError):
@@ -329,7 +327,7 @@ def _wait_until_healthy(airflow: Service, url: str, stopped: threading.Event) ->
                 # A cold api-server takes seconds for the first call of a task, and more on a busy machine.
                 call(f"{url}/execution/health")
                 return
-        if stopped.wait(0.3):
+        if stop.wait(0.3):
             raise StackError("The local stack was stopped while it was starting.")
         if not airflow.is_running:
             raise StackError(f"Airflow ended while it was starting. Its log is {airflow.log}")
